@@ -1,0 +1,46 @@
+"""CODA: from plates in the Cell Painting Gallery to the figures of the study.
+
+Named targets: all (the default), figures, metrics, crops, plan.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/demo.smk"
+include: "rules/metadata.smk"
+include: "rules/gallery.smk"
+include: "rules/crops.smk"
+include: "rules/pretrain.smk"
+include: "rules/classify.smk"
+include: "rules/adapt.smk"
+include: "rules/evaluate.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        report=f"{RESULTS}/report.html",
+
+
+rule figures:
+    input:
+        figures=all_figures,
+        report=f"{RESULTS}/report.html",
+
+
+rule metrics:
+    input:
+        metrics=f"{RESULTS}/metrics.csv",
+
+
+rule crops:
+    input:
+        crops=all_crops,
+        quality=all_quality,

@@ -1,0 +1,93 @@
+"""From images to 8-bit crops, one job a plate.
+
+In: <results>/images, index and manifests of a plate. Out: <results>/illumination/<source>/<plate>.npz,
+<results>/crops/<source>/<plate>.arrow and <results>/quality/<source>/<plate>.parquet.
+"""
+
+
+rule estimate_illumination:
+    """Gather a plate's statistics: illumination function and intensity range of each channel."""
+    input:
+        index=rules.index_plate.output.index,
+        images=rules.download_plate.output.images,
+        manifest=rules.download_plate.output.manifest,
+        code=code("estimate_illumination"),
+    output:
+        illumination=f"{RESULTS}/illumination/{{source}}/{{plate}}.npz",
+    log:
+        f"{RESULTS}/logs/estimate_illumination/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/estimate_illumination/{{source}}/{{plate}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    # Plates on the way go first, so that their images make room before new ones come.
+    priority: 10
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        plates_in_flight=1,
+    params:
+        channels=config["channels"],
+        min_sites=config["crops"]["min_sites"],
+        max_lost=config["gallery"]["max_lost"],
+    script:
+        "../scripts/estimate_illumination.py"
+
+
+rule extract_crops:
+    """Correct, compress and cut every site of a plate into its crop store."""
+    input:
+        index=rules.index_plate.output.index,
+        images=rules.download_plate.output.images,
+        manifest=rules.download_plate.output.manifest,
+        illumination=rules.estimate_illumination.output.illumination,
+        code=code("extract_crops"),
+    output:
+        crops=f"{RESULTS}/crops/{{source}}/{{plate}}.arrow",
+    log:
+        f"{RESULTS}/logs/extract_crops/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract_crops/{{source}}/{{plate}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    priority: 20
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        plates_in_flight=1,
+    params:
+        settings={
+            key: config["crops"][key] for key in ("kind", "size", "illumination", "um_per_pixel", "flags")
+        },
+        um_per_pixel=lambda wildcards: config["sources"][wildcards.source]["um_per_pixel"],
+        channels=config["channels"],
+        max_lost=config["gallery"]["max_lost"],
+    script:
+        "../scripts/extract_crops.py"
+
+
+rule inspect_plate:
+    """Say what became of every site of a plate: kept, flagged or lost, and why."""
+    input:
+        index=rules.index_plate.output.index,
+        illumination=rules.estimate_illumination.output.illumination,
+        crops=rules.extract_crops.output.crops,
+        code=code("inspect_plate"),
+    output:
+        quality=f"{RESULTS}/quality/{{source}}/{{plate}}.parquet",
+    log:
+        f"{RESULTS}/logs/inspect_plate/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/inspect_plate/{{source}}/{{plate}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=10,
+    params:
+        channels=config["channels"],
+        limits=config["crops"]["flags"],
+    script:
+        "../scripts/inspect_plate.py"

@@ -1,0 +1,116 @@
+"""Step 4: predictions of every site, and scores with intervals.
+
+In: crops, foundations and classifiers.
+Out: <results>/predictions/<source>/seed_<seed>/<method>/<target>.parquet, <results>/metrics.csv (every run), summary.csv (means), summary.txt.
+"""
+
+PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{target}}.parquet"
+
+
+def foundation_of(wildcards):
+    """The foundation behind a method; the supervised baseline has none."""
+    if wildcards.method == "supervised":
+        return []
+    path = rules.pretrain_foundation.output.foundation
+    return path if wildcards.method == "unadapted" else rules.adapt_foundation.output.foundation
+
+
+def classifier_of(wildcards):
+    """The classifier behind a method."""
+    if wildcards.method == "supervised":
+        return rules.train_supervised.output.weights
+    return rules.train_classifier.output.weights
+
+
+def all_predictions(wildcards):
+    """Predictions of every method for every pair, and at home of those that are not adapted."""
+    return [
+        PREDICTIONS.format(source=source, seed=seed, method=method, target=target)
+        for source, target in sorted({*PAIRS, *((source, source) for source, _ in PAIRS)})
+        for seed in SEEDS
+        for method in config["methods"]
+        if source != target or method not in ADAPTATIONS
+    ]
+
+
+rule predict_sites:
+    """Predict the mechanism of action of every site of a source."""
+    input:
+        crops=tested_crops,
+        foundation=foundation_of,
+        classifier=classifier_of,
+        code=code("predict_sites"),
+    output:
+        predictions=PREDICTIONS,
+    log:
+        f"{RESULTS}/logs/predict_sites/{{source}}/seed_{{seed}}/{{method}}_{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_sites/{{source}}/seed_{{seed}}/{{method}}_{{target}}.tsv"
+    wildcard_constraints:
+        method="unadapted|oda|coda|supervised",
+    conda:
+        "../envs/torch.yaml"
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=1,
+        mem_mb=growing(16000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        settings=lambda wildcards: {
+            "model": {key: config["model"][key] for key in ("architecture", "options")},
+            "image_size": config["views"]["global_size"],
+            "depth": config["classify"]["depth"],
+        },
+        compute={key: config["compute"][key] for key in ("precision", "compile")},
+    script:
+        "../scripts/predict_sites.py"
+
+
+rule predict_intensity:
+    """The control: predict from the means and deviations of the channels alone."""
+    input:
+        training=train_crops,
+        crops=tested_crops,
+        plates=f"{RESULTS}/metadata/plates.csv",
+        code=code("predict_intensity"),
+    output:
+        predictions=PREDICTIONS,
+    log:
+        f"{RESULTS}/logs/predict_intensity/{{source}}/seed_{{seed}}/{{method}}_{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_intensity/{{source}}/seed_{{seed}}/{{method}}_{{target}}.tsv"
+    wildcard_constraints:
+        method="intensity",
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    script:
+        "../scripts/predict_intensity.py"
+
+
+rule score_predictions:
+    """Score all methods, with bootstrap intervals over wells."""
+    input:
+        plates=f"{RESULTS}/metadata/plates.csv",
+        predictions=all_predictions,
+        code=code("score_predictions"),
+    output:
+        metrics=f"{RESULTS}/metrics.csv",
+        summary=f"{RESULTS}/summary.csv",
+        text=f"{RESULTS}/summary.txt",
+    log:
+        f"{RESULTS}/logs/score_predictions.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score_predictions.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=120,
+    params:
+        replicates=config["evaluate"]["replicates"],
+        seed=config["evaluate"]["seed"],
+    script:
+        "../scripts/score_predictions.py"

@@ -1,0 +1,33 @@
+"""Step 1: the foundation of a training source.
+
+In: crops of the source's training plates, and of its validation plate, by which the best epoch is kept.
+Out: foundation.safetensors (for timm), networks.safetensors (to adapt from), pretraining.parquet (the log).
+"""
+
+
+rule pretrain_foundation:
+    """Train a foundation by DINO with cross-batch partners."""
+    input:
+        crops=train_crops,
+        validation=validation_crops,
+        code=code("pretrain_foundation"),
+    output:
+        foundation=f"{MODEL}/foundation.safetensors",
+        networks=f"{MODEL}/networks.safetensors",
+        log=f"{MODEL}/pretraining.parquet",
+    log:
+        f"{RESULTS}/logs/pretrain_foundation/{{source}}/seed_{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain_foundation/{{source}}/seed_{{seed}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=config["compute"]["gpus"],
+        mem_mb=growing(16000),
+        runtime=lambda wildcards, attempt: 1440 * attempt,
+    params:
+        settings=training_settings("pretrain", "model", "head", "views", "data", "knn"),
+        compute={key: config["compute"][key] for key in ("precision", "compile")},
+    script:
+        "../scripts/pretrain_foundation.py"

@@ -1,0 +1,20 @@
+"""Step 3: adapt a foundation to a target, without labels."""
+
+from coda.foundation import train_foundation
+from coda.machine import Machine
+from coda.reporting import reported
+
+with reported(snakemake.log[0]):
+    source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))
+    settings = dict(snakemake.params.settings)
+    if method == "oda":
+        settings["data"] = {**settings["data"], "partners": []}
+    train_foundation(
+        crops=list(snakemake.input.crops),
+        start=snakemake.input.networks,
+        outputs=dict(snakemake.output.items()),
+        settings=settings,
+        seed=int(snakemake.wildcards.seed),
+        machine=Machine(snakemake.resources.gpu, snakemake.threads, **snakemake.params.compute),
+        what=f"adapt {source} to {target} ({method})",
+    )

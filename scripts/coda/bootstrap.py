@@ -1,0 +1,71 @@
+"""Bootstrap intervals: resampled wells as weights, drawn once a plate and shared by all that is compared."""
+
+import zlib
+
+import numpy as np
+import pandas as pd
+
+from coda.evaluation import Units
+from coda.metrics import METRICS, metric_replicates
+
+CONFIDENCE = 0.95
+
+
+def draws(stratum: str, size: int, replicates: int, seed: int) -> np.ndarray:
+    """How often each of `size` members is drawn, with replacement, in each replicate: (replicates, size).
+
+    The random state follows from the seed and the name of the stratum alone, so two methods, pairs
+    or levels that share a plate share its draws, whatever else is scored beside them: differences
+    between them are paired.
+    """
+    random = np.random.default_rng([seed, zlib.crc32(stratum.encode())])
+    picks = random.integers(size, size=(replicates, size)) + np.arange(replicates)[:, None] * size
+    return np.bincount(picks.ravel(), minlength=replicates * size).reshape(replicates, size)
+
+
+def resampling_weights(resampled: pd.DataFrame, replicates: int, seed: int) -> np.ndarray:
+    """Bootstrap weights of wells (or compounds) within their strata, float32, shape (replicates, G).
+
+    Parameters
+    ----------
+    resampled
+        One row each, columns ``stratum`` and ``name``, in any order.
+    replicates
+        Number of resamples.
+    seed
+        Same seed, same strata and same names give the same weights.
+    """
+    weights = np.empty((replicates, len(resampled)), np.float32)
+    for stratum, rows in resampled.reset_index(drop=True).groupby("stratum"):
+        order = rows["name"].sort_values().index
+        weights[:, order] = draws(str(stratum), len(order), replicates, seed)
+    return weights
+
+
+def bootstrap(
+    counted: Units, wins: list[np.ndarray], replicates: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Every metric on `replicates` resamples: metric to float64 values of shape (replicates,).
+
+    `wins` are the `pair_wins` of the units.
+    """
+    if not len(counted):
+        return {metric: np.full(replicates, np.nan) for metric in METRICS}
+    weights = resampling_weights(counted.resampled, replicates, seed)
+    values = metric_replicates(counted, weights, wins)
+    return {metric: value.astype(np.float64) for metric, value in values.items()}
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Percentile interval of bootstrap values; an undefined one counts against both ends.
+
+    With more undefined values than the interval leaves out on a side there is no bound: NaN, NaN.
+    """
+    undefined, tail = np.isnan(values), (1 - CONFIDENCE) / 2
+    low = np.quantile(np.where(undefined, -np.inf, values), tail, method="lower")
+    high = np.quantile(np.where(undefined, np.inf, values), 1 - tail, method="higher")
+    return (
+        (float(low), float(high))
+        if np.isfinite([low, high]).all()
+        else (float("nan"), float("nan"))
+    )

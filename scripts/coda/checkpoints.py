@@ -1,0 +1,142 @@
+"""Training states that survive a kill, and weights that carry their own history.
+
+Both are safetensors files: tensors, and one JSON text in the header. Nothing is unpickled.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from coda.errors import UserError
+from coda.files import replacing
+
+KEPT = 2
+
+
+def save_weights(
+    path: str | os.PathLike, tensors: dict[str, torch.Tensor], header: dict[str, Any]
+) -> None:
+    """Write tensors with a JSON header, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"format": "pt", "coda": json.dumps(header, default=str)})
+
+
+def read_header(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the JSON header of a weights file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, broken or was not written by this program.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["coda"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The weights file {path} has no header of this program ({error!r}); make it again."
+        ) from error
+
+
+def prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Put `prefix` and a dot before each name."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def unprefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give the tensors whose names start with `prefix` and a dot, without it."""
+    return {
+        name[len(prefix) + 1 :]: tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix + ".")
+    }
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Flatten an optimiser's moments to named tensors: ``"<parameter number>.<moment>"``."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": value
+        for number, moments in state.items()
+        for name, value in moments.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Put moments from `optimizer_tensors` back."""
+    state = optimizer.state_dict()
+    state["state"] = {}
+    for key, value in tensors.items():
+        number, name = key.split(".", 1)
+        state["state"].setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(state)
+
+
+class StateFolder:
+    """The saved states of one training: the last two, so that one whole state always exists.
+
+    Parameters
+    ----------
+    folder
+        Where the states lie, beside the outputs and not among them, since Snakemake removes the
+        outputs of a job that was killed.
+    identity
+        Fingerprint of settings, inputs and seed: states of another identity are never resumed, and
+        go when the first state of this one is saved.
+
+    Attributes
+    ----------
+    best : Path
+        Where the training keeps its best weights so far.
+    """
+
+    def __init__(self, folder: str | os.PathLike, identity: str):
+        self.parent, self.folder = Path(folder), Path(folder) / identity
+        self.best = self.folder / "best.safetensors"
+
+    def save(self, step: int, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
+        """Save the state after `step` steps and remove all but the last two."""
+        save_weights(self.folder / f"{step:09d}.safetensors", tensors, {**header, "step": step})
+        for path in self._states()[:-KEPT]:
+            path.unlink()
+        for other in self.parent.iterdir():
+            if other.is_dir() and other != self.folder:
+                shutil.rmtree(other)
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Load the newest whole state; None where there is none."""
+        for path in reversed(self._states()):
+            try:
+                return load_file(path), read_header(path)
+            except (UserError, OSError, SafetensorError):
+                print(f"The training state {path} is not whole and is left aside.", flush=True)
+        return None
+
+    def remove(self) -> None:
+        """Remove all states, once the outputs are in place."""
+        shutil.rmtree(self.parent, ignore_errors=True)
+
+    def _states(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*.safetensors") if path.stem.isdigit())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process trains here (one that outlived its killed parent, say)."""
+        self.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.parent / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"Another process still trains in {self.parent}; waiting for it.", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

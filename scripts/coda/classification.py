@@ -1,0 +1,203 @@
+"""Step 2 of the protocol, and the supervised baseline: training a classifier on labelled sites."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from coda.checkpoints import (
+    StateFolder,
+    load_optimizer,
+    optimizer_tensors,
+    prefixed,
+    save_weights,
+    unprefixed,
+)
+from coda.compute import Compute, derive_seed, seed_everything
+from coda.errors import UserError
+from coda.inference import apply_to_sites
+from coda.loader import Loader, epoch_order
+from coda.models import load_tensors
+from coda.progress import Progress
+from coda.schedules import warmup_constant
+from coda.settings import TaskSettings, ViewSettings
+from coda.store import CropStore
+from coda.training import Interruption, Means, decay_groups, step_optimizer
+from coda.views import ViewDraw, draw_view, make_view
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Sites with classes.
+
+    Attributes
+    ----------
+    store : CropStore
+    sites : int64 array, shape (n,)
+        Rows of the store.
+    classes : int64 array, shape (n,)
+        Class numbers.
+    """
+
+    store: CropStore
+    sites: np.ndarray
+    classes: np.ndarray
+
+
+@dataclass
+class ClassifierTraining:
+    """Training of the trainable part of a classifier, kept at its best validation accuracy.
+
+    Attributes
+    ----------
+    train, validation
+        Sites of the training source, and of its validation plate.
+    features
+        Maps views to what the classifier takes: the frozen foundation's tokens, or the views.
+    classifier
+        The network to train.
+    """
+
+    train: Labelled
+    validation: Labelled
+    features: Callable[[torch.Tensor], torch.Tensor]
+    classifier: nn.Module
+    compute: Compute
+    settings: TaskSettings
+    views: ViewSettings
+    seed: int
+    threads: int = 1
+    log: list[dict[str, Any]] = field(default_factory=list)
+    best: float = -1.0
+
+    def __post_init__(self) -> None:
+        """Make the optimiser and count the steps."""
+        batch = self.settings.batch_size
+        if not len(self.train.sites) or not len(self.validation.sites):
+            raise UserError(
+                "There are no labelled sites to train or validate on; check sources and labels in the config."
+            )
+        self.steps_per_epoch = -(-len(self.train.sites) // batch)
+        self.steps = self.settings.epochs * self.steps_per_epoch
+        fused = {"fused": True} if self.compute.device.type == "cuda" else {"foreach": True}
+        groups = decay_groups([self.classifier])
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=0.0, weight_decay=self.settings.weight_decay, **fused
+        )
+        self.run_view = self.compute.compiled(make_view)
+        self.run_logits = self.compute.compiled(self._logits)
+        self.means, self.step = Means(), 0
+
+    def _logits(self, views: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(views))
+
+    def run(
+        self, states: StateFolder, what: str, report: Callable[[list[dict[str, Any]]], None]
+    ) -> dict[str, torch.Tensor]:
+        """Train from the newest state to the last epoch and give the best weights by validation."""
+        self._resume(states, what)
+        progress = Progress(what, self.steps, "steps", done=self.step)
+        saved = epoch_start = time.monotonic()
+        loader = Loader(self.train.store, self._plan(self.step), self.compute.device, self.threads)
+        with Interruption().watched() as interruption:
+            for sites, (classes, draw) in loader:
+                self.train_step(sites, classes, draw)
+                epoch, done = divmod(self.step, self.steps_per_epoch)
+                if done == 0:
+                    row = {
+                        "epoch": epoch,
+                        "step": self.step,
+                        **self.means.take(),
+                        "learning_rate": self._learning_rate(),
+                    }
+                    if not np.isfinite(row["loss"]):
+                        raise UserError(
+                            f"The loss became {row['loss']} in epoch {epoch}; lower the learning rate."
+                        )
+                    row["samples_per_second"] = len(self.train.sites) / (
+                        time.monotonic() - epoch_start
+                    )
+                    row["validation_accuracy"] = self.validation_accuracy()
+                    if row["validation_accuracy"] > self.best:
+                        self.best = row["validation_accuracy"]
+                        save_weights(states.best, self.classifier.state_dict(), {"epoch": epoch})
+                    self.log.append(row)
+                    report(self.log)
+                    progress.facts = {name: row[name] for name in ("loss", "validation_accuracy")}
+                    epoch_start = time.monotonic()
+                progress.update()
+                late = time.monotonic() - saved > 60 * self.settings.save_minutes
+                if done == 0 or late or interruption.asked:
+                    states.save(self.step, self._state(), {"log": self.log, "best": self.best})
+                    saved = time.monotonic()
+                if interruption.asked:
+                    interruption.leave(what)
+        return load_tensors(states.best)
+
+    def _plan(self, first: int) -> Iterator[tuple[np.ndarray, tuple[torch.Tensor, ViewDraw]]]:
+        batch, channels = self.settings.batch_size, len(self.train.store.channels)
+        for step in range(first, self.steps):
+            epoch, number = divmod(step, self.steps_per_epoch)
+            order = epoch_order(np.arange(len(self.train.sites)), self.seed, epoch)
+            chosen = order[number * batch : (number + 1) * batch]
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, step))
+            draw = draw_view(len(chosen), channels, self.views, generator).to(self.compute.device)
+            classes = torch.from_numpy(self.train.classes[chosen]).to(self.compute.device)
+            yield self.train.sites[chosen], (classes, draw)
+
+    def train_step(self, sites: torch.Tensor, classes: torch.Tensor, draw: ViewDraw) -> None:
+        """Take one step on uint8 `sites` (N, C, H, W) with class numbers (N,)."""
+        seed_everything(self.seed, self.step)
+        self.classifier.train()
+        view = self.run_view(sites, draw, self.views.global_size, self.views)
+        with self.compute.autocast():
+            loss = F.cross_entropy(self.run_logits(view).float(), classes)
+        loss.backward()
+        step_optimizer(
+            self.optimizer, self._learning_rate(), self.settings.weight_decay, self.settings.clip
+        )
+        self.means.add(loss=loss)
+        self.step += 1
+
+    def _learning_rate(self) -> float:
+        return warmup_constant(
+            self.step,
+            self.settings.warmup_epochs * self.steps_per_epoch,
+            self.settings.learning_rate,
+        )
+
+    def validation_accuracy(self) -> float:
+        """Share of the validation sites, each looked at once, whose class is right."""
+        self.classifier.eval()
+        inputs = dict(
+            store=self.validation.store, sites=self.validation.sites, size=self.views.global_size
+        )
+        (logits,) = apply_to_sites(
+            lambda views: (self._logits(views),),
+            compute=self.compute,
+            threads=self.threads,
+            **inputs,
+        )
+        return float((logits.argmax(dim=1).numpy() == self.validation.classes).mean())
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        state = prefixed("classifier", self.classifier.state_dict())
+        return state | prefixed("optimizer", optimizer_tensors(self.optimizer)) | self.means.state()
+
+    def _resume(self, states: StateFolder, what: str) -> None:
+        loaded = states.load()
+        if loaded is None:
+            return
+        tensors, header = loaded
+        self.classifier.load_state_dict(unprefixed("classifier", tensors))
+        load_optimizer(self.optimizer, unprefixed("optimizer", tensors))
+        self.means.load(tensors, self.compute.device)
+        self.step, self.log, self.best = header["step"], header["log"], header["best"]
+        if not states.best.exists():
+            self.best = -1.0
+        print(f"{what}: goes on from the state after step {self.step} of {self.steps}.", flush=True)

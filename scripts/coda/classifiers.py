@@ -1,0 +1,109 @@
+"""Classifiers as jobs: the task model on a frozen foundation, and the supervised baseline."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from coda.checkpoints import StateFolder, read_header, save_weights
+from coda.classification import ClassifierTraining, Labelled
+from coda.compute import explain_memory, fingerprint, seed_everything
+from coda.files import write_table
+from coda.machine import Machine
+from coda.models import Supervised, TaskModel, build_foundation, load_tensors, load_weights
+from coda.provenance import crops_checksum, describe_run, file_checksum
+from coda.selection import class_names, labelled_rows
+from coda.settings import ModelSettings, TaskSettings, ViewSettings
+from coda.store import CropStore
+from coda.training import as_log
+
+
+def load_foundation(path: str, model: ModelSettings, channels: int, image_size: int) -> nn.Module:
+    """Load a trained foundation, frozen and in evaluation mode."""
+    random_start = ModelSettings(model.architecture, model.options, "random")
+    foundation = build_foundation(random_start, channels, image_size)
+    load_weights(foundation, load_tensors(path), str(path))
+    return foundation.eval().requires_grad_(False)
+
+
+def build_task_model(
+    model: ModelSettings, depth: int | None, classes: int, channels: int, image_size: int
+) -> TaskModel:
+    """Build the task model: the blocks of a second transformer that starts where `model` does."""
+    transformer = build_foundation(model, channels, image_size, depth=depth)
+    return TaskModel(transformer, transformer.embed_dim, classes)
+
+
+def train_classifier(
+    crops: list[str],
+    validation: list[str],
+    outputs: dict[str, str],
+    settings: dict[str, Any],
+    seed: int,
+    machine: Machine,
+    what: str,
+    foundation: str | None = None,
+) -> None:
+    """Train the task model on a frozen `foundation` (step 2), or without one the supervised baseline.
+
+    Parameters
+    ----------
+    crops, validation
+        Crop stores of the labelled training plates, and of the validation plate of the same source.
+    outputs
+        Paths: ``weights`` (the header has the class names) and ``log`` (one row an epoch).
+    settings
+        Sections of the config: ``model``, ``views`` and ``training`` (`TaskSettings`).
+    seed, machine, what
+        Seed, device, and the name for progress lines.
+    foundation
+        Weights of the frozen foundation.
+
+    Raises
+    ------
+    UserError
+        On bad settings or data, or if a promised GPU is absent.
+    """
+    compute = machine.compute()
+    inputs = {path: crops_checksum(path) for path in [*crops, *validation]}
+    if foundation is not None:
+        inputs[foundation] = file_checksum(foundation)
+    stores = CropStore(crops), CropStore(validation)
+    classes = class_names([stores[0].table])
+    train, held = (Labelled(store, *labelled_rows(store.table, classes)) for store in stores)
+    model, views = ModelSettings(**settings["model"]), ViewSettings(**settings["views"])
+    training = TaskSettings(**settings["training"])
+    seed_everything(seed)
+    shape = (len(stores[0].channels), views.global_size)
+    if foundation is None:
+        network = build_foundation(model, *shape, training.drop_path)
+        features, classifier = nn.Identity(), Supervised(network, len(classes))
+    else:
+        frozen = load_foundation(foundation, model, *shape).to(compute.device)
+        classifier = build_task_model(model, training.depth, len(classes), *shape)
+
+        def features(images: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                return frozen.forward_features(images)
+
+    identity = fingerprint(settings, seed, inputs)
+    states = StateFolder(Path(outputs["weights"]).with_suffix(".states"), identity)
+    with states.alone(), explain_memory("batch_size"):
+        job = ClassifierTraining(
+            train=train,
+            validation=held,
+            features=features,
+            classifier=classifier.to(compute.device),
+            compute=compute,
+            settings=training,
+            views=views,
+            seed=seed,
+            threads=machine.threads,
+        )
+        tensors = job.run(states, what, lambda log: write_table(as_log(log), outputs["log"]))
+        header = describe_run(settings, seed, compute.device, inputs)
+        header |= {"classes": classes, "channels": stores[0].channels}
+        header["epoch"] = read_header(states.best)["epoch"]
+        save_weights(outputs["weights"], tensors, header)
+        states.remove()

@@ -1,0 +1,162 @@
+"""Every method on every pair of sources, scored and compared on the same wells."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from coda.bootstrap import bootstrap
+from coda.errors import UserError
+from coda.estimates import (
+    ACCURACY,
+    Estimate,
+    Estimates,
+    Key,
+    compare,
+    estimates_table,
+    over_pairs,
+    over_seeds,
+)
+from coda.evaluation import LEVELS, SITE, Score, classes_of, read_predictions, score_units, units
+from coda.files import read_table
+from coda.metrics import pair_wins
+from coda.progress import track
+
+
+@dataclass
+class Evaluation:
+    """Two tables in long form, one value a row.
+
+    Attributes
+    ----------
+    metrics : pandas.DataFrame
+        Every training run by itself: train_source, target_source, seed, method, split, level, metric, baseline,
+        value, low, high, n, reason.
+    summary : pandas.DataFrame
+        The same averaged over seeds, and over pairs where both sources are ``"all"``; columns seeds and
+        pairs count what went in, in place of seed. Its intervals resample the seeds too.
+    """
+
+    metrics: pd.DataFrame
+    summary: pd.DataFrame
+
+
+def read_scores(path: str | Path) -> pd.DataFrame:
+    """Read the metrics or the summary back from CSV or Parquet, numbers as numbers."""
+    table = read_table(path)
+    numbers = {
+        "seed": int,
+        "value": float,
+        "low": float,
+        "high": float,
+        "n": int,
+        "seeds": int,
+        "pairs": int,
+    }
+    return table.astype({name: kind for name, kind in numbers.items() if name in table})
+
+
+def score_predictions(
+    files: Iterable[dict], plates: pd.DataFrame, replicates: int = 1000, seed: int = 0
+) -> Evaluation:
+    """Score every file of predictions and compare the methods on the same wells.
+
+    Parameters
+    ----------
+    files
+        One dict a file: train_source, target_source, seed, method, path. Predictions of ``unadapted`` on
+        the training source itself become the method ``in_domain``.
+    plates
+        Metadata_Source, Metadata_Plate and subset. Of the training source only ``validation`` plates count
+        (split ``validation``); of a target, ``train`` plates are the split ``adapted`` and ``validation`` plates the
+        split ``held_out``.
+    replicates
+        Number of bootstrap resamples.
+    seed
+        Seed of the resampling.
+
+    Returns
+    -------
+    Evaluation
+        Beside the metrics, with an empty baseline, each method has rows ``difference`` to
+        every baseline and ``gap_closed``, both of accuracy and both over the same resamples as what
+        they compare.
+
+    Raises
+    ------
+    UserError
+        If files of one plate hold different sites, or files have different classes, or a plate is not in `plates`.
+    """
+    files = list(files)
+    subset = plates.set_index(["Metadata_Source", "Metadata_Plate"])["subset"]
+    runs: Estimates = defaultdict(dict)
+    seen: dict[tuple[str, str], tuple[str, frozenset]] = {}
+    classes: list[str] = []
+    for file in track(files, "score predictions", len(files), "files"):
+        predictions = read_predictions(file["path"])
+        classes = classes or sorted(classes_of(predictions))
+        if sorted(classes_of(predictions)) != classes:
+            raise UserError(
+                f"{file['path']} and {files[0]['path']} differ in their classes; train on the same labels."
+            )
+        _check_sites(predictions, file, subset, seen)
+        for split, rows in _splits(predictions, file, subset):
+            for level in LEVELS:
+                _score(runs, file, split, level, rows, classes, replicates, seed)
+    summary = over_pairs(over_seeds(runs, replicates, seed))
+    compare(runs)
+    return Evaluation(estimates_table(runs, ["pairs", "seeds"]), estimates_table(summary, ["seed"]))
+
+
+def _check_sites(predictions: pd.DataFrame, file: dict, subset: pd.Series, seen: dict) -> None:
+    """Refuse comparisons on different images: every method must have every site of a plate."""
+    for (source, plate), rows in predictions.groupby(SITE[:2]):
+        if source != file["target_source"] or (source, plate) not in subset.index:
+            raise UserError(
+                f"{file['path']} holds plate {plate} of {source}, which is not among the plates of "
+                f"{file['target_source']}; remove the file and predict again."
+            )
+        sites = frozenset(zip(rows["Metadata_Well"], rows["Metadata_Site"], strict=True))
+        path, expected = seen.setdefault((source, plate), (file["path"], sites))
+        if sites != expected:
+            raise UserError(
+                f"{file['path']} and {path} hold different sites of plate {plate}; remove both and predict again."
+            )
+
+
+def _splits(
+    predictions: pd.DataFrame, file: dict, subset: pd.Series
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    part = subset.reindex(pd.MultiIndex.from_frame(predictions[SITE[:2]])).to_numpy()
+    if file["target_source"] == file["train_source"]:
+        yield "validation", predictions[part == "validation"]
+    else:
+        yield "adapted", predictions[part == "train"]
+        yield "held_out", predictions[part == "validation"]
+
+
+def _score(
+    runs: Estimates,
+    file: dict,
+    split: str,
+    level: str,
+    rows: pd.DataFrame,
+    classes: list[str],
+    replicates: int,
+    seed: int,
+) -> None:
+    method = (
+        "in_domain" if (split, file["method"]) == ("validation", "unadapted") else file["method"]
+    )
+    key = Key(file["train_source"], file["target_source"], file["seed"], method, split, level)
+    counted = units(rows, classes, level)
+    wins = pair_wins(counted)
+    drawn = bootstrap(counted, wins, replicates, seed)
+    for metric, score in score_units(counted, wins).items():
+        runs[key][metric, None] = Estimate(score, drawn[metric], len(counted))
+    if len(counted):  # always naming the commonest class
+        guess = Score(float(np.bincount(counted.labels).max() / len(counted)))
+        runs[key._replace(method="chance")][ACCURACY] = Estimate(guess, None, len(counted))

@@ -1,0 +1,117 @@
+"""The config: checked against its schema and against itself before anything runs."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
+
+from coda.errors import UserError
+
+
+def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Fill defaults into `config` and refuse what is unknown, of the wrong kind or contradictory.
+
+    Parameters
+    ----------
+    config
+        As read from the files and the command line; changed in place.
+    schema
+        JSON schema with a default for every key that may be left out.
+
+    Returns
+    -------
+    dict
+        `config`.
+
+    Raises
+    ------
+    UserError
+        On the first fault, with the key and the way out.
+    """
+    errors = list(_FillingValidator(schema).iter_errors(config))
+    if errors:
+        # An unknown key is the likeliest slip, and often the reason for the other errors.
+        errors.sort(
+            key=lambda error: (
+                error.validator != "additionalProperties",
+                list(map(str, error.absolute_path)),
+            )
+        )
+        raise UserError(_sentence(errors[0]))
+    _check_contradictions(config)
+    return config
+
+
+def _fill_defaults(validator, properties, instance, schema):
+    """Set defaults before the properties are checked, so that nested defaults are filled too."""
+    if validator.is_type(instance, "object"):
+        for name, part in properties.items():
+            if "default" in part and name not in instance:
+                default = part["default"]
+                instance[name] = default.copy() if isinstance(default, dict | list) else default
+    yield from Draft202012Validator.VALIDATORS["properties"](
+        validator, properties, instance, schema
+    )
+
+
+_FillingValidator = extend(Draft202012Validator, {"properties": _fill_defaults})
+
+
+def _sentence(error: ValidationError) -> str:
+    """Say what is wrong with which key."""
+    place = ".".join(map(str, error.absolute_path))
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))[0]
+        near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
+        return f"The config has an unknown key {'.'.join(filter(None, [place, unknown]))}; {hint}"
+    if error.validator == "required":
+        missing = [name for name in error.validator_value if name not in error.instance][0]
+        return f"The config lacks the key {'.'.join(filter(None, [place, missing]))}; see config/README.md."
+    meaning = error.schema.get("description", "")
+    return f"The config key {place} is wrong: {error.message}. {meaning}".strip()
+
+
+def _check_contradictions(config: dict[str, Any]) -> None:
+    """Refuse settings that are each right and do not fit together."""
+    known = config["sources"]
+    for key in ("train_sources", "target_sources"):
+        for source in config[key]:
+            if source not in known:
+                near = difflib.get_close_matches(source, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else "."
+                raise UserError(
+                    f"{key} names {source}, which is not among sources ({', '.join(known)}){hint}"
+                )
+    for source in config["train_sources"]:
+        if known[source]["validation_plate"] is None:
+            raise UserError(
+                f"sources.{source}.validation_plate is null, but {source} is a training source and needs one."
+            )
+    if not pairs(config):
+        raise UserError("target_sources has no source besides the training source; add one.")
+    views, crop = config["views"], config["crops"]["size"]
+    for name in ("global_size", "local_size"):
+        if views[name] > crop:
+            raise UserError(
+                f"views.{name} is {views[name]} pixels, larger than crops.size ({crop})."
+            )
+    if config["choose"]["labelled"] and config["data"]["wells"] == "all":
+        raise UserError("choose.labelled takes labelled wells only, so data.wells cannot be 'all'.")
+    if config["crops"]["um_per_pixel"] is not None:
+        unknown = [source for source in known if known[source]["um_per_pixel"] is None]
+        if unknown:
+            raise UserError(f"crops.um_per_pixel needs sources.{unknown[0]}.um_per_pixel.")
+    weights = config["model"]["weights"]
+    if weights not in ("imagenet", "random") and not Path(weights).is_file():
+        raise UserError(
+            f"model.weights is {weights!r}: neither imagenet, nor random, nor a file that exists."
+        )
+
+
+def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """All pairs of a training source and another target source."""
+    return [(a, b) for a in config["train_sources"] for b in config["target_sources"] if a != b]

@@ -1,0 +1,246 @@
+"""Cut the crops of a plate: read, correct, stretch to 8 bits, cut, store, all in one pass."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from coda.compression import compress
+from coda.errors import UserError
+from coda.illumination import Illumination
+from coda.locations import cell_corners, centre_corner, grid_corners, segment_nuclei
+from coda.parallel import spread
+from coda.progress import Progress
+from coda.quality import flag_sites
+from coda.sites import list_sites, plate_name, read_site, tell_lost
+from coda.store import CropWriter
+from coda.tiff import BrokenImage
+
+
+@dataclass
+class Cutting:
+    """What the workers need to cut any site of a plate."""
+
+    folder: Path
+    sites: pd.DataFrame
+    channels: list[str]
+    size: tuple[int, int]
+    functions: Sequence[np.ndarray | None]
+    highest: np.ndarray
+    kind: str
+    crop: int
+    factor: float
+    um_per_pixel: float | None
+    nuclei: Mapping[tuple[str, int], np.ndarray] | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width after resizing, truncated as DeepProfiler does."""
+        return int(self.factor * self.size[0]), int(self.factor * self.size[1])
+
+
+def extract_crops(
+    index: pd.DataFrame,
+    images: str | os.PathLike,
+    manifest: pd.DataFrame,
+    illumination: str | os.PathLike,
+    out: str | os.PathLike,
+    settings: dict,
+    um_per_pixel: float | None,
+    processes: int = 1,
+    max_lost: float = 0.1,
+    channels: Sequence[str] | None = None,
+    nuclei: pd.DataFrame | None = None,
+    functions: Mapping[str, str | os.PathLike] | None = None,
+) -> pd.DataFrame:
+    """Cut the crops of one plate into a store file.
+
+    Parameters
+    ----------
+    index, images, manifest
+        The plate's index, folder of TIFF files and manifest of objects.
+    illumination
+        The file of `coda.illumination.estimate_illumination`.
+    out
+        The store file to make.
+    settings
+        The config's ``crops`` section: ``kind`` (centre, grid or cells), ``size`` in pixels,
+        ``illumination`` (deepprofiler, gallery or none), ``um_per_pixel`` (a common pixel size,
+        None for none) and ``flags`` (limits of `coda.quality.flag_sites`).
+    um_per_pixel
+        Pixel size of the raw images, None where unknown.
+    processes
+        Number of worker processes.
+    max_lost
+        Largest share of sites that a plate may lose.
+    channels
+        Channels to cut; all of the illumination file by default.
+    nuclei
+        For ``kind: cells``, the table of `coda.locations.read_nuclei`; without it the DNA channel
+        is segmented.
+    functions
+        For ``illumination: gallery``, the path of each channel's ``*_Illum*.npy``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a site of the index: well, site, ``status``, ``reason``, ``crops``.
+
+    Raises
+    ------
+    UserError
+        If sites are smaller than the crop, too many are lost, or settings contradict the input.
+    """
+    plate = plate_name(index)
+    stats = Illumination.load(illumination)
+    channels = list(channels or stats.channels)
+    absent = [name for name in channels if name not in stats.channels]
+    if absent:
+        raise UserError(
+            f"{illumination} lacks the channel(s) {', '.join(absent)}; delete it and run again."
+        )
+    order = [stats.channels.index(name) for name in channels]
+    sites = list_sites(index, manifest, channels)
+    # What the first pass found unusable is not tried again.
+    seen = stats.sites.set_index(["Metadata_Well", "Metadata_Site"])
+    cutting = Cutting(
+        Path(images),
+        sites,
+        channels,
+        stats.size,
+        _functions(settings, stats, order, channels, functions),
+        stats.upper[order],
+        settings["kind"],
+        settings["size"],
+        _factor(settings, um_per_pixel, plate),
+        um_per_pixel,
+        _by_site(nuclei),
+    )
+    _check(cutting, plate)
+    quality = seen.join(flag_sites(seen[seen["status"] == "ok"], channels, settings["flags"]))
+    keys = list(zip(sites["Metadata_Well"], sites["Metadata_Site"], strict=True))
+    measures = quality.filter(like="Quality_").reindex(keys).to_dict("records")
+    sites[["status", "reason"]] = seen[["status", "reason"]].reindex(keys).to_numpy()
+    usable = sites.index[sites["status"] == "ok"]
+
+    metadata = index[[name for name in index if name.startswith("Metadata_")]].to_dict("records")
+    description = {
+        "kind": cutting.kind,
+        "size": cutting.crop,
+        "illumination": settings["illumination"],
+        "um_per_pixel": settings["um_per_pixel"] or um_per_pixel,
+        "rescaled": settings["um_per_pixel"] is not None,
+    }
+    progress = Progress(f"crops {plate}", total=len(usable), unit="sites")
+    counts = pd.Series(0, index=sites.index)
+    results = spread(_cut_site, usable, cutting, processes)
+    with CropWriter(out, channels, cutting.crop, cutting.crop, description) as writer:
+        for row, (pixels, centres, reason) in zip(usable, results, strict=True):
+            counts[row] = len(pixels)
+            if reason is None:
+                places = {"Crop_Y": centres[:, 0], "Crop_X": centres[:, 1]}
+                writer.write({**metadata[row], **measures[row], **places}, pixels)
+            else:
+                sites.loc[row, ["status", "reason"]] = "no crop", reason
+            progress.update(crops=int(counts.sum()))
+        tell_lost(plate, sites, max_lost)
+    return sites.drop(columns="files").assign(crops=counts)
+
+
+def _cut_site(cutting: Cutting, row: int) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """Crops (n, C, size, size), their centres in raw pixels (n, 2), and why there are none."""
+    size, factor = cutting.crop, cutting.factor
+    none = np.empty((0, len(cutting.channels), size, size), np.uint8), np.empty((0, 2))
+    try:
+        images = read_site(cutting.folder, cutting.sites.at[row, "files"], cutting.channels)
+        if images[0].shape != cutting.size:
+            raise BrokenImage(f"its images are {images[0].shape}, the plate's are {cutting.size}")
+    except BrokenImage as error:
+        return *none, str(error)
+    if cutting.kind == "centre":
+        corners = centre_corner(cutting.shape, size)
+    elif cutting.kind == "grid":
+        corners = grid_corners(cutting.shape, size)
+    else:
+        if cutting.nuclei is None:
+            image = images[cutting.channels.index("DNA")]
+            nuclei = segment_nuclei(image, cutting.um_per_pixel)
+        else:
+            site = cutting.sites.loc[row, ["Metadata_Well", "Metadata_Site"]]
+            nuclei = cutting.nuclei.get(tuple(site), np.empty((0, 2)))
+        corners, kept = cell_corners(nuclei, factor, cutting.shape, size)
+        if not corners:
+            return *none, "no nucleus lies far enough from the border"
+    stretched = [
+        compress(image, function, highest, cutting.shape, corners, size)
+        for image, function, highest in zip(images, cutting.functions, cutting.highest, strict=True)
+    ]
+    centres = (np.array(corners) + size / 2) / factor - 0.5
+    if cutting.kind == "cells":
+        centres = nuclei[kept]
+    return np.stack(stretched, axis=1), centres, None
+
+
+def _functions(
+    settings: dict,
+    stats: Illumination,
+    order: list[int],
+    channels: list[str],
+    paths: Mapping[str, str | os.PathLike] | None,
+) -> list[np.ndarray | None]:
+    """Illumination functions (H, W), one a channel, from where the settings say."""
+    if settings["illumination"] == "none":
+        return [None] * len(channels)
+    if settings["illumination"] == "deepprofiler":
+        return [stats.functions[channel] for channel in order]
+    functions = []
+    for channel in channels:
+        try:
+            path = paths[channel]
+            function = np.load(path).astype(np.float32)
+        except (TypeError, KeyError):
+            raise UserError(
+                f"No illumination function of {channel} was given; set crops.illumination to "
+                "deepprofiler where the gallery has none."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"The illumination function {path} cannot be read: {error}.") from error
+        if function.shape != stats.size or not (function > 0).all():
+            raise UserError(
+                f"The illumination function {path} has size {function.shape} or values of zero, "
+                f"but the images have size {stats.size}; set crops.illumination to deepprofiler."
+            )
+        functions.append(function)
+    return functions
+
+
+def _factor(settings: dict, um_per_pixel: float | None, plate: str) -> float:
+    if settings["um_per_pixel"] is None:
+        return 1.0
+    if um_per_pixel is None:
+        raise UserError(
+            f"The pixel size of {plate} is unknown, so it cannot be rescaled to "
+            "crops.um_per_pixel; state it in the config or set crops.um_per_pixel to null."
+        )
+    return um_per_pixel / settings["um_per_pixel"]
+
+
+def _by_site(nuclei: pd.DataFrame | None) -> dict[tuple[str, int], np.ndarray] | None:
+    if nuclei is None:
+        return None
+    groups = nuclei.groupby(["Metadata_Well", "Metadata_Site"], sort=False)
+    return {(well, int(site)): group[["Y", "X"]].to_numpy() for (well, site), group in groups}
+
+
+def _check(cutting: Cutting, plate: str) -> None:
+    if min(cutting.shape) < cutting.crop:
+        height, width = cutting.shape
+        raise UserError(
+            f"The sites of {plate} are {width} x {height} pixels, smaller than crops.size = "
+            f"{cutting.crop}; lower crops.size."
+        )
+    if cutting.kind == "cells" and cutting.nuclei is None and "DNA" not in cutting.channels:
+        raise UserError("crops.kind is cells, which needs the channel DNA or the gallery's nuclei.")

@@ -1,0 +1,126 @@
+"""DINO: self-distillation without labels (Caron et al., ICCV 2021), as the protocol uses it."""
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+
+
+class DinoHead(nn.Module):
+    """Projection from a feature to prototype logits.
+
+    Three linear layers with GELU, a bottleneck brought to unit length, and a last layer whose
+    rows have unit length too (weight normalisation with the gain fixed at 1), so a logit is the
+    cosine between a feature and a prototype.
+
+    Parameters
+    ----------
+    width
+        Length of the feature.
+    hidden, bottleneck, prototypes
+        Widths of the hidden layers, of the bottleneck and of the output.
+    batch_norm
+        Normalise hidden layers over the batch. Departs from the protocol; needed where training
+        starts from random weights, where without it the loss stays at ln(prototypes).
+    """
+
+    def __init__(
+        self, width: int, hidden: int, bottleneck: int, prototypes: int, batch_norm: bool = False
+    ):
+        super().__init__()
+
+        def layer(inputs: int) -> list[nn.Module]:
+            norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
+            return [nn.Linear(inputs, hidden), *norm, nn.GELU()]
+
+        self.mlp = nn.Sequential(*layer(width), *layer(hidden), nn.Linear(hidden, bottleneck))
+        self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck))
+        for module in self.mlp:
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.kaiming_uniform_(self.prototypes, a=math.sqrt(5))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Map features (N, width) to logits (N, prototypes)."""
+        bottleneck = F.normalize(self.mlp(features).float(), dim=-1)
+        return F.linear(bottleneck, F.normalize(self.prototypes, dim=-1))
+
+
+class DinoNetwork(nn.Module):
+    """Foundation and head: the student, or the teacher."""
+
+    def __init__(self, foundation: nn.Module, head: DinoHead):
+        super().__init__()
+        self.foundation = foundation
+        self.head = head
+
+    def forward(self, *batches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map batches of views, one batch for each size, to logits and CLS features.
+
+        Returns
+        -------
+        logits : tensor, shape (views of all batches, prototypes)
+        features : tensor, shape (views of all batches, width)
+        """
+        features = torch.cat([self.foundation.forward_features(views)[:, 0] for views in batches])
+        return self.head(features), features
+
+
+def dino_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    centre: torch.Tensor,
+    student_temperature: float,
+    teacher_temperature: float | torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross entropy between the teacher's and the student's prototype probabilities.
+
+    Every student view is compared with both global views of the teacher, a view with itself left
+    out; the mean is over all pairs and samples.
+
+    Parameters
+    ----------
+    student : tensor, shape (views, N, prototypes)
+        Logits; the first two views are the global ones, in the teacher's order.
+    teacher : tensor, shape (2, N, prototypes)
+        Logits of the global views.
+    centre : tensor, shape (prototypes,)
+        Running mean of the teacher's logits.
+    student_temperature, teacher_temperature
+        Divisors of the logits; a smaller one sharpens.
+
+    Returns
+    -------
+    loss : scalar tensor
+    entropy : scalar tensor
+        Mean entropy of the teacher's probabilities in nats; ln(prototypes) means that it says nothing.
+    """
+    log_probabilities = F.log_softmax(student.float() / student_temperature, dim=-1)
+    targets = F.softmax((teacher.float() - centre) / teacher_temperature, dim=-1).detach()
+    # Sum over all pairs of (teacher view, student view), then take the pairs of equal views off.
+    everything = (targets.sum(dim=0) * log_probabilities.sum(dim=0)).sum(dim=-1)
+    equal = (targets * log_probabilities[:2]).sum(dim=(0, -1))
+    pairs = 2 * len(student) - 2
+    loss = -(everything - equal).mean() / pairs
+    entropy = torch.special.entr(targets).sum(dim=-1).mean()
+    return loss, entropy
+
+
+@torch.no_grad()
+def update_centre(centre: torch.Tensor, mean: torch.Tensor, momentum: float) -> None:
+    """Move `centre` (prototypes,) towards the mean of the teacher's logits, over all processes."""
+    if dist.is_initialized():
+        dist.all_reduce(mean)
+        mean /= dist.get_world_size()
+    centre.lerp_(mean, 1 - momentum)
+
+
+@torch.no_grad()
+def update_teacher(
+    teacher: list[torch.Tensor], student: list[torch.Tensor], momentum: float
+) -> None:
+    """Move the teacher's parameters towards the student's: t <- m t + (1 - m) s, all at once."""
+    torch._foreach_lerp_(teacher, student, 1 - momentum)

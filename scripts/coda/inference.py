@@ -1,0 +1,69 @@
+"""Networks over many sites: centre view of each, once, in order."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from coda.compute import Compute
+from coda.loader import Loader
+from coda.progress import Progress
+from coda.store import CropStore
+from coda.views import centre_view
+
+
+@torch.inference_mode()
+def apply_to_sites(
+    function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]],
+    store: CropStore,
+    sites: np.ndarray,
+    size: int,
+    compute: Compute,
+    batch_size: int = 256,
+    threads: int = 1,
+    what: str | None = None,
+) -> tuple[torch.Tensor, ...]:
+    """Apply `function` to the centre view of every site.
+
+    Parameters
+    ----------
+    function
+        Maps views (N, C, size, size) to a tuple of tensors (N, ...).
+    store, sites
+        The crops, and which of them.
+    size
+        Side of the view in pixels.
+    compute
+        Device and precision.
+    batch_size, threads
+        Views at once, and threads that gather them.
+    what
+        Name for progress lines; silent by default.
+
+    Returns
+    -------
+    tuple of float32 tensors, shape (sites, ...)
+        On the CPU, in the order of `sites`.
+    """
+    plan = ((sites[start : start + batch_size], None) for start in range(0, len(sites), batch_size))
+    progress = Progress(what, len(sites), "images") if what else None
+    results = []
+    for batch, _ in Loader(store, plan, compute.device, threads):
+        with compute.autocast():
+            outputs = function(centre_view(batch, size))
+        results.append([output.float() for output in outputs])
+        if progress:
+            progress.update(len(batch))
+    return tuple(torch.cat(parts).cpu() for parts in zip(*results, strict=True))
+
+
+def cls_features(foundation: nn.Module, **inputs) -> torch.Tensor:
+    """CLS features of sites, float32 (sites, width); `inputs` as in `apply_to_sites`."""
+    was_training = foundation.training
+    foundation.eval()
+    (features,) = apply_to_sites(
+        lambda views: (foundation.forward_features(views)[:, 0],), **inputs
+    )
+    foundation.train(was_training)
+    return features

@@ -1,0 +1,48 @@
+"""Plain words, and their order, for the short names in paths and tables."""
+
+import re
+from collections.abc import Iterable
+
+METHOD_NAMES = {
+    "in_domain": "In domain",
+    "unadapted": "Unadapted",
+    "oda": "ODA (no partners)",
+    "coda": "CODA",
+    "supervised": "Supervised",
+    "intensity": "Intensities only",
+    "position": "Well position only",
+    "chance": "Constant guess",
+}
+SPLIT_NAMES = {
+    "validation": "validation plate of the training source",
+    "adapted": "plates used in adaptation",
+    "held_out": "plate kept out of adaptation",
+}
+
+
+def method_name(method: str) -> str:
+    """Plain words for a method, as in legends and tables."""
+    return METHOD_NAMES.get(method, method.replace("_", " "))
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Sort methods as the figures show them: those known in their order, then others by name."""
+    known = list(METHOD_NAMES)
+    return sorted(
+        set(methods), key=lambda name: (known.index(name) if name in known else len(known), name)
+    )
+
+
+def sources_in_order(sources: Iterable[str]) -> list[str]:
+    """Sort sources by their number: ``source_3`` before ``source_11``."""
+    return sorted(
+        set(sources),
+        key=lambda name: [
+            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)
+        ],
+    )
+
+
+def source_name(source: str) -> str:
+    """Write ``source_3`` as ``source 3``."""
+    return source.replace("_", " ")

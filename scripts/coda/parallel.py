@@ -1,0 +1,66 @@
+"""Work spread over processes, results in order, memory bounded however many items there are."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from coda.errors import UserError
+
+_state = None
+
+
+def spread(function: Callable, items: Iterable, state: object, processes: int) -> Iterator:
+    """Yield ``function(state, item)`` for each item, in order.
+
+    Workers are forked: they inherit `state` without a copy, and the script that calls this needs
+    no ``__main__`` guard (Snakemake's scripts have none). Call it before starting threads. At most
+    a few results wait at a time, so a slow reader holds the workers back instead of filling memory.
+
+    Parameters
+    ----------
+    function
+        A module-level function of two arguments.
+    items
+        What to work on; each item and each result crosses a pipe, so keep them small.
+    state
+        Anything that all calls share, read-only.
+    processes
+        Number of workers; 1 works in this process.
+
+    Raises
+    ------
+    UserError
+        If a worker is killed, as happens when memory runs out.
+    """
+    if processes <= 1:
+        for item in items:
+            yield function(state, item)
+        return
+    fork = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(processes, fork, _begin, (state,))
+    try:
+        waiting: deque = deque()
+        for item in items:
+            waiting.append(pool.submit(_call, function, item))
+            if len(waiting) > processes + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            "A worker process was killed, most likely because memory ran out; "
+            "give the job more mem_mb or fewer threads."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(state: object) -> None:
+    global _state
+    _state = state
+
+
+def _call(function: Callable, item: object) -> object:
+    return function(_state, item)

@@ -1,0 +1,168 @@
+"""Which plates are used: chosen from JUMP's plate table by config, and plates of one's own."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from coda.errors import UserError
+from coda.files import read_table
+
+PLATE_COLUMNS = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType"]
+WELL_COLUMNS = ["Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_JCP2022"]
+
+
+def select_plates(
+    plates: pd.DataFrame, plate_type: str, sources: dict[str, dict], exclude: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Choose the plates to use.
+
+    Parameters
+    ----------
+    plates
+        Metadata_Source, Metadata_Batch, Metadata_Plate, Metadata_PlateType.
+    plate_type
+        The type of plates to use, for example ``TARGET2``.
+    sources
+        For each source ``validation_plate`` (an id, or None for no validation) and ``plates`` (a
+        list of ids, or None for all of the type).
+    exclude
+        Ids of plates to leave out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `plates` and ``subset`` ("train" or "validation"), by source as in
+        `sources`, batch and plate.
+
+    Raises
+    ------
+    UserError
+        If a source or plate is not in the table or not of the type, a plate is both excluded and
+        asked for, or a source is left without training plates.
+    """
+    excluded = {str(plate) for plate in exclude}
+    for plate in sorted(excluded - set(plates["Metadata_Plate"])):
+        hint = nearest(plate, plates["Metadata_Plate"])
+        raise UserError(f"exclude_plates names {plate}, which is not in tables.plate{hint}.")
+    if not sources:
+        raise UserError("sources is empty; name at least one source there.")
+    chosen = [
+        source_plates(plates, plate_type, source, wish or {}, excluded)
+        for source, wish in sources.items()
+    ]
+    table = pd.concat(chosen, ignore_index=True)
+    for name in table[PLATE_COLUMNS[:3]].to_numpy().ravel():
+        check_name(name, "tables.plate")
+    return table
+
+
+def source_plates(
+    plates: pd.DataFrame, plate_type: str, source: str, wish: dict, excluded: set[str]
+) -> pd.DataFrame:
+    """Choose the plates of one source; see `select_plates`."""
+    own = plates[plates["Metadata_Source"] == source]
+    if own.empty:
+        hint = nearest(source, plates["Metadata_Source"])
+        raise UserError(f"sources names {source}, which is not in tables.plate{hint}.")
+    types = dict(zip(own["Metadata_Plate"], own["Metadata_PlateType"], strict=True))
+    # Ids of digits alone are numbers to YAML unless quoted.
+    asked = None if wish.get("plates") is None else [str(plate) for plate in wish["plates"]]
+    held = None if wish.get("validation_plate") is None else str(wish["validation_plate"])
+    for plate in asked or []:
+        check_choice(f"sources.{source}.plates", plate, plate_type, types, excluded)
+    if held is not None:
+        check_choice(f"sources.{source}.validation_plate", held, plate_type, types, excluded)
+    fit = (own["Metadata_PlateType"] == plate_type) & ~own["Metadata_Plate"].isin(excluded)
+    if asked is not None:
+        fit &= own["Metadata_Plate"].isin([*asked, held])
+    own = own[fit].sort_values(["Metadata_Batch", "Metadata_Plate"])
+    subset = ["validation" if plate == held else "train" for plate in own["Metadata_Plate"]]
+    if "train" not in subset:
+        raise UserError(
+            f"{source} has no {plate_type} plate left to train on; "
+            f"name more under sources.{source}.plates or fewer under exclude_plates."
+        )
+    return own.assign(subset=subset)
+
+
+def check_choice(
+    key: str, plate: str, plate_type: str, types: dict[str, str], excluded: set[str]
+) -> None:
+    """Refuse a plate named in the config that is not there, of another type or excluded."""
+    if plate not in types:
+        hint = nearest(plate, types)
+        raise UserError(f"{key} names {plate}, which is no plate of this source{hint}.")
+    if types[plate] != plate_type:
+        raise UserError(
+            f"{key} names {plate}, a plate of type {types[plate]}; plate_type is {plate_type}."
+        )
+    if plate in excluded:
+        raise UserError(f"{key} names {plate}, which exclude_plates leaves out; drop it from one.")
+
+
+def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
+    """Read a table of plates of one's own, to be used beside JUMP's.
+
+    Parameters
+    ----------
+    path
+        CSV or TSV with Metadata_Source, Metadata_Batch and Metadata_Plate, and as wished
+        ``root`` (folder or bucket in the gallery's layout, instead of gallery.root), ``load_data``
+        (its key below the root, if not in JUMP's place) and ``layout`` (file with Metadata_Well and
+        Metadata_JCP2022).
+    plate_type
+        The type that the plates count as.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of the plate table, root, load_data and layout (missing where not given).
+
+    Raises
+    ------
+    UserError
+        If a column or cell is missing, an id could not be a file name, or a plate occurs twice.
+    """
+    sheet = read_table(path)
+    required = PLATE_COLUMNS[:3]
+    missing = [column for column in required if column not in sheet]
+    if missing:
+        raise UserError(f"The sample sheet {path} lacks the column(s) {', '.join(missing)}.")
+    for name in sheet[required].to_numpy().ravel():
+        check_name(name, f"the sample sheet {path}")
+    twice = sheet["Metadata_Plate"][sheet.duplicated(["Metadata_Source", "Metadata_Plate"])]
+    if len(twice):
+        raise UserError(f"The sample sheet {path} names the plate {twice.iloc[0]} twice.")
+    sheet["Metadata_PlateType"] = plate_type
+    return sheet.reindex(columns=[*PLATE_COLUMNS, "root", "load_data", "layout"])
+
+
+def sample_sheet_wells(sheet: pd.DataFrame) -> pd.DataFrame:
+    """Give the wells of a sample sheet's layouts in the form of JUMP's well table."""
+    layouts = [
+        read_table(row.layout, WELL_COLUMNS[2:]).assign(
+            Metadata_Source=row.Metadata_Source, Metadata_Plate=row.Metadata_Plate
+        )
+        for row in sheet.dropna(subset="layout").itertuples()
+    ]
+    if not layouts:
+        return pd.DataFrame(columns=WELL_COLUMNS, dtype=str)
+    return pd.concat(layouts, ignore_index=True)[WELL_COLUMNS]
+
+
+def check_name(name: object, where: str) -> None:
+    """Refuse an id that could not be part of a path: results are filed under it."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
+        raise UserError(
+            f"In {where}, {name!r} is no id of a source, batch or plate: "
+            "it may hold letters, digits and _ . + - only."
+        )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known names are like `name`, as the end of a sentence."""
+    close = difflib.get_close_matches(name, sorted(set(known)), n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

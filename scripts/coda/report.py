@@ -1,0 +1,136 @@
+"""One HTML file with everything a reader looks at; it needs no network, no scripts and no other file."""
+
+import base64
+import math
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from coda.errors import UserError
+from coda.files import replacing
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+PACKAGES = (
+    "torch",
+    "timm",
+    "snakemake",
+    "deepprofiler",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "matplotlib",
+    "pyarrow",
+)
+
+
+@dataclass
+class Section:
+    """A part of the report.
+
+    Attributes
+    ----------
+    title : str
+        Heading, also shown in the list of contents.
+    text : str
+        Plain text; a blank line starts a new paragraph.
+    figures : list of (path, caption)
+        PNG, SVG or JPEG files; the caption is also what a screen reader tells of the image.
+    tables : list of (pandas.DataFrame, caption)
+        Shown whole, without their index; an empty cell stays empty.
+    """
+
+    title: str
+    text: str = ""
+    figures: list[tuple[str | Path, str]] = field(default_factory=list)
+    tables: list[tuple[pd.DataFrame, str]] = field(default_factory=list)
+
+
+def write_report(path: str | Path, title: str, summary: str, sections: list[Section]) -> None:
+    """Write the report, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The HTML file to make.
+    title
+        Title of the page.
+    summary
+        Text of the front page; a blank line starts a new paragraph.
+    sections
+        Parts in their order.
+
+    Raises
+    ------
+    UserError
+        If a figure is missing or of a type that browsers do not show.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"paragraphs": _paragraphs, "cell": _cell, "inline": _inline}
+    template = environment.from_string(TEMPLATE.read_text())
+    parts = [
+        (section, [(table, _numeric(table), caption) for table, caption in section.tables])
+        for section in sections
+    ]
+    page = template.render(title=title, summary=summary, parts=parts)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def settings_table(config: dict) -> pd.DataFrame:
+    """One row a config value: its key with dots, ``adapt.epochs``, and its value as text."""
+    rows: list[tuple[str, str]] = []
+
+    def add(prefix: str, value: object) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                add(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            rows.append(
+                (prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+            )
+
+    add("", config)
+    return pd.DataFrame(rows, columns=["setting", "value"])
+
+
+def versions_table(packages: tuple[str, ...] = PACKAGES) -> pd.DataFrame:
+    """Versions of Python and of the packages that the results depend on."""
+    rows = [("python", platform.python_version())]
+    for package in packages:
+        try:
+            rows.append((package, version(package)))
+        except PackageNotFoundError:
+            rows.append((package, "not installed"))
+    return pd.DataFrame(rows, columns=["package", "version"])
+
+
+def _inline(path: str | Path) -> str:
+    path = Path(path)
+    if path.suffix.lower() not in TYPES:
+        raise UserError(f"The report cannot show {path}; give a PNG, SVG or JPEG file.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"The report cannot read the figure {path}: {error.strerror}.") from error
+    return f"data:{TYPES[path.suffix.lower()]};base64,{base64.b64encode(content).decode()}"
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part.strip() for part in text.split("\n\n") if part.strip()]
+
+
+def _cell(value: object) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _numeric(table: pd.DataFrame) -> list[bool]:
+    return [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]

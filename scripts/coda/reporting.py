@@ -1,0 +1,51 @@
+"""The outside of a script: what it says goes to the terminal and to its log, faults in one sentence."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from coda.errors import UserError
+
+
+class Tee:
+    """A text stream that writes to two others."""
+
+    def __init__(self, terminal: TextIO, log: TextIO):
+        self.terminal, self.log = terminal, log
+
+    def write(self, text: str) -> int:
+        """Write `text` to both."""
+        self.log.write(text)
+        return self.terminal.write(text)
+
+    def flush(self) -> None:
+        """Flush both."""
+        self.log.flush()
+        self.terminal.flush()
+
+    def isatty(self) -> bool:
+        """Say no: a log keeps plain text."""
+        return False
+
+
+@contextmanager
+def reported(log: str) -> Iterator[None]:
+    """Copy all output of the block to the file `log`; end the process with a sentence on a fault.
+
+    A `UserError` becomes one sentence and exit status 1. Any other exception keeps its traceback,
+    in the log too.
+    """
+    with open(log, "w", buffering=1) as file:
+        sys.stdout = sys.stderr = Tee(sys.__stderr__, file)
+        try:
+            yield
+        except UserError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+        finally:
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__

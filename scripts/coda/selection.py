@@ -1,0 +1,61 @@
+"""Which rows of the crop store a step uses."""
+
+import numpy as np
+import pandas as pd
+
+from coda.errors import UserError
+
+WELLS = ("labelled", "treated", "all")
+
+
+def usable_rows(table: pd.DataFrame, wells: str) -> np.ndarray:
+    """Rows to train a foundation on: of good quality, from the wells that `wells` names.
+
+    Parameters
+    ----------
+    table
+        The store's table.
+    wells
+        ``"labelled"``: wells of compounds that have a mechanism of action (the protocol's data set);
+        ``"treated"``: all wells of a compound that is no negative control; ``"all"``: every well.
+
+    Raises
+    ------
+    UserError
+        If nothing is left, or `wells` is unknown.
+    """
+    if wells not in WELLS:
+        raise UserError(f"data.wells is {wells!r}; it can be {', '.join(WELLS)}.")
+    keep = np.ones(len(table), bool)
+    if "Quality_ok" in table:
+        keep &= table["Quality_ok"].to_numpy(bool)
+    if wells == "labelled":
+        keep &= table["Metadata_moa"].notna().to_numpy()
+    elif wells == "treated":
+        keep &= table["Metadata_JCP2022"].notna().to_numpy()
+        keep &= (table["Metadata_pert_type"] != "negcon").to_numpy()
+    if not keep.any():
+        raise UserError(
+            f"No site is left to train on: data.wells is {wells!r} and flagged sites are left out."
+        )
+    return np.flatnonzero(keep).astype(np.int64)
+
+
+def class_names(tables: list[pd.DataFrame]) -> list[str]:
+    """Mechanisms of action that occur in the tables, in alphabetical order."""
+    return sorted(set().union(*(table["Metadata_moa"].dropna().unique() for table in tables)))
+
+
+def labelled_rows(table: pd.DataFrame, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of good quality that have one of `classes`, and their class numbers.
+
+    Returns
+    -------
+    rows, numbers : int64 arrays, shape (n,)
+    """
+    numbers = table["Metadata_moa"].map({name: number for number, name in enumerate(classes)})
+    keep = numbers.notna().to_numpy(copy=True)
+    if "Quality_ok" in table:
+        keep &= table["Quality_ok"].to_numpy(bool)
+    rows = np.flatnonzero(keep).astype(np.int64)
+    return rows, numbers.to_numpy()[rows].astype(np.int64)

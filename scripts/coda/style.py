@@ -1,0 +1,99 @@
+"""One style for all figures: sizes for print, colours that colour-blind readers can tell apart, plain words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from coda.files import replacing, write_table
+
+MM = 1 / 25.4
+WIDTH = 180 * MM  # two columns of a journal page, in inches
+TEXT = 7  # points, the least that prints well
+INK, FAINT, EMPTY = "#1a1a1a", "#767676", "#e9e9e9"
+
+# Okabe and Ito (2008), without their yellow, too faint on white; grey last.
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#1a1a1a", "#999999"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+SEQUENTIAL = "Blues"
+
+METHOD_COLOURS = {
+    "in_domain": "#1a1a1a",
+    "unadapted": "#999999",
+    "oda": "#56B4E9",
+    "coda": "#0072B2",
+    "supervised": "#E69F00",
+    "intensity": "#CC79A7",
+    "position": "#D55E00",
+}
+_SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": TEXT,
+    "axes.titlesize": 8,
+    "axes.labelsize": TEXT,
+    "xtick.labelsize": TEXT,
+    "ytick.labelsize": TEXT,
+    "legend.fontsize": TEXT,
+    "legend.frameon": False,
+    "figure.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.0,
+    "grid.linewidth": 0.4,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,
+}
+
+
+class Drawing(NamedTuple):
+    """A figure and the table behind it."""
+
+    figure: Figure
+    table: pd.DataFrame
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw within this block in the common style, whatever the user's matplotlib settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """Make an empty figure, sizes in inches, that needs no window and no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(drawing: Drawing, stem: str | Path) -> list[Path]:
+    """Write ``stem.pdf``, ``stem.png`` (300 dpi) and ``stem.csv``, the table behind the figure.
+
+    The files hold no date, so that drawing twice gives the same bytes.
+    """
+    paths = [Path(f"{stem}{suffix}") for suffix in (".pdf", ".png", ".csv")]
+    for path, metadata in zip(
+        paths, ({"CreationDate": None, "Producer": None}, {"Software": None}), strict=False
+    ):
+        with style(), replacing(path) as temporary:
+            drawing.figure.savefig(temporary, dpi=300, metadata=metadata)
+    write_table(drawing.table, paths[2])
+    return paths

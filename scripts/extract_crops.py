@@ -1,0 +1,19 @@
+"""Correct, compress and cut every site of a plate."""
+
+from coda.crops import extract_crops
+from coda.files import read_table
+from coda.reporting import reported
+
+with reported(snakemake.log[0]):
+    extract_crops(
+        index=read_table(snakemake.input.index),
+        images=snakemake.input.images,
+        manifest=read_table(snakemake.input.manifest),
+        illumination=snakemake.input.illumination,
+        out=snakemake.output.crops,
+        settings=snakemake.params.settings,
+        um_per_pixel=snakemake.params.um_per_pixel,
+        processes=snakemake.threads,
+        max_lost=snakemake.params.max_lost,
+        channels=snakemake.params.channels,
+    )

@@ -1,0 +1,17 @@
+"""Say what became of every site of a plate."""
+
+from coda.files import read_table
+from coda.illumination import Illumination
+from coda.quality import inspect_plate
+from coda.reporting import reported
+from coda.store import CropStore
+
+with reported(snakemake.log[0]):
+    inspect_plate(
+        index=read_table(snakemake.input.index),
+        sites=Illumination.load(snakemake.input.illumination).sites,
+        crops=CropStore([snakemake.input.crops]).table,
+        channels=snakemake.params.channels,
+        limits=snakemake.params.limits,
+        out=snakemake.output.quality,
+    )

@@ -1,0 +1,15 @@
+"""Give compounds their mechanism of action."""
+
+from coda.files import read_table, write_table
+from coda.metadata import label_compounds
+from coda.reporting import reported
+
+with reported(snakemake.log[0]):
+    compounds = label_compounds(
+        compounds=read_table(snakemake.input.compound),
+        platemap=read_table(snakemake.input.platemap),
+        target_compounds=read_table(snakemake.input.target_compounds),
+        drugs=read_table(snakemake.input.drugs),
+        min_compounds=snakemake.params.min_compounds,
+    )
+    write_table(compounds, snakemake.output.compounds)

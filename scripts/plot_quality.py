@@ -1,0 +1,17 @@
+"""Draw the quality of one plate."""
+
+from coda.files import read_table
+from coda.illumination import Illumination
+from coda.quality_figures import plot_illumination, plot_montage, plot_plate_maps
+from coda.reporting import reported
+from coda.store import CropStore
+from coda.style import save_figure
+
+with reported(snakemake.log[0]):
+    drawings = {
+        "measures": plot_plate_maps(read_table(snakemake.input.quality), snakemake.params.channels),
+        "sites": plot_montage(CropStore([snakemake.input.crops])),
+        "illumination": plot_illumination(Illumination.load(snakemake.input.illumination)),
+    }
+    for name, drawing in drawings.items():
+        save_figure(drawing, snakemake.output[name].removesuffix(".png"))

@@ -1,0 +1,17 @@
+"""The control: predict from channel intensities alone."""
+
+from coda.controls import intensity_control, intensity_features
+from coda.files import read_table, write_table
+from coda.reporting import reported
+from coda.selection import class_names
+from coda.store import CropStore
+
+with reported(snakemake.log[0]):
+    training = CropStore(snakemake.input.training)
+    predictions = intensity_control(
+        training=intensity_features(training),
+        target=intensity_features(CropStore(snakemake.input.crops)),
+        plates=read_table(snakemake.input.plates),
+        classes=class_names([training.table]),
+    )
+    write_table(predictions, snakemake.output.predictions)

@@ -1,0 +1,18 @@
+"""Step 4: predict every site of a source."""
+
+from coda.files import write_table
+from coda.machine import Machine
+from coda.prediction import predict_sites
+from coda.reporting import reported
+
+with reported(snakemake.log[0]):
+    source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))
+    predictions = predict_sites(
+        crops=list(snakemake.input.crops),
+        classifier=snakemake.input.classifier,
+        foundation=snakemake.input.get("foundation") or None,
+        settings=snakemake.params.settings,
+        machine=Machine(snakemake.resources.gpu, snakemake.threads, **snakemake.params.compute),
+        what=f"predict {source} on {target} ({method})",
+    )
+    write_table(predictions, snakemake.output.predictions)

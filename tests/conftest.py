@@ -1,0 +1,53 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Threads of several libraries at once make small tests slow, and results depend on their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder of public reference tables and images, which is not part of the project."""
+    if not REFERENCE.is_dir():
+        pytest.skip(f"the reference data are not at {REFERENCE}")
+    return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def tiny_plates(tmp_path_factory) -> list[str]:
+    """Four plates of 32 crops, 2 channels of 48 pixels, in two batches; stripes tell the class."""
+    from coda.store import CropWriter
+
+    folder = tmp_path_factory.mktemp("crops")
+    random = np.random.default_rng(0)
+    paths = []
+    for batch in ("b1", "b2"):
+        for number in (1, 2):
+            plate = f"{batch}p{number}"
+            path = folder / f"{plate}.arrow"
+            with CropWriter(path, ["DNA", "ER"], 48, 48, {"um_per_pixel": 1.0}) as writer:
+                for site in range(32):
+                    pixels = random.integers(0, 200, (1, 2, 48, 48), dtype=np.uint8)
+                    pixels[:, :, :: 2 + site % 4] += 50
+                    metadata = {
+                        "Metadata_Source": "source_1",
+                        "Metadata_Batch": batch,
+                        "Metadata_Plate": plate,
+                        "Metadata_Well": f"A{site // 2 + 1:02d}",
+                        "Metadata_Site": site % 2,
+                        "Metadata_JCP2022": f"JCP2022_{site // 2 % 8:06d}",
+                        "Metadata_pert_type": "negcon" if site // 2 % 8 == 7 else "trt",
+                        "Metadata_moa": None if site // 2 % 8 == 7 else f"moa {site % 4}",
+                        "Quality_ok": site != 5,
+                    }
+                    writer.write(metadata, pixels)
+            paths.append(str(path))
+    return paths

@@ -1,0 +1,97 @@
+"""What a plan says is what a download would bring, and no image is read for it."""
+
+import pandas as pd
+import pytest
+from coda.gallery import LocalGallery, open_gallery
+from coda.planning import format_plan, plan_download
+from faulty_server import faulty_server
+from s3_server import s3_server
+
+CHANNELS = ["DNA", "ER"]
+SIZES = {("source_2", "P1"): 100, ("source_2", "P2"): 300, ("source_3", "0123"): 2000}
+
+
+@pytest.fixture
+def gallery_folder(tmp_path):
+    """Three plates of two wells and two sites; one object is absent, one is a thumbnail."""
+    for (source, plate), size in SIZES.items():
+        folder = tmp_path / "bucket/jump" / source / "images/B1/images" / f"{plate} Measurement 1"
+        folder.mkdir(parents=True)
+        for well in ("A01", "B02"):
+            for site in (1, 2):
+                for channel in CHANNELS:
+                    (folder / f"{well}_{site}_{channel}.tiff").write_bytes(bytes(size))
+        (folder / "A01_thumb.tiff").write_bytes(bytes(9999))
+    (folder / "A01_1_ER.tiff").unlink()
+    return tmp_path
+
+
+def plates_and_indexes():
+    indexes = []
+    for source, plate in SIZES:
+        rows = []
+        for well in ("A01", "B02"):
+            for site in (1, 2):
+                row = {
+                    "Metadata_Source": source,
+                    "Metadata_Plate": plate,
+                    "Metadata_Well": well,
+                    "Metadata_Site": site,
+                }
+                base = f"{source}/images/B1/images/{plate} Measurement 1/{well}_{site}"
+                rows.append(
+                    row | {f"Key_{channel}": f"{base}_{channel}.tiff" for channel in CHANNELS}
+                )
+        indexes.append(pd.DataFrame(rows))
+    plates = pd.DataFrame(list(SIZES), columns=["Metadata_Source", "Metadata_Plate"])
+    return plates, indexes
+
+
+def check(plan):
+    plan = plan.set_index("Metadata_Source")
+    assert list(plan.index) == ["source_2", "source_3", "all"]
+    counts = ["plates", "wells", "sites", "objects", "absent", "bytes", "peak_bytes"]
+    assert list(plan.columns) == counts
+    assert plan.loc["source_2"].tolist() == [2, 4, 8, 16, 0, 3200, 3200]
+    assert plan.loc["source_3", ["objects", "absent", "bytes", "peak_bytes"]].tolist() == [
+        7,
+        1,
+        14000,
+        14000,
+    ]
+    assert plan.loc["all"].tolist() == [3, 6, 12, 23, 1, 17200, 16400]
+
+
+def test_plan_of_a_folder(gallery_folder):
+    plates, indexes = plates_and_indexes()
+    check(
+        plan_download(
+            LocalGallery(str(gallery_folder / "bucket/jump")),
+            plates,
+            indexes,
+            CHANNELS,
+            plates_in_flight=2,
+        )
+    )
+
+
+def test_plan_of_a_bucket_only_lists(gallery_folder):
+    plates, indexes = plates_and_indexes()
+    with s3_server(gallery_folder) as endpoint, faulty_server(endpoint) as server:
+        gallery = open_gallery("s3://bucket/jump", server.endpoint)
+        check(plan_download(gallery, plates, indexes, CHANNELS, plates_in_flight=2))
+    assert server.requests and all("list-type=2" in request.key for request in server.requests)
+
+
+def test_the_table_for_a_terminal_has_a_line_a_source(gallery_folder):
+    plates, indexes = plates_and_indexes()
+    plan = plan_download(
+        LocalGallery(str(gallery_folder / "bucket/jump")),
+        plates,
+        indexes,
+        CHANNELS,
+        plates_in_flight=1,
+    )
+    lines = format_plan(plan.assign(bytes=plan["bytes"] * 10**9)).splitlines()
+    assert [line.split()[0] for line in lines] == ["source", "source_2", "source_3", "all"]
+    assert "17,200.0" in lines[-1]

@@ -1,0 +1,181 @@
+"""Plates are chosen as the config says, and every wish that cannot be met is named."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from coda.errors import UserError
+from coda.files import read_table, write_table
+from coda.plates import PLATE_COLUMNS, read_sample_sheet, sample_sheet_wells, select_plates
+
+SHARED = Path("../shared/data/metadata/plate.csv.gz")
+
+
+@pytest.fixture
+def plates():
+    rows = [
+        ("source_2", "Batch_2", "1053597806", "TARGET2"),
+        ("source_2", "Batch_1", "1053597807", "TARGET2"),
+        ("source_2", "Batch_1", "1053597808", "COMPOUND"),
+        ("source_3", "CP59", "BR5867a3", "TARGET2"),
+        ("source_3", "CP60", "JCPQC016", "TARGET2"),
+    ]
+    return pd.DataFrame(rows, columns=PLATE_COLUMNS)
+
+
+def test_all_plates_of_the_type_in_order(plates):
+    table = select_plates(
+        plates, "TARGET2", {"source_3": {"validation_plate": "JCPQC016"}, "source_2": None}
+    )
+    assert table["Metadata_Plate"].tolist() == ["BR5867a3", "JCPQC016", "1053597807", "1053597806"]
+    assert table["subset"].tolist() == ["train", "validation", "train", "train"]
+    assert list(table) == [*PLATE_COLUMNS, "subset"]
+
+
+def test_named_plates_and_ids_that_yaml_reads_as_numbers(plates):
+    wish = {"source_2": {"plates": [1053597807], "validation_plate": 1053597806}}
+    table = select_plates(plates, "TARGET2", wish)
+    assert dict(zip(table["Metadata_Plate"], table["subset"], strict=True)) == {
+        "1053597807": "train",
+        "1053597806": "validation",
+    }
+
+
+def test_excluded_plates_are_left_out(plates):
+    table = select_plates(plates, "TARGET2", {"source_2": {}}, exclude=[1053597806])
+    assert table["Metadata_Plate"].tolist() == ["1053597807"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "exclude", "words"),
+    [
+        ({}, [], ["sources is empty"]),
+        ({"source_33": {}}, [], ["source_33", "did you mean source_3"]),
+        (
+            {"source_3": {"validation_plate": "JCPQC061"}},
+            [],
+            ["sources.source_3.validation_plate", "JCPQC061", "did you mean JCPQC016"],
+        ),
+        ({"source_3": {"validation_plate": "1053597806"}}, [], ["no plate of this source"]),
+        ({"source_2": {"validation_plate": "1053597808"}}, [], ["COMPOUND", "TARGET2"]),
+        ({"source_2": {"plates": ["1053597808"]}}, [], ["sources.source_2.plates", "COMPOUND"]),
+        ({"source_3": {"plates": ["none"]}}, [], ["sources.source_3.plates"]),
+        ({"source_3": {"validation_plate": "JCPQC016"}}, ["BR5867a3"], ["left to train on"]),
+        ({"source_3": {"plates": ["JCPQC016"], "validation_plate": "JCPQC016"}}, [], ["left to"]),
+        (
+            {"source_3": {"validation_plate": "JCPQC016"}},
+            ["JCPQC016"],
+            ["exclude_plates leaves out"],
+        ),
+        ({"source_3": {}}, ["JCPQC017"], ["exclude_plates names", "did you mean JCPQC016"]),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_named(plates, sources, exclude, words):
+    with pytest.raises(UserError) as told:
+        select_plates(plates, "TARGET2", sources, exclude)
+    assert all(word in str(told.value) for word in words)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a b", "", "-x", "a\nb", None])
+def test_ids_that_cannot_be_part_of_a_path_are_refused(plates, name):
+    plates.loc[3, "Metadata_Batch"] = name
+    with pytest.raises(UserError, match="tables.plate"):
+        select_plates(plates, "TARGET2", {"source_3": {}})
+
+
+@pytest.fixture(scope="module")
+def real():
+    if not SHARED.exists():
+        pytest.skip(f"the public table {SHARED} is not here")
+    return read_table(SHARED)
+
+
+def test_real_target_2_plates(real):
+    sources = {f"source_{n}": {} for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)}
+    table = select_plates(real, "TARGET2", sources)
+    counts = table.groupby("Metadata_Source")["Metadata_Plate"].count().to_dict()
+    assert counts == {
+        "source_2": 10,
+        "source_3": 25,
+        "source_4": 22,
+        "source_5": 24,
+        "source_6": 21,
+        "source_7": 7,
+        "source_8": 4,
+        "source_9": 9,
+        "source_10": 6,
+        "source_11": 7,
+        "source_13": 6,
+    }
+    assert len(table) == 141 and table["Metadata_Plate"].is_unique
+    everywhere = set(real["Metadata_Source"][real["Metadata_PlateType"] == "TARGET2"])
+    assert everywhere == set(sources)
+
+
+def test_real_plates_of_the_paper(real):
+    sources = {
+        "source_3": {"validation_plate": "JCPQC016", "plates": None},
+        "source_5": {"validation_plate": "ACPJUM012", "plates": None},
+        "source_8": {"validation_plate": "A1166127", "plates": None},
+        "source_11": {"validation_plate": "EC103-132LM2", "plates": None},
+    }
+    table = select_plates(real, "TARGET2", sources)
+    both = table.groupby("Metadata_Source", sort=False).agg(
+        plates=("Metadata_Plate", "count"), batches=("Metadata_Batch", "nunique")
+    )
+    assert both["plates"].to_dict() == {
+        "source_3": 25,
+        "source_5": 24,
+        "source_8": 4,
+        "source_11": 7,
+    }
+    assert both["batches"].tolist() == [13, 23, 4, 4]
+    held = table[table["subset"] == "validation"]
+    assert held["Metadata_Plate"].tolist() == [
+        wish["validation_plate"] for wish in sources.values()
+    ]
+
+
+def test_no_source_without_target_2_plates(real):
+    with pytest.raises(UserError, match="source_1 has no TARGET2 plate"):
+        select_plates(real, "TARGET2", {"source_1": {}})
+
+
+def test_sample_sheet(tmp_path):
+    layout = tmp_path / "layout.csv"
+    write_table(
+        pd.DataFrame({"Metadata_Well": ["A01"], "Metadata_JCP2022": ["JCP2022_033924"]}), layout
+    )
+    sheet = tmp_path / "plates.csv"
+    sheet.write_text(
+        "Metadata_Source,Metadata_Batch,Metadata_Plate,root,layout\n"
+        f"my_lab,2026_01,0042,/data/mine,{layout}\n"
+        "my_lab,2026_01,0043,,\n"
+    )
+    table = read_sample_sheet(sheet, "TARGET2")
+    assert table["Metadata_Plate"].tolist() == ["0042", "0043"]
+    assert table["Metadata_PlateType"].tolist() == ["TARGET2"] * 2
+    assert table["root"].isna().tolist() == [False, True] and table["load_data"].isna().all()
+    assert sample_sheet_wells(table).to_numpy().tolist() == [
+        ["my_lab", "0042", "A01", "JCP2022_033924"]
+    ]
+    assert sample_sheet_wells(table[1:]).empty
+    chosen = select_plates(table, "TARGET2", {"my_lab": {"validation_plate": "0043"}})
+    assert chosen["subset"].tolist() == ["train", "validation"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("Metadata_Source,Metadata_Plate\na,b\n", "Metadata_Batch"),
+        ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,\n", "no id"),
+        ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,../c\n", "no id"),
+        ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,c\na,d,c\n", "plate c twice"),
+    ],
+)
+def test_bad_sample_sheets_are_named(tmp_path, text, word):
+    sheet = tmp_path / "plates.csv"
+    sheet.write_text(text)
+    with pytest.raises(UserError, match=word) as told:
+        read_sample_sheet(sheet, "TARGET2")
+    assert str(sheet) in str(told.value)
