@@ -12,6 +12,7 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/demo.smk"
 include: "rules/metadata.smk"
 include: "rules/gallery.smk"
@@ -44,3 +45,8 @@ rule crops:
     input:
         crops=all_crops,
         quality=all_quality,
+
+
+rule plan:
+    input:
+        text=f"{RESULTS}/plan.txt",

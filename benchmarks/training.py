@@ -19,6 +19,7 @@ import torch
 sys.path[:0] = [str(Path(__file__).parent.parent / "scripts"), str(Path(__file__).parent)]
 
 from coda.compute import Compute, choose_compute
+from coda.learner import DinoLearner
 from coda.loader import Loader
 from coda.partners import find_partners
 from coda.pretraining import DinoTraining
@@ -68,20 +69,22 @@ def make_store(path: Path, size: dict) -> CropStore:
     return CropStore([path])
 
 
-def make_training(store: CropStore, size: dict, compute: Compute, batch: int, threads: int) -> DinoTraining:
+def make_training(
+    store: CropStore, size: dict, compute: Compute, batch: int, threads: int
+) -> DinoTraining:
     """Prepare a training as the workflow would."""
-    return DinoTraining(
-        store=store,
-        sites=np.arange(len(store)),
-        partners=find_partners(store.table, ["batch", "plate", "well", "site"]),
+    learner = DinoLearner(
+        channels=len(store.channels),
+        steps_per_epoch=len(store) // batch,
         compute=compute,
         settings=DinoSettings(epochs=10_000, batch_size=batch),
         model=size["model"],
         head=size["head"],
         views=size["views"],
         seed=0,
-        threads=threads,
     )
+    partners = find_partners(store.table, ["batch", "plate", "well", "site"])
+    return DinoTraining(learner, store, np.arange(len(store)), partners, threads)
 
 
 def synchronize(compute: Compute) -> None:
@@ -92,37 +95,45 @@ def synchronize(compute: Compute) -> None:
 
 def measure_end_to_end(training: DinoTraining, warm: int, steps: int) -> dict[str, float]:
     """Samples a second from the store to the optimiser, and the share of time waiting for data."""
-    loader = Loader(training.store, training._plan(0), training.compute.device, training.threads)
+    loader = Loader(
+        training.store, training.plan(), training.learner.compute.device, training.threads
+    )
     for number, (sites, draws) in enumerate(loader):
         if number == warm:
-            synchronize(training.compute)
+            synchronize(training.learner.compute)
             start, loader.waited = time.perf_counter(), 0.0
         if number == warm + steps:
             break
-        training.train_step(sites, draws)
-    synchronize(training.compute)
+        training.learner.train_step(sites, draws)
+    synchronize(training.learner.compute)
     seconds = time.perf_counter() - start
-    batch = training.settings.batch_size
-    return {"rate": steps * batch / seconds, "waiting": loader.waited / seconds, "step": seconds / steps}
+    batch = training.learner.settings.batch_size
+    return {
+        "rate": steps * batch / seconds,
+        "waiting": loader.waited / seconds,
+        "step": seconds / steps,
+    }
 
 
 def measure_parts(training: DinoTraining, steps: int) -> dict[str, float]:
     """Seconds of a step's parts, each waited for."""
-    loader = iter(Loader(training.store, training._plan(0), training.compute.device, training.threads))
+    loader = iter(
+        Loader(training.store, training.plan(), training.learner.compute.device, training.threads)
+    )
     sites, draws = next(loader)
     parts = {"views": 0.0, "forward and backward": 0.0, "update": 0.0}
     for number in range(steps + 3):
         if number == 3:
             parts = dict.fromkeys(parts, 0.0)
         marks = [time.perf_counter()]
-        views = training.make_views(sites, *draws)
-        synchronize(training.compute)
+        views = training.learner.make_views(sites, *draws)
+        synchronize(training.learner.compute)
         marks.append(time.perf_counter())
-        training.forward_backward(*views)
-        synchronize(training.compute)
+        training.learner.forward_backward(*views)
+        synchronize(training.learner.compute)
         marks.append(time.perf_counter())
-        training.update()
-        synchronize(training.compute)
+        training.learner.update()
+        synchronize(training.learner.compute)
         marks.append(time.perf_counter())
         for name, seconds in zip(parts, np.diff(marks), strict=True):
             parts[name] += seconds / steps
@@ -156,14 +167,24 @@ def flops_per_sample(size: dict) -> float:
         block = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
         return 2 * (depth * block + tokens * len(size["channels"]) * patch**2 * width)
 
-    head = 2 * (width * size["head"].hidden + size["head"].hidden ** 2 + size["head"].hidden * size["head"].bottleneck)
+    head = 2 * (
+        width * size["head"].hidden
+        + size["head"].hidden ** 2
+        + size["head"].hidden * size["head"].bottleneck
+    )
     head += 2 * size["head"].bottleneck * size["head"].prototypes
     views = size["views"]
-    student = 2 * forward(views.global_size) + views.local_count * forward(views.local_size) + (2 + views.local_count) * head
+    student = (
+        2 * forward(views.global_size)
+        + views.local_count * forward(views.local_size)
+        + (2 + views.local_count) * head
+    )
     return 3 * student + 2 * forward(views.global_size) + 2 * head
 
 
-def measure_usual_way(store: CropStore, size: dict, compute: Compute, folder: Path, steps: int, workers: int) -> float:
+def measure_usual_way(
+    store: CropStore, size: dict, compute: Compute, folder: Path, steps: int, workers: int
+) -> float:
     """Samples a second of PNG files, PIL and torchvision in workers, and a float32 step, not compiled."""
     from usual_way import png_batches
 
@@ -171,12 +192,16 @@ def measure_usual_way(store: CropStore, size: dict, compute: Compute, folder: Pa
     training = make_training(store, size, plain, size["batch"], 1)
     torch.set_float32_matmul_precision("highest")
     warm = 2
-    for number, (global_views, local_views) in enumerate(png_batches(store, size, folder, workers, steps + warm)):
+    for number, (global_views, local_views) in enumerate(
+        png_batches(store, size, folder, workers, steps + warm)
+    ):
         if number == warm:
             synchronize(compute)
             start = time.perf_counter()
-        training.forward_backward(global_views.to(compute.device), local_views.to(compute.device))
-        training.update()
+        training.learner.forward_backward(
+            global_views.to(compute.device), local_views.to(compute.device)
+        )
+        training.learner.update()
     synchronize(compute)
     rate = steps * size["batch"] / (time.perf_counter() - start)
     torch.set_float32_matmul_precision("high")
@@ -187,12 +212,20 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="*", default=[], help="further batch sizes")
-    parser.add_argument("--steps", type=int, default=0, help="measured steps (default 60, 8 on a CPU)")
-    parser.add_argument("--threads", type=int, default=8, help="threads that gather, and workers of the usual way")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="measured steps (default 60, 8 on a CPU)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=8, help="threads that gather, and workers of the usual way"
+    )
     parser.add_argument("--no-usual-way", action="store_true", help="leave the baseline out")
     options = parser.parse_args()
     gpu = torch.cuda.is_available()
-    size, compute = (PAPER, choose_compute(1, "bf16", True)) if gpu else (SMALL, choose_compute(0, "bf16", False))
+    size, compute = (
+        (PAPER, choose_compute(1, "bf16", True))
+        if gpu
+        else (SMALL, choose_compute(0, "bf16", False))
+    )
     steps = options.steps or (60 if gpu else 8)
     table = Table("training")
     if not gpu:
@@ -216,12 +249,16 @@ def main() -> None:
             if gpu:
                 share = whole["rate"] * flops_per_sample(size) / peak
                 table.add(f"share of the measured peak, batch {batch}", 100 * share, "%")
-                table.add(f"peak memory, batch {batch}", torch.cuda.max_memory_allocated() / 2**30, "GiB")
+                table.add(
+                    f"peak memory, batch {batch}", torch.cuda.max_memory_allocated() / 2**30, "GiB"
+                )
             for name, seconds in measure_parts(training, max(4, steps // 3)).items():
                 table.add(f"{name}, batch {batch}", 1e3 * seconds, "ms")
             del training
         if not options.no_usual_way:
-            usual = measure_usual_way(store, size, compute, Path(folder), max(4, steps // 4), options.threads)
+            usual = measure_usual_way(
+                store, size, compute, Path(folder), max(4, steps // 4), options.threads
+            )
             table.add("the usual way", usual, "samples/s")
             table.add("end to end over the usual way", ours / usual, "x")
     table.finish()

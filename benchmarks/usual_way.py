@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from coda.store import CropStore
 from PIL import Image
 from torchvision.transforms import v2
-
-from coda.store import CropStore
 
 
 class Views(torch.utils.data.Dataset):
@@ -42,7 +41,9 @@ class Views(torch.utils.data.Dataset):
         if change and torch.rand(()) < 0.5:
             gamma = (1 + 0.005 * torch.randn(len(view), 1, 1)).clamp(0.995, 1.005)
             view = (view + 0.005 * torch.randn(len(view), 1, 1)).clamp(0, 1) ** gamma
-        return (view - view.mean(dim=(1, 2), keepdim=True)) / (view.std(dim=(1, 2), keepdim=True) + 1e-6)
+        return (view - view.mean(dim=(1, 2), keepdim=True)) / (
+            view.std(dim=(1, 2), keepdim=True) + 1e-6
+        )
 
 
 def png_batches(store: CropStore, size: dict, folder: Path, workers: int, batches: int):

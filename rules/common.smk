@@ -1,10 +1,10 @@
-"""What all rules share: the checked config, paths, plates of a source, and the code behind a script.
+"""What all rules share: the checked config, paths, and the code behind a script.
 
 Nothing heavy is imported or read here: this runs whenever Snakemake starts.
 """
 
 import ast
-import csv
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,9 @@ from coda.config import check_config, pairs
 from coda.errors import UserError
 
 try:
-    check_config(config, yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text()))
+    check_config(
+        config, yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text())
+    )
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -29,6 +31,11 @@ PAIRS = pairs(config)
 SEEDS = config["seeds"]
 MODEL = f"{RESULTS}/models/{{source}}/seed_{{seed}}"
 ADAPTED = f"{MODEL}/adapted/{{target}}/{{method}}"
+PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{target}}.parquet"
+FIGURES = f"{RESULTS}/figures"
+PER_PAIR = "{source}_to_{target}_seed_{seed}"
+# A profile gives the image store as 1000 parts; each plate on its way takes its share of them.
+IMAGE_SHARE = -(-1000 // config["gallery"]["plates_in_flight"])
 ADAPTATIONS = [method for method in config["methods"] if method in ("oda", "coda")]
 
 
@@ -51,7 +58,7 @@ def code(script):
     while waiting:
         path = waiting.pop()
         if path not in found:
-            found[path] = str(path.relative_to(workflow.basedir))
+            found[path] = os.path.relpath(path)
             tree = ast.parse(path.read_text())
             for node in ast.walk(tree):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "coda":
@@ -60,56 +67,6 @@ def code(script):
                     candidates += [place / f"{name.name}.py" for name in node.names]
                     waiting += [file for file in candidates if file.is_file()]
     return sorted(found.values())
-
-
-@cache
-def read_plates(path):
-    """Read the chosen plates: a list of (source, plate, subset)."""
-    with open(path) as file:
-        rows = csv.DictReader(file)
-        return [tuple(row[f"Metadata_{key}"] for key in ("Source", "Plate")) + (row["subset"],) for row in rows]
-
-
-def plates_of(source, *subsets):
-    """Give the plates of a source in the given subsets (all by default), once they are chosen."""
-    table = read_plates(checkpoints.select_plates.get().output.plates)
-    return [plate for owner, plate, subset in table if owner == source and (not subsets or subset in subsets)]
-
-
-def crops_of(source, *subsets):
-    """Give the crop files of a source's plates."""
-    return [f"{RESULTS}/crops/{source}/{plate}.arrow" for plate in plates_of(source, *subsets)]
-
-
-def train_crops(wildcards):
-    """Plates of the source that train."""
-    return crops_of(wildcards.source, "train")
-
-
-def validation_crops(wildcards):
-    """The source's validation plate."""
-    return crops_of(wildcards.source, "validation")
-
-
-def adaptation_crops(wildcards):
-    """Plates of the target that a foundation adapts to: all but the one kept out."""
-    return crops_of(wildcards.target, "train")
-
-
-def tested_crops(wildcards):
-    """Plates to predict: all of a target, only the validation plate at home."""
-    subsets = ["validation"] if wildcards.source == wildcards.target else []
-    return crops_of(wildcards.target, *subsets)
-
-
-def all_crops(wildcards):
-    """Crops of every plate that takes part."""
-    return [path for source in SOURCES for path in crops_of(source)]
-
-
-def all_quality(wildcards):
-    """Quality tables of every plate that takes part."""
-    return [f"{RESULTS}/quality/{source}/{plate}.parquet" for source in SOURCES for plate in plates_of(source)]
 
 
 def training_settings(section, *names):
@@ -122,3 +79,6 @@ def growing(least):
     return lambda wildcards, attempt: least * 2 ** (attempt - 1)
 
 
+def figure(stem):
+    """Name the files of a figure without its ending: vector, picture and the table behind it."""
+    return dict(pdf=f"{FIGURES}/{stem}.pdf", csv=f"{FIGURES}/{stem}.csv")

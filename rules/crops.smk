@@ -18,15 +18,15 @@ rule estimate_illumination:
         f"{RESULTS}/logs/estimate_illumination/{{source}}/{{plate}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/estimate_illumination/{{source}}/{{plate}}.tsv"
-    conda:
-        "../envs/images.yaml"
     # Plates on the way go first, so that their images make room before new ones come.
     priority: 10
+    conda:
+        "../envs/images.yaml"
     threads: 4
     resources:
         mem_mb=growing(4000),
         runtime=lambda wildcards, attempt: 120 * attempt,
-        plates_in_flight=1,
+        image_store=IMAGE_SHARE,
     params:
         channels=config["channels"],
         min_sites=config["crops"]["min_sites"],
@@ -49,17 +49,18 @@ rule extract_crops:
         f"{RESULTS}/logs/extract_crops/{{source}}/{{plate}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/extract_crops/{{source}}/{{plate}}.tsv"
+    priority: 20
     conda:
         "../envs/images.yaml"
-    priority: 20
     threads: 4
     resources:
         mem_mb=growing(4000),
         runtime=lambda wildcards, attempt: 120 * attempt,
-        plates_in_flight=1,
+        image_store=IMAGE_SHARE,
     params:
         settings={
-            key: config["crops"][key] for key in ("kind", "size", "illumination", "um_per_pixel", "flags")
+            key: config["crops"][key]
+            for key in ("kind", "size", "illumination", "um_per_pixel", "flags")
         },
         um_per_pixel=lambda wildcards: config["sources"][wildcards.source]["um_per_pixel"],
         channels=config["channels"],

@@ -4,34 +4,6 @@ In: crops, foundations and classifiers.
 Out: <results>/predictions/<source>/seed_<seed>/<method>/<target>.parquet, <results>/metrics.csv (every run), summary.csv (means), summary.txt.
 """
 
-PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{target}}.parquet"
-
-
-def foundation_of(wildcards):
-    """The foundation behind a method; the supervised baseline has none."""
-    if wildcards.method == "supervised":
-        return []
-    path = rules.pretrain_foundation.output.foundation
-    return path if wildcards.method == "unadapted" else rules.adapt_foundation.output.foundation
-
-
-def classifier_of(wildcards):
-    """The classifier behind a method."""
-    if wildcards.method == "supervised":
-        return rules.train_supervised.output.weights
-    return rules.train_classifier.output.weights
-
-
-def all_predictions(wildcards):
-    """Predictions of every method for every pair, and at home of those that are not adapted."""
-    return [
-        PREDICTIONS.format(source=source, seed=seed, method=method, target=target)
-        for source, target in sorted({*PAIRS, *((source, source) for source, _ in PAIRS)})
-        for seed in SEEDS
-        for method in config["methods"]
-        if source != target or method not in ADAPTATIONS
-    ]
-
 
 rule predict_sites:
     """Predict the mechanism of action of every site of a source."""

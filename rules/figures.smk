@@ -4,56 +4,6 @@ In: metrics, predictions, training logs, crops and quality tables.
 Out: <results>/figures/*.pdf, .png and .csv (the table behind each), and <results>/report.html.
 """
 
-FIGURES = f"{RESULTS}/figures"
-PER_PAIR = "{source}_to_{target}_seed_{seed}"
-
-
-def figure(stem):
-    """Name the files of a figure without its ending: vector, picture and the table behind it."""
-    return dict(pdf=f"{FIGURES}/{stem}.pdf", csv=f"{FIGURES}/{stem}.csv")
-
-
-def predictions_of(method, target):
-    """Name the predictions of one method; `target` may be the source itself."""
-    return PREDICTIONS.replace("{method}", method).replace("{target}", target)
-
-
-def training_logs(wildcards):
-    """Logs of everything trained on a source with one seed."""
-    model = MODEL.format(**wildcards)
-    logs = {"pretraining": f"{model}/pretraining.parquet", "task model": f"{model}/task_model.parquet"}
-    if "supervised" in config["methods"]:
-        logs["supervised"] = f"{model}/supervised.parquet"
-    for source, target in PAIRS:
-        if source == wildcards.source:
-            for method in ADAPTATIONS:
-                logs[f"{method} on {target}"] = f"{model}/adapted/{target}/{method}/adaptation.parquet"
-    return logs
-
-
-def quality_of(wildcards):
-    """Quality tables of a source's plates."""
-    return [f"{RESULTS}/quality/{wildcards.source}/{plate}.parquet" for plate in plates_of(wildcards.source)]
-
-
-def all_figures(wildcards):
-    """Pictures of all figures, in the order of the report."""
-    after = "coda" if "coda" in config["methods"] else None
-    stems = ["accuracy", "crops"]
-    for name in ("confusion", "embedding") if after else ():
-        stems += [
-            f"{name}/" + PER_PAIR.format(source=source, target=target, seed=SEEDS[0]) for source, target in PAIRS
-        ]
-    stems += [f"training/{source}_seed_{seed}" for source in config["train_sources"] for seed in SEEDS]
-    stems += [f"sites_lost/{source}" for source in SOURCES]
-    stems += [
-        f"quality/{source}/{plate}_{kind}"
-        for source in SOURCES
-        for plate in plates_of(source)
-        for kind in ("measures", "sites", "illumination")
-    ]
-    return [f"{FIGURES}/{stem}.png" for stem in stems]
-
 
 rule plot_accuracy:
     """Bars of accuracy with intervals, for every pair of sources."""
@@ -87,7 +37,9 @@ rule plot_confusion:
     output:
         **figure(f"confusion/{PER_PAIR}"),
         png=report(
-            f"{FIGURES}/confusion/{PER_PAIR}.png", caption="../report/confusion.rst", category="Results"
+            f"{FIGURES}/confusion/{PER_PAIR}.png",
+            caption="../report/confusion.rst",
+            category="Results",
         ),
     log:
         f"{RESULTS}/logs/plot_confusion/{PER_PAIR}.log",
@@ -114,7 +66,9 @@ rule plot_embedding:
     output:
         **figure(f"embedding/{PER_PAIR}"),
         png=report(
-            f"{FIGURES}/embedding/{PER_PAIR}.png", caption="../report/embedding.rst", category="Results"
+            f"{FIGURES}/embedding/{PER_PAIR}.png",
+            caption="../report/embedding.rst",
+            category="Results",
         ),
     log:
         f"{RESULTS}/logs/plot_embedding/{PER_PAIR}.log",
@@ -165,7 +119,9 @@ rule plot_sites_lost:
     output:
         **figure("sites_lost/{source}"),
         png=report(
-            f"{FIGURES}/sites_lost/{{source}}.png", caption="../report/sites_lost.rst", category="Data"
+            f"{FIGURES}/sites_lost/{{source}}.png",
+            caption="../report/sites_lost.rst",
+            category="Data",
         ),
     log:
         f"{RESULTS}/logs/plot_sites_lost/{{source}}.log",
@@ -236,7 +192,7 @@ rule write_report:
         quality=all_quality,
         plates=f"{RESULTS}/metadata/plates.csv",
         figures=all_figures,
-        template="scripts/coda/report.html.jinja",
+        template=os.path.relpath(SCRIPTS / "coda/report.html.jinja"),
         code=code("write_report"),
     output:
         report=f"{RESULTS}/report.html",

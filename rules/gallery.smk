@@ -25,7 +25,7 @@ rule download_plate:
     resources:
         mem_mb=growing(2000),
         runtime=lambda wildcards, attempt: 240 * attempt,
-        plates_in_flight=1,
+        image_store=IMAGE_SHARE,
     params:
         gallery={
             key: config["gallery"][key]
@@ -35,3 +35,37 @@ rule download_plate:
         max_lost=config["gallery"]["max_lost"],
     script:
         "../scripts/download_plate.py"
+
+
+rule plan_download:
+    """Say what a run would download, by listing the gallery, without fetching an image."""
+    input:
+        gallery=GALLERY,
+        plates=f"{RESULTS}/metadata/plates.csv",
+        indexes=lambda wildcards: [
+            f"{RESULTS}/index/{source}/{plate}.parquet"
+            for source in SOURCES
+            for plate in plates_of(source)
+        ],
+        code=code("plan_download"),
+    output:
+        plan=f"{RESULTS}/plan.csv",
+        text=f"{RESULTS}/plan.txt",
+    log:
+        f"{RESULTS}/logs/plan_download.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plan_download.tsv"
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=60,
+    params:
+        gallery={
+            key: config["gallery"][key]
+            for key in ("root", "endpoint", "region", "workers", "attempts", "timeout")
+        },
+        channels=config["channels"],
+        plates_in_flight=config["gallery"]["plates_in_flight"],
+    script:
+        "../scripts/plan_download.py"

@@ -65,7 +65,7 @@ def train_classifier(
     UserError
         On bad settings or data, or if a promised GPU is absent.
     """
-    compute = machine.compute()
+    compute = machine.claim().compute()
     inputs = {path: crops_checksum(path) for path in [*crops, *validation]}
     if foundation is not None:
         inputs[foundation] = file_checksum(foundation)

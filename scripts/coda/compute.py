@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import signal
 import socket
-import time
+import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,21 +62,9 @@ class Compute:
 def choose_compute(
     gpus: int, precision: str, compile_networks: bool, rank: int = 0, ranks: int = 1
 ) -> Compute:
-    """Choose the device: a GPU where the job was given one, else the CPU.
-
-    Raises
-    ------
-    UserError
-        If GPUs were promised to the job and PyTorch does not see that many.
-    """
+    """Choose the device: a GPU where the job was given one, else the CPU."""
     if not gpus:
         return Compute(torch.device("cpu"), precision, False, rank, ranks)
-    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if seen < gpus:
-        raise UserError(
-            f"The job was given {gpus} GPU(s) (resource gpu), but PyTorch {torch.__version__} sees {seen}; "
-            "use profiles/cpu on a machine without a GPU, or check the driver and CUDA_VISIBLE_DEVICES."
-        )
     torch.set_float32_matmul_precision("high")
     return Compute(torch.device("cuda", rank), precision, compile_networks, rank, ranks)
 
@@ -98,7 +88,7 @@ def fingerprint(*values: Any) -> str:
 
 
 def launch(function: Callable, gpus: int, *arguments: Any) -> None:
-    """Run ``function(rank, ranks, *arguments)`` once, or once a GPU in processes that train together."""
+    """Run ``function(rank, ranks, *arguments)`` once, or once for each GPU, training together."""
     if gpus <= 1:
         function(0, 1, *arguments)
     else:
@@ -106,22 +96,64 @@ def launch(function: Callable, gpus: int, *arguments: Any) -> None:
 
 
 def run_ranks(function: Callable, ranks: int, *arguments: Any) -> None:
-    """Run `function` in `ranks` processes joined by torch.distributed on this machine."""
+    """Run `function` in `ranks` processes joined by torch.distributed on this machine.
+
+    Raises
+    ------
+    UserError
+        The one that a process raised.
+    SystemExit
+        With the status of the process that ended first, if that was not 0.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_join, (ranks, port, function, arguments), nprocs=ranks)
+    with tempfile.TemporaryDirectory() as folder:
+        fault = Path(folder) / "fault"
+        processes = mp.spawn(
+            _join, (ranks, port, fault, function, arguments), nprocs=ranks, join=False
+        )
+        with _passed_on(signal.SIGTERM, processes.pids()):
+            try:
+                while not processes.join():
+                    pass
+            except mp.ProcessExitedException as error:
+                if fault.exists():
+                    raise UserError(fault.read_text()) from None
+                raise SystemExit(error.exit_code) from None
 
 
-def _join(rank: int, ranks: int, port: int, function: Callable, arguments: tuple) -> None:
+@contextmanager
+def _passed_on(number: int, pids: list[int]):
+    """Pass a signal on to other processes while the block runs."""
+
+    def pass_on(number: int, frame: object) -> None:
+        for pid in pids:
+            os.kill(pid, number)
+
+    before = signal.signal(number, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _join(
+    rank: int, ranks: int, port: int, fault: Path, function: Callable, arguments: tuple
+) -> None:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ["MASTER_PORT"] = str(port)
     dist.init_process_group(backend, rank=rank, world_size=ranks)
     try:
         function(rank, ranks, *arguments)
-    finally:
-        dist.destroy_process_group()
+    except UserError as error:
+        fault.write_text(str(error))
+        # Without ado: an orderly end would wait for the other processes, which wait for this one.
+        os._exit(1)
+    except SystemExit as left:
+        os._exit(left.code)
+    dist.destroy_process_group()
 
 
 @contextmanager
@@ -135,17 +167,3 @@ def explain_memory(keys: str):
         raise UserError(
             f"The GPU's memory is too small: more than {used:.1f} of {total:.1f} GiB were needed; lower {keys}."
         ) from error
-
-
-class Stopwatch:
-    """Adds up the seconds spent in named parts of the work."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def part(self, name: str):
-        """Count the time of the block under `name`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

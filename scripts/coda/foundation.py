@@ -14,10 +14,11 @@ from coda.errors import UserError
 from coda.files import write_table
 from coda.inference import cls_features
 from coda.knn import knn_accuracy
+from coda.learner import DinoLearner
 from coda.machine import Machine
 from coda.models import load_tensors
 from coda.partners import find_partners
-from coda.pretraining import DinoTraining
+from coda.pretraining import DinoTraining, steps_per_epoch
 from coda.provenance import crops_checksum, describe_run, device_name, file_checksum
 from coda.selection import class_names, labelled_rows, usable_rows
 from coda.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
@@ -66,6 +67,7 @@ def train_foundation(
         inputs[start] = file_checksum(start)
     job = dict(crops=crops, outputs=outputs, settings=settings, seed=seed, machine=machine)
     job |= dict(what=what, validation=validation, start=start, inputs=inputs)
+    machine.claim()
     launch(_train, machine.gpus, job)
 
 
@@ -90,20 +92,21 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
         states.alone() if first else nullcontext(),
         explain_memory("batch_size, or raise accumulate"),
     ):
-        training = DinoTraining(
-            store=store,
-            sites=rows,
-            partners=partners,
+        dino = DinoSettings(**settings["training"])
+        parts = ranks * dino.accumulate
+        learner = DinoLearner(
+            channels=len(store.channels),
+            steps_per_epoch=steps_per_epoch(len(rows), dino.batch_size, parts),
             compute=compute,
-            settings=DinoSettings(**settings["training"]),
+            settings=dino,
             model=ModelSettings(**settings["model"]),
             head=HeadSettings(**settings["head"]),
             views=ViewSettings(**settings["views"]),
             seed=job["seed"],
-            threads=machine.threads,
             start=load_tensors(job["start"]) if job["start"] else None,
-            validate=_knn_judge(store, validation, compute, settings) if validation else None,
         )
+        judge = _knn_judge(store, validation, compute, settings) if validation else None
+        training = DinoTraining(learner, store, rows, partners, machine.threads, judge)
         training.run(states, what, lambda log: write_table(as_log(log), job["outputs"]["log"]))
         if first:
             _write(
@@ -121,7 +124,7 @@ def _write(
     tensors = training.result(states)
     header["channels"] = training.store.channels
     header["epoch"] = (
-        read_header(states.best)["epoch"] if job["validation"] else training.settings.epochs
+        read_header(states.best)["epoch"] if job["validation"] else training.learner.settings.epochs
     )
     save_weights(job["outputs"]["networks"], tensors, header)
     save_weights(job["outputs"]["foundation"], unprefixed("teacher.foundation", tensors), header)

@@ -36,7 +36,7 @@ def knn_logits(
     similarity, neighbours = (F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T).topk(
         min(k, len(bank)), dim=1
     )
-    votes = torch.zeros(len(queries), classes, device=queries.device)
+    votes = torch.zeros(len(queries), classes, dtype=similarity.dtype, device=queries.device)
     return votes.scatter_add_(1, labels[neighbours], (similarity / temperature).exp())
 
 

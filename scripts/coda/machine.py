@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from coda.compute import Compute, choose_compute
+from coda.devices import claim_gpus
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,14 @@ class Machine:
     precision: str = "bf16"
     compile: bool = True
 
+    def claim(self) -> "Machine":
+        """Take the GPUs, before anything touches them."""
+        if self.gpus:
+            claim_gpus(self.gpus)
+        return self
+
     def compute(self, rank: int = 0, ranks: int = 1) -> Compute:
         """Choose the device, and the number of threads of a CPU job."""
         if not self.gpus:
-            torch.set_num_threads(max(1, self.threads // ranks))
+            torch.set_num_threads(self.threads)
         return choose_compute(self.gpus, self.precision, self.compile, rank, ranks)

@@ -49,7 +49,7 @@ def predict_sites(
     UserError
         If the channels of the crops differ from those the classifier was trained on.
     """
-    compute = machine.compute()
+    compute = machine.claim().compute()
     store = CropStore(crops)
     header = read_header(classifier)
     if header["channels"] != store.channels:

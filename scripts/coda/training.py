@@ -103,7 +103,8 @@ class CollapseAlarm:
         """
         if not math.isfinite(loss):
             raise UserError(
-                f"The loss became {loss} in epoch {epoch + 1}; lower the learning rate, or set compute.precision to fp32."
+                f"The loss became {loss} in epoch {epoch + 1}; lower the learning rate, "
+                "or set compute.precision to fp32."
             )
         collapsed = (
             loss > self.LOSS_SHARE * self.ceiling or feature_deviation < self.FEATURE_DEVIATION
@@ -148,4 +149,4 @@ class Interruption:
 
 def as_log(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Make the table of a training's log, one row an epoch."""
-    return pd.DataFrame(rows).convert_dtypes(convert_string=False)
+    return pd.DataFrame(rows)

@@ -12,6 +12,7 @@ import queue
 import re
 import socket
 import ssl
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -24,10 +25,11 @@ from coda.gallery import MissingObject
 
 Result = TypeVar("Result")
 
-PIECE = 1 << 18  # bytes
+PIECE = 1 << 20  # bytes; large, since workers wait for each other around each piece
 SLOWEST = 4096  # bytes/s: 32 workers share even a 1 Mbit/s line above it
 LONGEST_CONNECT = 10.0  # seconds
 LONGEST_IDLE = 5.0  # seconds; by then the other end may have closed the connection
+OWN = threading.local()  # each worker's buffer
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -159,7 +161,9 @@ class Connections:
 
 def pieces(response: http.client.HTTPResponse) -> Iterator[memoryview]:
     """Give a body as it arrives, a piece being valid until the next; if it breaks off, it ends."""
-    buffer = memoryview(bytearray(PIECE))
+    if not hasattr(OWN, "buffer"):
+        OWN.buffer = memoryview(bytearray(PIECE))
+    buffer = OWN.buffer
     while response.length != 0:
         with network_faults():
             if response.length is None:
@@ -194,14 +198,16 @@ def refusal(response: http.client.HTTPResponse, body: bytes, url: str) -> Except
     """Give the error that an answer other than 200 means."""
     code = re.search(rb"<Code>(\w+)</Code>", body)
     words = f"{response.status} {code[1].decode() if code else response.reason}".strip()
-    if response.status >= 500 or response.status in (408, 429):
-        return PassingFault(words)
     if 300 <= response.status < 400:
         target = urlsplit(response.headers.get("Location", "")).netloc or "another address"
         return UserError(
             f"The gallery sends its readers to {target} ({words}), which is not followed; "
             "correct gallery.endpoint or gallery.region."
         )
+    if response.status >= 500 or response.status in (408, 429):
+        return PassingFault(words)
+    if code is None:  # a proxy's refusal says nothing about the object
+        return PassingFault(f"{words}, not an answer of an S3 server")
     if words.endswith("NoSuchBucket"):
         return UserError(
             f"There is no bucket at {url.partition('?')[0]}; "

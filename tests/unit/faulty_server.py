@@ -26,6 +26,7 @@ KINDS = (
     "flip",  # one wrong bit
     "empty",  # nothing, announced as such
     "portal",  # status 200 and a page of HTML from something in between
+    "blocked",  # status 403 likewise
 )
 
 
@@ -122,6 +123,8 @@ class Handler(BaseHTTPRequestHandler):
                 {"Location": "http://elsewhere.example/x"},
                 b"<Error><Code>TemporaryRedirect</Code></Error>",
             )
+        elif fault == "blocked":
+            self.answer(403, {"Content-Type": "text/html"}, b"<html>Not from here</html>")
         elif fault == "portal":
             self.answer(200, {"Content-Type": "text/html"}, b"<html>Please sign in</html>")
         else:

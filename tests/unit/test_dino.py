@@ -14,7 +14,10 @@ def softmax(x):
 def test_loss_equals_a_loop_in_float64():
     random = np.random.default_rng(0)
     views, count, prototypes = 6, 5, 17
-    student, teacher = random.normal(size=(views, count, prototypes)), random.normal(size=(2, count, prototypes))
+    student, teacher = (
+        random.normal(size=(views, count, prototypes)),
+        random.normal(size=(2, count, prototypes)),
+    )
     centre = random.normal(size=prototypes)
     total, pairs = 0.0, 0
     for t in range(2):
@@ -33,7 +36,9 @@ def test_loss_equals_a_loop_in_float64():
 
 
 def test_equal_probabilities_give_the_logarithm_of_the_prototypes():
-    loss, entropy = dino_loss(torch.zeros(8, 4, 256), torch.zeros(2, 4, 256), torch.zeros(256), 0.1, 0.04)
+    loss, entropy = dino_loss(
+        torch.zeros(8, 4, 256), torch.zeros(2, 4, 256), torch.zeros(256), 0.1, 0.04
+    )
     assert float(loss) == pytest.approx(math.log(256), rel=1e-6)
     assert float(entropy) == pytest.approx(math.log(256), rel=1e-6)
 
@@ -56,7 +61,9 @@ def test_gradient_equals_finite_differences():
     with torch.no_grad():
         ahead = dino_loss(student + step, teacher, centre, 1.0, 0.5)[0]
         behind = dino_loss(student - step, teacher, centre, 1.0, 0.5)[0]
-    assert float((ahead - behind) / 2e-2) == pytest.approx(float(student.grad[1, 0, 2]), rel=2e-2, abs=1e-5)
+    assert float((ahead - behind) / 2e-2) == pytest.approx(
+        float(student.grad[1, 0, 2]), rel=2e-2, abs=1e-5
+    )
 
 
 def test_head_gives_cosines():

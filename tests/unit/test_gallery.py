@@ -167,7 +167,7 @@ def test_a_passing_fault_is_survived_and_a_lasting_one_reported(bucket, tmp_path
         assert caught.value.attempts == 4 == server.counts[f"bucket/jump/{KEYS[0]}"]
 
 
-@pytest.mark.parametrize("kind", ["timeout", "reset", "slow_down", "internal", "short"])
+@pytest.mark.parametrize("kind", ["timeout", "reset", "slow_down", "internal", "blocked", "short"])
 def test_listings_are_tried_again_and_a_gallery_that_fails_throughout_is_down(bucket, kind):
     _, endpoint = bucket
     with faulty_server(endpoint, Faults(always={"": kind})) as server:

@@ -52,7 +52,9 @@ orders = st.lists(st.sampled_from(["batch", "plate", "well", "site"]), unique=Tr
 @given(tables, orders, st.integers(0, 2**32 - 1))
 def test_draws_are_exactly_those_a_search_admits(table, rules, seed):
     # A well holds one compound, as on a plate.
-    table["Metadata_JCP2022"] = table.groupby(KEYS)["Metadata_JCP2022"].transform(lambda c: c.iloc[0])
+    table["Metadata_JCP2022"] = table.groupby(KEYS)["Metadata_JCP2022"].transform(
+        lambda c: c.iloc[0]
+    )
     partners = find_partners(table, rules)
     random = np.random.default_rng(seed)
     sites = np.arange(len(table))
@@ -75,7 +77,11 @@ def test_every_admitted_partner_is_drawn_equally_often():
 
 def test_same_batch_partner_only_where_no_other_batch_has_the_compound():
     table = make_table(
-        [("s", "b1", "p1", "A01", "c", 0), ("s", "b1", "p2", "A01", "c", 0), ("s", "b2", "p3", "A01", "d", 0)]
+        [
+            ("s", "b1", "p1", "A01", "c", 0),
+            ("s", "b1", "p2", "A01", "c", 0),
+            ("s", "b2", "p3", "A01", "d", 0),
+        ]
     )
     partners = find_partners(table, ["batch", "plate", "well", "site"])
     assert list(partners.rule) == ["plate", "plate", "none"]
@@ -84,8 +90,11 @@ def test_same_batch_partner_only_where_no_other_batch_has_the_compound():
 
 
 def test_single_plate_falls_back_on_wells_then_sites():
-    rows = [("s", "b", "p", well, compound, site) for well, compound in
-            (("A01", "c"), ("A02", "c"), ("A03", "d")) for site in (0, 1)]
+    rows = [
+        ("s", "b", "p", well, compound, site)
+        for well, compound in (("A01", "c"), ("A02", "c"), ("A03", "d"))
+        for site in (0, 1)
+    ]
     partners = find_partners(make_table(rows), ["batch", "plate", "well", "site"])
     assert list(partners.rule) == ["well"] * 4 + ["site"] * 2
 

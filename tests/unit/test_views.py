@@ -9,7 +9,9 @@ PLAIN = ViewSettings(photometric=0.0)
 
 def sites_of(count=6, channels=3, height=40, width=50, seed=0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
+    return torch.randint(
+        0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator
+    )
 
 
 def draws(count, channels, settings, seed=0, **options) -> ViewDraw:
@@ -32,12 +34,17 @@ def by_numpy(site: np.ndarray, draw: ViewDraw, number: int, size: int) -> np.nda
     return (view - mean) / (deviation + 1e-6)
 
 
-@pytest.mark.parametrize("settings", [PLAIN, ViewSettings(photometric=1.0, shift=0.05, gamma=0.3, gamma_limit=0.5)])
+@pytest.mark.parametrize(
+    "settings", [PLAIN, ViewSettings(photometric=1.0, shift=0.05, gamma=0.3, gamma_limit=0.5)]
+)
 def test_view_equals_a_plain_calculation_in_float64(settings):
     sites, draw = sites_of(), draws(6, 3, settings)
     views = make_view(sites, draw, 16, settings)
     for number in range(6):
-        assert np.abs(views[number].numpy() - by_numpy(sites[number].numpy(), draw, number, 16)).max() < 2e-5
+        assert (
+            np.abs(views[number].numpy() - by_numpy(sites[number].numpy(), draw, number, 16)).max()
+            < 2e-5
+        )
 
 
 def test_each_channel_of_each_view_is_standardised():
@@ -98,7 +105,9 @@ def test_local_views_keep_their_intensities_by_default():
 def test_a_views_position_does_not_depend_on_the_image():
     one = draws(50, 3, ViewSettings(), seed=3)
     two = draws(50, 3, ViewSettings(), seed=3)
-    assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(two).values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(vars(one).values(), vars(two).values(), strict=True)
+    )
 
 
 def test_parts_of_a_batch_are_the_same_views():
@@ -148,7 +157,9 @@ def test_blur_equals_scipys():
     blurred = _blur(view, deviation, 2.0)
     for number in range(3):
         for channel in range(2):
-            expected = gaussian_filter(view[number, channel].numpy(), float(deviation[number]), mode="mirror", radius=6)
+            expected = gaussian_filter(
+                view[number, channel].numpy(), float(deviation[number]), mode="mirror", radius=6
+            )
             assert np.abs(blurred[number, channel].numpy() - expected).max() < 1e-12
 
 
@@ -173,4 +184,6 @@ def test_noise_is_in_units_of_the_view():
 
 def test_centre_view_is_the_middle():
     sites = sites_of(2, 1, 20, 30)
-    assert torch.allclose(centre_view(sites, 10), standardise(sites[:, :, 5:15, 10:20].float() / 255))
+    assert torch.allclose(
+        centre_view(sites, 10), standardise(sites[:, :, 5:15, 10:20].float() / 255)
+    )

@@ -1,0 +1,81 @@
+"""GPUs that several jobs on one machine share out among themselves."""
+
+import fcntl
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from coda.errors import UserError
+
+# Held open until the process ends: the operating system frees a lock then, whatever ended it.
+_held: list = []
+
+
+def claim_gpus(count: int) -> None:
+    """Take `count` GPUs for this process that no other job of this workflow uses, and see only those.
+
+    A workstation with several GPUs runs several jobs at once, and nothing but this keeps them from
+    all taking the first one. Under a scheduler that hands out GPUs, the visible ones are the job's
+    already and are free.
+
+    Raises
+    ------
+    UserError
+        If fewer than `count` GPUs are visible at all.
+    """
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if seen < count:
+        raise UserError(
+            f"The job was given {count} GPU(s) (resource gpu), but PyTorch {torch.__version__} sees {seen}; "
+            "use profiles/cpu on a machine without a GPU, or check the driver and CUDA_VISIBLE_DEVICES."
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(seen)]
+    folder = Path(tempfile.gettempdir()) / f"coda_gpus_{os.getuid()}"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claim(names, count, folder))
+
+
+def claim(names: list[str], count: int, folder: Path, pause: float = 1.0) -> list[str]:
+    """Lock `count` of the devices `names`, waiting until so many are free.
+
+    Parameters
+    ----------
+    names
+        Devices as in ``CUDA_VISIBLE_DEVICES``.
+    count
+        How many to take, at most ``len(names)``.
+    folder
+        Where the lock files lie, one a device.
+    pause
+        Seconds between looks.
+
+    Returns
+    -------
+    list of str
+        The devices taken, for as long as this process lives.
+    """
+    folder.mkdir(exist_ok=True)
+    told = False
+    while True:
+        taken = []
+        for name in names:
+            lock = open(folder / f"{name.replace('/', '_')}.lock", "w")  # noqa: SIM115
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            taken.append((name, lock))
+            if len(taken) == count:
+                _held.extend(lock for _, lock in taken)
+                return [name for name, _ in taken]
+        # All or none: two jobs that each hold half of what they need would wait for ever.
+        for _, lock in taken:
+            lock.close()
+        if not told:
+            print(f"All GPUs ({', '.join(names)}) are at work; waiting for {count}.", flush=True)
+            told = True
+        time.sleep(pause)

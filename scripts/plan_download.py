@@ -1,0 +1,22 @@
+"""Say what a run would download."""
+
+import pandas as pd
+from coda.files import read_table, replacing, write_table
+from coda.gallery import open_gallery
+from coda.planning import format_plan, plan_download
+from coda.reporting import reported
+
+with reported(snakemake.log[0]):
+    indexes = [read_table(path) for path in snakemake.input.indexes]
+    names = ["Metadata_Source", "Metadata_Plate"]
+    plan = plan_download(
+        open_gallery(**snakemake.params.gallery),
+        pd.concat([index[names].iloc[:1] for index in indexes], ignore_index=True),
+        indexes,
+        snakemake.params.channels,
+        snakemake.params.plates_in_flight,
+    )
+    write_table(plan, snakemake.output.plan)
+    with replacing(snakemake.output.text) as temporary:
+        temporary.write_text(format_plan(plan))
+    print(format_plan(plan))

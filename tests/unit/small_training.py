@@ -1,0 +1,76 @@
+"""A DINO training so small that tests can run it many times; also a program, so that tests can kill it.
+
+python small_training.py FOLDER PLATE [PLATE ...]   trains into FOLDER
+"""
+
+import os
+import sys
+from pathlib import Path
+
+SETTINGS = {
+    "model": {
+        "architecture": "vit_tiny_patch16_224",
+        "options": {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 8},
+        "weights": "random",
+    },
+    "head": {"hidden": 32, "bottleneck": 16, "prototypes": 32, "batch_norm": False},
+    "views": {"global_size": 32, "local_size": 16, "local_count": 2},
+    "data": {"wells": "labelled", "partners": ["batch", "plate", "well", "site"]},
+    "knn": {"k": 20, "temperature": 0.1},
+    "training": {
+        "epochs": 2,
+        "warmup_epochs": 1,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "drop_path": 0.1,
+    },
+}
+
+
+def settings_with(**training) -> dict:
+    """Give the settings with some of the training's changed."""
+    return {**SETTINGS, "training": {**SETTINGS["training"], **training}}
+
+
+def outputs_in(folder: Path) -> dict[str, str]:
+    """Name the outputs of a training in `folder`."""
+    names = {
+        "foundation": "foundation.safetensors",
+        "networks": "networks.safetensors",
+        "log": "log.parquet",
+    }
+    return {key: str(Path(folder) / name) for key, name in names.items()}
+
+
+def train(
+    folder: Path,
+    plates: list[str],
+    settings: dict = SETTINGS,
+    seed: int = 3,
+    gpus: int = 0,
+    **options,
+) -> None:
+    """Train on `plates`, all but the last, and judge by the last unless told otherwise."""
+    from coda.foundation import train_foundation
+    from coda.machine import Machine
+
+    options.setdefault("validation", plates[-1:])
+    train_foundation(
+        plates[:-1], outputs_in(folder), settings, seed, Machine(gpus, 1), "test", **options
+    )
+
+
+if __name__ == "__main__":
+    from coda.learner import DinoLearner
+
+    stop = int(os.environ.get("KILL_AFTER_STEP", -1))
+    update = DinoLearner.update
+
+    def update_then_die(self) -> None:
+        """Die like by kill -9 in the middle of the loop, after the given step of the training."""
+        update(self)
+        if self.step == stop:
+            os.kill(os.getpid(), 9)
+
+    DinoLearner.update = update_then_die
+    train(Path(sys.argv[1]), sys.argv[2:], settings_with(save_minutes=1e-9))

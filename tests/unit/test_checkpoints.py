@@ -1,0 +1,126 @@
+import multiprocessing
+import time
+
+import pytest
+import torch
+from coda.checkpoints import (
+    StateFolder,
+    load_optimizer,
+    optimizer_tensors,
+    prefixed,
+    read_header,
+    save_weights,
+    unprefixed,
+)
+from coda.errors import UserError
+
+
+def test_weights_and_header_come_back(tmp_path):
+    tensors = {"a.b": torch.randn(3, 4).T, "c": torch.arange(5)}
+    save_weights(tmp_path / "w.safetensors", tensors, {"classes": ["x", "y/z"], "seed": 7})
+    from safetensors.torch import load_file
+
+    loaded = load_file(tmp_path / "w.safetensors")
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    assert read_header(tmp_path / "w.safetensors") == {"classes": ["x", "y/z"], "seed": 7}
+
+
+def test_foreign_weights_have_no_header(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="w.safetensors"):
+        read_header(tmp_path / "w.safetensors")
+
+
+def test_prefixes_round_trip():
+    tensors = {"a": torch.zeros(1), "b.c": torch.ones(1)}
+    both = prefixed("student", tensors) | prefixed("students", {"x": torch.ones(2)})
+    assert unprefixed("student", both).keys() == tensors.keys()
+
+
+def test_optimizer_goes_on_exactly(tmp_path):
+    def setup():
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(4, 3)
+        return layer, torch.optim.AdamW(layer.parameters(), lr=0.1)
+
+    def step(layer, optimizer, number):
+        layer(torch.full((2, 4), float(number))).pow(2).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    one, optimizer = setup()
+    for number in range(6):
+        step(one, optimizer, number)
+    two, optimizer = setup()
+    for number in range(3):
+        step(two, optimizer, number)
+    save_weights(tmp_path / "o.safetensors", optimizer_tensors(optimizer), {})
+    weights = {name: value.clone() for name, value in two.state_dict().items()}
+    three, optimizer = setup()
+    three.load_state_dict(weights)
+    from safetensors.torch import load_file
+
+    load_optimizer(optimizer, load_file(tmp_path / "o.safetensors"))
+    for number in range(3, 6):
+        step(three, optimizer, number)
+    assert torch.equal(one.weight, three.weight)
+
+
+def test_the_last_two_states_are_kept(tmp_path):
+    states = StateFolder(tmp_path / "run.states", "me")
+    for step in (5, 10, 15):
+        states.save(step, {"x": torch.tensor([step])}, {"log": []})
+    assert sorted(path.name for path in states.folder.iterdir()) == [
+        "000000010.safetensors",
+        "000000015.safetensors",
+    ]
+    tensors, header = states.load()
+    assert tensors["x"].item() == header["step"] == 15
+
+
+def test_a_broken_state_falls_back_on_the_one_before(tmp_path, capsys):
+    states = StateFolder(tmp_path / "run.states", "me")
+    for step in (5, 10):
+        states.save(step, {"x": torch.tensor([step])}, {})
+    newest = states.folder / "000000010.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-3])
+    assert states.load()[1]["step"] == 5
+    assert "not whole" in capsys.readouterr().out
+
+
+def test_states_of_other_settings_are_not_resumed(tmp_path):
+    old = StateFolder(tmp_path / "run.states", "old")
+    old.save(50, {"x": torch.zeros(1)}, {})
+    new = StateFolder(tmp_path / "run.states", "new")
+    assert new.load() is None
+    new.save(1, {"x": torch.zeros(1)}, {})
+    assert old.load() is None and new.load()[1]["step"] == 1
+
+
+def test_removing_leaves_nothing(tmp_path):
+    states = StateFolder(tmp_path / "run.states", "me")
+    with states.alone():
+        states.save(1, {"x": torch.zeros(1)}, {})
+        states.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def hold(folder, seconds, ready):
+    with StateFolder(folder, "me").alone():
+        ready.set()
+        time.sleep(seconds)
+        (folder / "done").touch()
+
+
+def test_a_second_process_waits_for_the_first(tmp_path, capsys):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    other = context.Process(target=hold, args=(tmp_path, 1.0, ready))
+    other.start()
+    assert ready.wait(60)
+    with StateFolder(tmp_path, "me").alone():
+        assert (tmp_path / "done").exists()
+    other.join()
+    assert "waiting" in capsys.readouterr().out

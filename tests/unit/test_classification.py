@@ -1,0 +1,114 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from coda.checkpoints import read_header
+from coda.classifiers import train_classifier
+from coda.errors import UserError
+from coda.machine import Machine
+from coda.prediction import predict_sites
+from coda.store import CropStore
+from safetensors.torch import load_file
+from small_training import SETTINGS, outputs_in, train
+
+TRAINING = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16, "learning_rate": 2e-3}
+
+
+def classify(folder, plates, foundation=None, seed=1, epochs=3):
+    outputs = {"weights": str(folder / "weights.safetensors"), "log": str(folder / "log.parquet")}
+    settings = {
+        "model": SETTINGS["model"],
+        "views": SETTINGS["views"],
+        "training": {**TRAINING, "epochs": epochs},
+    }
+    train_classifier(
+        plates[:-1], plates[-1:], outputs, settings, seed, Machine(0, 1), "test", foundation
+    )
+    return outputs
+
+
+def predict(plates, classifier, foundation=None):
+    settings = {
+        "model": SETTINGS["model"],
+        "image_size": SETTINGS["views"]["global_size"],
+        "depth": None,
+    }
+    return predict_sites(plates, classifier, settings, Machine(0, 1), "test", foundation)
+
+
+@pytest.fixture(scope="module")
+def foundation(tiny_plates, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("foundation")
+    train(folder, tiny_plates)
+    return outputs_in(folder)["foundation"]
+
+
+def test_the_task_model_learns_and_the_foundation_stays(tiny_plates, tmp_path, foundation):
+    before = load_file(foundation)
+    outputs = classify(tmp_path, tiny_plates, foundation, epochs=15)
+    assert all(torch.equal(before[k], v) for k, v in load_file(foundation).items())
+    log = pd.read_parquet(outputs["log"])
+    assert log["validation_accuracy"].max() > 0.5  # four classes
+    header = read_header(outputs["weights"])
+    assert header["classes"] == [f"moa {n}" for n in range(4)]
+    assert header["epoch"] == log.loc[log["validation_accuracy"].idxmax(), "epoch"]
+    assert not any(
+        name.startswith(("patch_embed", "pos_embed")) for name in load_file(outputs["weights"])
+    )
+
+
+def test_two_runs_are_equal_bit_for_bit(tiny_plates, tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    one, two = (load_file(classify(tmp_path / name, tiny_plates)["weights"]) for name in "ab")
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_the_reported_validation_accuracy_is_that_of_the_predictions(
+    tiny_plates, tmp_path, foundation
+):
+    outputs = classify(tmp_path, tiny_plates, foundation)
+    predictions = predict(tiny_plates[-1:], outputs["weights"], foundation)
+    store = CropStore(tiny_plates[-1:])
+    keep = store.table["Quality_ok"] & store.table["Metadata_moa"].notna()
+    logits = predictions.filter(regex="^Logit_")
+    named = logits.columns.str.removeprefix("Logit_")[logits.to_numpy().argmax(axis=1)]
+    accuracy = (named[keep] == predictions["Metadata_moa"][keep]).mean()
+    assert accuracy == pytest.approx(
+        pd.read_parquet(outputs["log"])["validation_accuracy"].max(), abs=0.03
+    )
+
+
+def test_every_site_is_predicted_once_in_order(tiny_plates, tmp_path):
+    outputs = classify(tmp_path, tiny_plates)
+    predictions = predict(tiny_plates, outputs["weights"])
+    table = CropStore(tiny_plates).table
+    keys = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+    pd.testing.assert_frame_equal(predictions[keys], table[keys])
+    assert predictions["Metadata_moa"].isna().any()  # unlabelled sites are there too
+    assert np.stack(predictions["Embedding"]).shape == (len(table), 32)
+    again = predict(tiny_plates[1:2], outputs["weights"])
+    part = (
+        predictions[predictions["Metadata_Plate"] == "b1p2"]
+        .filter(regex="^Logit_")
+        .reset_index(drop=True)
+    )
+    assert np.allclose(part, again.filter(regex="^Logit_"), atol=2e-2)
+
+
+def test_a_classifier_of_other_channels_is_refused(tiny_plates, tmp_path):
+    from coda.checkpoints import save_weights
+
+    outputs = classify(tmp_path, tiny_plates)
+    header = {**read_header(outputs["weights"]), "channels": ["DNA", "Mito"]}
+    save_weights(outputs["weights"], load_file(outputs["weights"]), header)
+    with pytest.raises(UserError, match="Mito"):
+        predict(tiny_plates, outputs["weights"])
+
+
+def test_nothing_labelled_is_told(tiny_plates, tmp_path, monkeypatch):
+    import coda.classifiers
+
+    nothing = np.empty(0, np.int64)
+    monkeypatch.setattr(coda.classifiers, "labelled_rows", lambda *_: (nothing, nothing))
+    with pytest.raises(UserError, match="no labelled sites"):
+        classify(tmp_path, tiny_plates)

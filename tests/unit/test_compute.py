@@ -1,0 +1,82 @@
+import pytest
+import torch
+import torch.distributed as dist
+from coda.compute import (
+    choose_compute,
+    derive_seed,
+    fingerprint,
+    launch,
+    run_ranks,
+    seed_everything,
+)
+from coda.errors import UserError
+
+
+def test_no_gpu_given_computes_on_the_cpu():
+    compute = choose_compute(0, "bf16", compile_networks=True)
+    assert compute.device.type == "cpu" and not compute.compile
+
+
+def test_precision_is_what_was_asked_for():
+    x = torch.randn(4, 4)
+    with choose_compute(0, "bf16", False).autocast():
+        assert (x @ x).dtype == torch.bfloat16
+    with choose_compute(0, "fp32", False).autocast():
+        assert (x @ x).dtype == torch.float32
+
+
+def test_seeds_of_neighbours_are_unrelated():
+    seeds = {derive_seed(a, b) for a in range(30) for b in range(30)}
+    assert len(seeds) == 900 and all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(1, 2) == derive_seed(1, 2) != derive_seed(2, 1)
+
+
+def test_seeding_repeats():
+    seed_everything(3, 4)
+    first = torch.rand(5)
+    seed_everything(3, 4)
+    assert torch.equal(first, torch.rand(5))
+
+
+def test_fingerprints_tell_settings_apart():
+    assert fingerprint({"a": 1, "b": 2}, 3) == fingerprint({"b": 2, "a": 1}, 3)
+    assert fingerprint({"a": 1}, 3) != fingerprint({"a": 1}, 4)
+
+
+def add_ranks(rank, ranks, path):
+    total = torch.tensor([float(rank + 1)])
+    dist.all_reduce(total)
+    (path / f"{rank}_of_{ranks}").write_text(str(total.item()))
+
+
+def test_ranks_work_together(tmp_path):
+    run_ranks(add_ranks, 2, tmp_path)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"0_of_2": "3.0", "1_of_2": "3.0"}
+
+
+def test_one_gpu_or_none_needs_no_processes():
+    seen = []
+    launch(lambda rank, ranks, x: seen.append((rank, ranks, x)), 0, "x")
+    launch(lambda rank, ranks, x: seen.append((rank, ranks, x)), 1, "y")
+    assert seen == [(0, 1, "x"), (0, 1, "y")]
+
+
+def fail(rank, ranks):
+    if rank == 1:
+        raise UserError("head.batch_norm is at fault.")
+    dist.barrier()
+
+
+def leave(rank, ranks):
+    raise SystemExit(75)
+
+
+def test_a_fault_of_the_user_in_one_rank_is_told_once():
+    with pytest.raises(UserError, match="head.batch_norm is at fault"):
+        run_ranks(fail, 2)
+
+
+def test_the_status_of_a_preempted_rank_passes():
+    with pytest.raises(SystemExit) as left:
+        run_ranks(leave, 2)
+    assert left.value.code == 75

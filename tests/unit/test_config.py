@@ -1,0 +1,114 @@
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import yaml
+from coda.config import check_config, pairs
+from coda.errors import UserError
+from coda.settings import DinoSettings, HeadSettings, ModelSettings, TaskSettings, ViewSettings
+
+CONFIG = Path(__file__).parents[2] / "config"
+SCHEMA = yaml.safe_load((CONFIG / "schema.yaml").read_text())
+BASE = yaml.safe_load((CONFIG / "config.yaml").read_text())
+
+
+def checked(**changes) -> dict:
+    config = deepcopy(BASE)
+    for key, value in changes.items():
+        place = config
+        *above, last = key.split("__")
+        for part in above:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return check_config(config, deepcopy(SCHEMA))
+
+
+def test_the_papers_config_is_the_papers():
+    config = checked()
+    assert config["adapt"]["epochs"] == config["pretrain"]["epochs"] == 300
+    assert config["classify"]["epochs"] == 50 and config["views"]["global_size"] == 224
+    assert config["model"] == {
+        "architecture": "deit_small_patch16_224",
+        "options": {},
+        "weights": "imagenet",
+    }
+    assert config["sources"]["source_8"]["validation_plate"] == "A1166127"
+    assert len(pairs(config)) == 12
+
+
+def test_the_demos_config_is_right():
+    demo = yaml.safe_load((CONFIG / "demo.yaml").read_text())
+    assert check_config({**deepcopy(BASE), **demo}, deepcopy(SCHEMA))["results"] == "results/demo"
+
+
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [("head", HeadSettings), ("views", ViewSettings), ("pretrain", DinoSettings), ("adapt", DinoSettings),
+     ("model", ModelSettings), ("classify", TaskSettings), ("supervise", TaskSettings)],
+)  # fmt: skip
+def test_defaults_of_the_schema_are_those_of_the_library(section, settings):
+    assert checked()[section] == vars(settings())
+
+
+def test_every_key_has_a_description_and_every_optional_one_a_default():
+    def walk(schema, path):
+        schema = (
+            {**SCHEMA["$defs"][schema["$ref"].split("/")[-1]], **schema}
+            if "$ref" in schema
+            else schema
+        )
+        for name, part in schema.get("properties", {}).items():
+            assert part.get("description"), f"{path}.{name}"
+            # What is only there for simulations has no default, or every run would be simulated.
+            required = name in schema.get("required", []) or name == "simulation"
+            assert required or "default" in part, f"{path}.{name}"
+            walk(part, f"{path}.{name}")
+
+    walk(SCHEMA, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"adapt__epoch": 3}, "adapt.epoch; did you mean epochs"),
+        ({"galery": {}}, "galery; did you mean gallery"),
+        (
+            {"sources__source_3__validaton_plate": "x"},
+            "sources.source_3.validaton_plate; did you mean validation_plate",
+        ),
+        ({"adapt__epochs": "many"}, "adapt.epochs"),
+        ({"adapt__epochs": 0}, "adapt.epochs"),
+        ({"views__local_count": 5}, "views.local_count"),
+        ({"channels": ["DNA", "Brightfield"]}, "channels"),
+        ({"seeds": []}, "seeds"),
+        ({"train_sources": ["source_33"]}, "source_33.*did you mean source_3"),
+        ({"target_sources": ["source_3"], "train_sources": ["source_3"]}, "target_sources"),
+        ({"sources__source_3__validation_plate": None}, "sources.source_3.validation_plate"),
+        ({"crops__size": 128}, "views.global_size is 224"),
+        (
+            {"crops__um_per_pixel": 0.6, "sources__source_3__um_per_pixel": None},
+            "sources.source_3.um_per_pixel",
+        ),
+        ({"choose__labelled": True, "data__wells": "all"}, "choose.labelled"),
+        ({"model__weights": "imagnet"}, "model.weights"),
+        ({"methods": ["coda"]}, "methods"),
+    ],
+)
+def test_faults_are_told_with_the_key(changes, words):
+    with pytest.raises(UserError, match=words):
+        checked(**changes)
+
+
+def test_a_missing_key_is_named():
+    config = deepcopy(BASE)
+    del config["tables"]["drugs"]
+    with pytest.raises(UserError, match="tables.drugs"):
+        check_config(config, deepcopy(SCHEMA))
+
+
+def test_defaults_are_not_shared():
+    one, two = checked(), checked()
+    one["adapt"]["epochs"] = 1
+    one["methods"].append("x")
+    assert two["adapt"]["epochs"] == 300 and one["pretrain"]["epochs"] == 300
+    assert "x" not in two["methods"]

@@ -1,0 +1,46 @@
+import multiprocessing
+import time
+
+import pytest
+import torch
+from coda.devices import claim, claim_gpus
+from coda.errors import UserError
+
+
+def take(folder, count, name, seconds, results):
+    taken = claim(["0", "1"], count, folder, pause=0.02)
+    results.put((name, taken, time.monotonic()))
+    time.sleep(seconds)
+
+
+def test_jobs_at_once_get_different_devices_and_the_rest_wait(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    jobs = [context.Process(target=take, args=(tmp_path, 1, n, 1.0, results)) for n in range(3)]
+    for job in jobs:
+        job.start()
+    (_, first, _), (_, second, begun), (_, third, later) = (results.get(timeout=60) for _ in jobs)
+    for job in jobs:
+        job.join()
+    assert {*first, *second} == {"0", "1"}
+    assert third[0] in ("0", "1") and later - begun > 0.5
+
+
+def test_a_killed_job_frees_its_devices(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    job = context.Process(target=take, args=(tmp_path, 2, "a", 600, results))
+    job.start()
+    assert results.get(timeout=60)[1] == ["0", "1"]
+    job.kill()
+    job.join()
+    second = context.Process(target=take, args=(tmp_path, 2, "b", 0, results))
+    second.start()
+    assert results.get(timeout=60)[1] == ["0", "1"]
+    second.join()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_absent_is_told():
+    with pytest.raises(UserError, match="profiles/cpu"):
+        claim_gpus(1)

@@ -1,0 +1,57 @@
+import re
+import runpy
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def pins(lines) -> dict[str, str]:
+    return dict(line.split("==") for line in lines if re.fullmatch(r"[\w-]+==\S+", line))
+
+
+def test_the_page_on_the_config_is_in_step_with_the_schema():
+    tool = runpy.run_path(str(ROOT / "tools/config_readme.py"))
+    assert (ROOT / "config/README.md").read_text() == tool["page"]()
+
+
+def test_conda_environments_have_the_pins_of_the_requirements():
+    required = pins((ROOT / "requirements.txt").read_text().split())
+    required |= pins((ROOT / "requirements-deepprofiler.txt").read_text().split())
+    for path in (ROOT / "envs").glob("*.yaml"):
+        if path.stem == "deepprofiler":  # a world of its own
+            continue
+        packages = yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]
+        for name, version in pins(packages).items():
+            assert required[name] == version, f"{path.name}: {name}"
+
+
+def test_every_rule_has_a_script_of_its_name():
+    rules = set(
+        re.findall(
+            r"^(?:rule|checkpoint) (\w+):",
+            "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk")),
+            re.M,
+        )
+    )
+    rules |= set(re.findall(r"^    rule (\w+):", (ROOT / "rules/demo.smk").read_text(), re.M))
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert rules == scripts
+
+
+def test_the_readme_names_only_files_that_are_there():
+    for name in re.findall(r"\]\(([\w./-]+)\)", README) + re.findall(
+        r"`((?:config|profiles|rules|scripts)/[\w./]+)`", README
+    ):
+        assert (ROOT / name).exists(), name
+
+
+def test_modules_stay_short():
+    for path in [
+        *(ROOT / "scripts").rglob("*.py"),
+        *(ROOT / "rules").glob("*.smk"),
+        ROOT / "Snakefile",
+    ]:
+        assert len(path.read_text().splitlines()) <= 330, path

@@ -1,0 +1,150 @@
+import os
+import signal
+import subprocess
+import time
+from html.parser import HTMLParser
+
+import pandas as pd
+from conftest import ROOT, run_snakemake, snakemake_command
+
+
+def test_a_run_gives_metrics_figures_and_report(finished):
+    folder, _ = finished
+    metrics = pd.read_csv(folder / "results/metrics.csv", keep_default_na=False)
+    assert {"in_domain", "unadapted", "oda", "coda", "supervised", "intensity"} <= set(
+        metrics["method"]
+    )
+    assert {"validation", "adapted", "held_out"} <= set(metrics["split"])
+    assert {"image", "well", "compound"} == set(metrics["level"])
+    assert {"accuracy", "gap_closed"} <= set(metrics["metric"])
+    text = (folder / "results/summary.txt").read_text()
+    assert "source_5" in text and "source_3" in text
+    for stem in ("accuracy", "crops", "confusion/source_5_to_source_3_seed_1", "embedding/source_5_to_source_3_seed_1",
+                 "training/source_5_seed_1", "sites_lost/source_3"):  # fmt: skip
+        for suffix in ("pdf", "png", "csv"):
+            assert (folder / f"results/figures/{stem}.{suffix}").stat().st_size > 0
+
+
+def test_the_report_is_whole(finished):
+    folder, _ = finished
+    sources, opened = [], []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            opened.append(tag)
+            if tag == "img":
+                attributes = dict(attributes)
+                assert attributes["alt"]
+                sources.append(attributes["src"])
+
+    page = (folder / "results/report.html").read_text()
+    Reader().feed(page)
+    assert len(sources) >= 8 and all(source.startswith("data:image/") for source in sources)
+    assert "http://" not in page.replace("http://www.w3.org", "") and "table" in opened
+
+
+def test_images_are_gone_and_manifests_stay(finished):
+    folder, _ = finished
+    assert not list((folder / "results/images").rglob("*.tiff"))
+    manifests = [
+        pd.read_parquet(path) for path in (folder / "results/manifests").rglob("*.parquet")
+    ]
+    assert len(manifests) == 4
+    assert all(
+        (manifest["status"] == "ok").all() and manifest["key"].str.startswith("source_").all()
+        for manifest in manifests
+    )
+
+
+def test_every_job_left_a_log_and_a_benchmark(finished):
+    folder, _ = finished
+    logs = {
+        path.relative_to(folder / "results/logs").with_suffix("")
+        for path in (folder / "results/logs").rglob("*.log")
+    }
+    marks = {
+        path.relative_to(folder / "results/benchmarks").with_suffix("")
+        for path in (folder / "results/benchmarks").rglob("*.tsv")
+    }
+    assert logs == marks and len(logs) > 40
+
+
+def test_no_training_states_are_left(finished):
+    folder, _ = finished
+    assert not list((folder / "results").rglob("*.states"))
+
+
+def test_a_second_run_does_nothing(finished):
+    folder, config = finished
+    assert "Nothing to be done" in run_snakemake(folder, config).stdout
+
+
+def test_a_figure_setting_redraws_that_figure_only(planned):
+    assert planned("figures={compounds: 1}") == {"plot_crops", "write_report", "all"}
+
+
+def test_more_epochs_of_adaptation_spare_the_pretraining(planned):
+    rules = planned("adapt={epochs: 3}")
+    assert {"adapt_foundation", "predict_sites", "score_predictions", "write_report"} <= rules
+    assert rules.isdisjoint(
+        {
+            "download_plate",
+            "extract_crops",
+            "pretrain_foundation",
+            "train_classifier",
+            "train_supervised",
+        }
+    )
+
+
+def test_another_classifier_spares_the_foundations(planned):
+    rules = planned("classify={epochs: 3}")
+    assert "train_classifier" in rules
+    assert rules.isdisjoint({"pretrain_foundation", "adapt_foundation", "train_supervised"})
+
+
+def test_killed_while_downloading_and_while_training_it_still_completes(workdir):
+    folder, config = workdir
+    awaited = [
+        ("results/images", lambda place: any(place.rglob("*.tiff"))),
+        ("results/models", lambda place: any(place.rglob("*.states"))),
+    ]
+    for name, begun in awaited:
+        command = snakemake_command(folder, config)
+        alone = [command[0], str(ROOT / "tools/run_alone.py"), *command]
+        with open(folder / "output.txt", "a") as output:
+            running = subprocess.Popen(
+                alone, cwd=folder, stdout=output, stderr=output, start_new_session=True
+            )
+            deadline = time.monotonic() + 240
+            while (
+                not begun(folder / name) and running.poll() is None and time.monotonic() < deadline
+            ):
+                time.sleep(0.05)
+            assert running.poll() is None, (folder / "output.txt").read_text()[-4000:]
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+    manifests = {
+        path: path.stat().st_mtime_ns for path in (folder / "results/manifests").rglob("*.parquet")
+    }
+    assert len(manifests) == 4
+    command = snakemake_command(folder, config)
+    done = subprocess.run(
+        [command[0], str(ROOT / "tools/run_alone.py"), *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "An earlier run was killed" in done.stderr
+    assert (folder / "results/report.html").exists()
+    assert manifests == {
+        path: path.stat().st_mtime_ns for path in manifests
+    }  # nothing was fetched twice
+
+
+def test_the_papers_config_plans(tmp_path):
+    config = ROOT / "config/config.yaml"
+    done = run_snakemake(tmp_path, config, "--dry-run")
+    assert "select_plates" in done.stdout and "pretrain_foundation" in done.stdout

@@ -1,0 +1,68 @@
+"""Write config/README.md from config/schema.yaml: every key with its kind, default and meaning."""
+
+from pathlib import Path
+
+import yaml
+
+FOLDER = Path(__file__).parents[1] / "config"
+OPENING = """# Config
+
+<!-- Written by tools/config_readme.py from schema.yaml; change that file and run it again. -->
+
+| file | what |
+|---|---|
+| config.yaml | the paper's run: four labs, every pair |
+| demo.yaml | the demo: three simulated labs, a small transformer, minutes without a GPU |
+| tiny.yaml | the tests' run: every stage in seconds, no meaning |
+| schema.yaml | what each key may be; misspelt keys are refused |
+
+A config of your own need only hold what differs; it is laid over `config.yaml`: `snakemake --configfile mine.yaml ...`.
+A key can be changed on the command line too: `--config 'adapt={epochs: 100}'`.
+Defaults are the paper's, except where a description says otherwise.
+"""
+
+
+def kind_of(schema: dict) -> str:
+    """Say in a word or two what a value may be."""
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {kind_of(schema['items'])}"
+    kinds = schema.get("type", "anything")
+    return " or ".join([kinds] if isinstance(kinds, str) else kinds)
+
+
+def rows_of(schema: dict, whole: dict, prefix: str = "") -> list[str]:
+    """Make a table row for each key below `schema`, sections first named, then opened."""
+    rows = []
+    for name, part in schema.get("properties", {}).items():
+        if "$ref" in part:
+            part = {**whole["$defs"][part["$ref"].split("/")[-1]], **part}
+        key = f"{prefix}{name}"
+        inner = part.get("additionalProperties")
+        children = rows_of(part, whole, f"{key}.")
+        if isinstance(inner, dict):
+            children += rows_of(inner, whole, f"{key}.<source>.")
+        default = "" if children or "default" not in part else f"`{as_yaml(part['default'])}`"
+        kind = "section" if children else kind_of(part)
+        rows.append(f"| `{key}` | {kind} | {default} | {part['description']} |")
+        rows += children
+    return rows
+
+
+def as_yaml(value: object) -> str:
+    """Write a value as it would stand in a config."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+
+
+def page() -> str:
+    """Make the whole page."""
+    schema = yaml.safe_load((FOLDER / "schema.yaml").read_text())
+    head = ["| key | kind | default | meaning |", "|---|---|---|---|"]
+    return "\n".join([OPENING, *head, *rows_of(schema, schema)]) + "\n"
+
+
+if __name__ == "__main__":
+    (FOLDER / "README.md").write_text(page())
