@@ -42,7 +42,8 @@ rule predict_intensity:
     """The control: predict from the means and deviations of the channels alone."""
     input:
         training=train_crops,
-        crops=tested_crops,
+        # All plates, at home too: features are standardised over the plates that train.
+        crops=lambda wildcards: crops_of(wildcards.target),
         plates=f"{RESULTS}/metadata/plates.csv",
         code=code("predict_intensity"),
     output:

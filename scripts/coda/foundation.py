@@ -44,7 +44,7 @@ def train_foundation(
         Crop stores of the plates to train on.
     outputs
         Paths: ``foundation`` (the teacher's backbone, under timm's names), ``networks`` (student,
-        teacher, heads and centre, to adapt from) and ``log`` (one row an epoch). States for
+        teacher, heads and centre, to adapt from; may be left out) and ``log`` (one row an epoch). States for
         resuming lie in a folder beside them until the job is done.
     settings
         Sections of the config: ``model``, ``head``, ``views``, ``training`` (`DinoSettings`),
@@ -126,7 +126,8 @@ def _write(
     header["epoch"] = (
         read_header(states.best)["epoch"] if job["validation"] else training.learner.settings.epochs
     )
-    save_weights(job["outputs"]["networks"], tensors, header)
+    if "networks" in job["outputs"]:
+        save_weights(job["outputs"]["networks"], tensors, header)
     save_weights(job["outputs"]["foundation"], unprefixed("teacher.foundation", tensors), header)
     states.remove()
 

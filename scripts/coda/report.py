@@ -1,6 +1,7 @@
 """One HTML file with everything a reader looks at; it needs no network, no scripts and no other file."""
 
 import base64
+import io
 import math
 import platform
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
+from PIL import Image
 
 from coda.errors import UserError
 from coda.files import replacing
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+# Pixels across a figure on the page: sharp on a dense screen, a tenth of the bytes of the print size.
+SCREEN_WIDTH = 1400
 PACKAGES = (
     "torch",
     "timm",
@@ -39,7 +42,7 @@ class Section:
     text : str
         Plain text; a blank line starts a new paragraph.
     figures : list of (path, caption)
-        PNG, SVG or JPEG files; the caption is also what a screen reader tells of the image.
+        PNG files; the caption is also what a screen reader tells of the image.
     tables : list of (pandas.DataFrame, caption)
         Shown whole, without their index; an empty cell stays empty.
     """
@@ -67,7 +70,7 @@ def write_report(path: str | Path, title: str, summary: str, sections: list[Sect
     Raises
     ------
     UserError
-        If a figure is missing or of a type that browsers do not show.
+        If a figure is missing or no picture.
     """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -112,14 +115,18 @@ def versions_table(packages: tuple[str, ...] = PACKAGES) -> pd.DataFrame:
 
 
 def _inline(path: str | Path) -> str:
-    path = Path(path)
-    if path.suffix.lower() not in TYPES:
-        raise UserError(f"The report cannot show {path}; give a PNG, SVG or JPEG file.")
+    """Give a picture as a data URL, at the size of a screen."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"The report cannot read the figure {path}: {error.strerror}.") from error
-    return f"data:{TYPES[path.suffix.lower()]};base64,{base64.b64encode(content).decode()}"
+        with Image.open(path) as picture:
+            picture = picture.convert("RGB")
+    except (OSError, ValueError) as error:
+        raise UserError(f"The report cannot show the figure {path}: {error}") from error
+    if picture.width > SCREEN_WIDTH:
+        size = (SCREEN_WIDTH, round(picture.height * SCREEN_WIDTH / picture.width))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    picture.save(content, "WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -1,8 +1,7 @@
-"""The gallery on S3: listings and objects, asked for again until they are whole.
+"""The gallery on S3, read with boto3: without credentials, and asked again until all is whole.
 
-Reading a public bucket is nothing but plain GET requests. Making them without an SDK leaves no code
-that could sign, look for credentials, read a profile or ask a metadata service, and makes every
-attempt visible and counted.
+boto3 makes the requests; when to try again, and when to give up, is decided here, so that every
+attempt is seen and counted.
 """
 
 import random
@@ -10,12 +9,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPResponse
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import quote, unquote_plus, urlencode, urlsplit
-from xml.etree import ElementTree
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
+from coda.bucket import PassingFault, network_faults, public_client, receive
 from coda.errors import UserError
 from coda.gallery import (
     BrokenObject,
@@ -27,11 +25,11 @@ from coda.gallery import (
     checked_key,
     checked_prefix,
 )
-from coda.web import Connections, PassingFault
 
 Result = TypeVar("Result")
 
 LONGEST_WAIT = 8.0  # seconds between attempts
+LONGEST_PROBE = 5.0  # seconds
 
 
 class S3Gallery(Gallery):
@@ -58,78 +56,87 @@ class S3Gallery(Gallery):
         backoff: float = 0.5,
         patience: float = 25.0,
     ):
-        bucket, _, prefix = root.removeprefix("s3://").strip("/").partition("/")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", bucket):
+        self.bucket, _, prefix = root.removeprefix("s3://").strip("/").partition("/")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", self.bucket):
             raise UserError(
                 f"gallery.root is {root}; it must be s3://bucket/prefix or a local folder."
             )
-        self.root = f"s3://{bucket}/{prefix}".rstrip("/")
+        self.root = f"s3://{self.bucket}/{prefix}".rstrip("/")
         self.prefix = checked_prefix(prefix)
-        self.url = bucket_url(bucket, endpoint, region)
-        self.attempts, self.backoff, self.patience = attempts, backoff, patience
-        self.web = Connections(self.url, workers, timeout)
+        self.client = public_client(endpoint, region, workers, timeout)
+        self.prober = public_client(endpoint, region, 1, min(timeout, LONGEST_PROBE))
+        self.attempts, self.timeout = attempts, timeout
+        self.backoff, self.patience = backoff, patience
         self.lock = threading.Lock()
         self.trouble: float | None = None  # since when there has been no good answer
         self.down, self.obituary = threading.Event(), ""
 
     def read(self, key: str) -> bytes:
         """See `Gallery.read`."""
-        url = self.object_url(key)
-        return self.persist(lambda: self.content(url, self.web.receive_object))[0]
+        name, content = self.prefix + checked_key(key), bytearray()
+
+        def load() -> None:
+            content.clear()
+            receive(self.ask("get_object", Key=name), content.extend, self.timeout)
+
+        self.persist(load)
+        return bytes(content)
 
     def fetch(self, key: str, path: Path) -> Fetched:
         """See `Gallery.fetch`."""
-        url, start = self.object_url(key), time.monotonic()
+        name, start = self.prefix + checked_key(key), time.monotonic()
 
-        def save(response: HTTPResponse) -> tuple[int, str, str]:
+        def save() -> tuple[int, str, str]:
+            answer = self.ask("get_object", Key=name)
             with open(path, "wb") as sink:
-                return self.web.receive_object(response, sink.write)
+                return receive(answer, sink.write, self.timeout)
 
-        (size, etag, md5), attempts = self.persist(lambda: self.web.get(url, save))
+        (size, etag, md5), attempts = self.persist(save)
         return Fetched(size, etag, md5, attempts, time.monotonic() - start)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """See `Gallery.entries`."""
         for page in self.listing(prefix):
-            for item in page.iterfind("Contents"):
-                key = item.findtext("Key")[len(self.prefix) :]
-                etag = item.findtext("ETag", "").strip('"')
-                if not key.endswith("/"):  # consoles mark folders with empty objects
-                    yield Entry(key, int(item.findtext("Size")), etag)
+            for item in page.get("Contents", []):
+                if not item["Key"].endswith("/"):  # consoles mark folders with empty objects
+                    key = item["Key"].removeprefix(self.prefix)
+                    yield Entry(key, item["Size"], item.get("ETag", "").strip('"'))
 
     def folders(self, prefix: str) -> list[str]:
         """See `Gallery.folders`."""
-        pages = self.listing(prefix, delimiter="/")
-        found = [item.findtext("Prefix") for page in pages for item in page.iter("CommonPrefixes")]
-        return [key[len(self.prefix) :].removesuffix("/") for key in found]
+        return [
+            item["Prefix"].removeprefix(self.prefix).removesuffix("/")
+            for page in self.listing(prefix, Delimiter="/")
+            for item in page.get("CommonPrefixes", [])
+        ]
 
-    def content(self, url: str, receive: Callable) -> bytes:
-        """GET an object or a page once, into memory."""
-        content = bytearray()
-        self.web.get(url, lambda body: receive(body, content.extend))
-        return bytes(content)
+    def listing(self, prefix: str, **options: str) -> Iterator[dict]:
+        """Give the pages of a listing."""
+        options["Prefix"] = self.prefix + checked_prefix(prefix)
 
-    def object_url(self, key: str) -> str:
-        """Give the URL of an object; spaces and other special characters are escaped."""
-        return f"{self.url}/{quote(self.prefix + checked_key(key))}"
+        def turn() -> dict:
+            page = self.ask("list_objects_v2", **options)
+            if "IsTruncated" not in page:
+                raise PassingFault("the answer is not the listing of an S3 server")
+            return page
 
-    def listing(self, prefix: str, delimiter: str = "") -> Iterator[ElementTree.Element]:
-        """Give the pages of a listing as XML without name spaces, keys unescaped."""
-        query = {"list-type": "2", "encoding-type": "url", "delimiter": delimiter}
-        query["prefix"] = self.prefix + checked_prefix(prefix)
         while True:
-            url = f"{self.url}/?{urlencode({k: v for k, v in query.items() if v}, quote_via=quote)}"
             try:
-                page, _ = self.persist(lambda url=url: parsed(self.content(url, self.web.receive)))
+                page, _ = self.persist(turn)
             except MissingObject as error:
                 raise UserError(
                     f"The gallery {self.root} cannot be listed ({error}); "
                     "correct gallery.root or gallery.endpoint."
                 ) from None
             yield page
-            if page.findtext("IsTruncated") != "true":
+            if not page["IsTruncated"]:
                 return
-            query["continuation-token"] = page.findtext("NextContinuationToken")
+            options["ContinuationToken"] = page["NextContinuationToken"]
+
+    def ask(self, operation: str, **options: Any) -> dict:
+        """Make one request; give the answer, the body of an object being still on its way."""
+        with network_faults():
+            return getattr(self.client, operation)(Bucket=self.bucket, **options)
 
     def persist(self, once: Callable[[], Result]) -> tuple[Result, int]:
         """Call `once` until it succeeds, waiting longer each time; give its result and attempts.
@@ -163,7 +170,7 @@ class S3Gallery(Gallery):
         raise BrokenObject(reason, self.attempts, time.monotonic() - start)
 
     def give_up_unless_it_answers(self, reason: str) -> None:
-        """Tell a gallery that is down from one bad object, by asking for one line of its listing.
+        """Tell a gallery that is down from one bad object, by asking for another, not there.
 
         Raises
         ------
@@ -172,47 +179,19 @@ class S3Gallery(Gallery):
         """
         for _ in range(2):
             try:
-                url = f"{self.url}/?list-type=2&max-keys=1&prefix={quote(self.prefix)}"
-                self.web.get(url, lambda body: None, timeout=min(self.web.timeout, 5.0))
+                with network_faults():
+                    self.prober.get_object(Bucket=self.bucket, Key=f"{self.prefix}no-such")
             except PassingFault:
                 continue
             except (MissingObject, UserError):
                 pass  # an answer, if not the one asked for
             self.trouble = None
             return
+        host = urlsplit(self.client.meta.endpoint_url).netloc
         self.obituary = (
-            f"The gallery {self.root} is down: {urlsplit(self.url).netloc} does not answer "
-            f"({reason}); check the network, gallery.root and gallery.endpoint, then start again: "
+            f"The gallery {self.root} is down: {host} does not answer ({reason}); check the "
+            "network, gallery.root and gallery.endpoint, then start again: "
             "what has arrived is kept."
         )
         self.down.set()
         raise GalleryDown(self.obituary)
-
-
-def bucket_url(bucket: str, endpoint: str | None, region: str) -> str:
-    """Give the URL of a bucket, from these arguments alone: no environment variable, no profile."""
-    if endpoint is None:
-        # Names with dots do not match Amazon's certificates, so they stand in the path.
-        host = f"s3.{region}.amazonaws.com"
-        return f"https://{host}/{bucket}" if "." in bucket else f"https://{bucket}.{host}"
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-        raise UserError(
-            f"gallery.endpoint is {endpoint}; "
-            "it must look like https://s3.example.org or http://127.0.0.1:9000."
-        )
-    return f"{endpoint.rstrip('/')}/{bucket}"
-
-
-def parsed(body: bytes) -> ElementTree.Element:
-    """Parse a page of a listing, drop its name space and unescape its keys."""
-    try:
-        page = ElementTree.fromstring(body)
-    except ElementTree.ParseError as error:
-        raise PassingFault(f"unreadable listing: {error}") from None
-    escaped = page.findtext("{*}EncodingType") == "url"
-    for element in page.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        if escaped and element.tag in ("Key", "Prefix") and element.text:
-            element.text = unquote_plus(element.text)
-    return page

@@ -55,8 +55,10 @@ def train(
     from coda.machine import Machine
 
     options.setdefault("validation", plates[-1:])
+    options.setdefault("outputs", outputs_in(folder))
+    machine = Machine(gpus, 1)
     train_foundation(
-        plates[:-1], outputs_in(folder), settings, seed, Machine(gpus, 1), "test", **options
+        plates[:-1], settings=settings, seed=seed, machine=machine, what="test", **options
     )
 
 

@@ -179,7 +179,9 @@ def test_adaptation_keeps_the_last_epoch_and_looks_at_no_label(
 
     monkeypatch.setattr(coda.foundation, "labelled_rows", never)
     monkeypatch.setattr(coda.foundation, "class_names", never)
-    train(tmp_path, tiny_plates, start=trained["networks"], validation=None)
+    outputs = {name: path for name, path in outputs_in(tmp_path).items() if name != "networks"}
+    train(tmp_path, tiny_plates, start=trained["networks"], validation=None, outputs=outputs)
+    assert not (tmp_path / "networks.safetensors").exists()
     assert read_header(outputs_in(tmp_path)["foundation"])["epoch"] == 2
     assert "knn_accuracy" not in pd.read_parquet(outputs_in(tmp_path)["log"])
 

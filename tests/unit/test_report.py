@@ -122,7 +122,7 @@ def test_page_is_valid_and_stands_alone(tmp_path):
 
 
 def test_report_refuses_missing_figures_and_leaves_nothing(tmp_path):
-    for name, message in (("absent.png", "cannot read"), ("figure.pdf", "cannot show")):
+    for name, message in (("absent.png", "absent.png"), ("figure.pdf", "figure.pdf")):
         with pytest.raises(UserError, match=message):
             write_report(
                 tmp_path / "report.html", "T", "S", [Section("A", figures=[(tmp_path / name, "c")])]
