@@ -237,7 +237,8 @@ def main() -> None:
             table.add("bf16 peak, measured", peak / 1e12, "TFLOP/s")
         for batch in [size["batch"], *options.batches]:
             torch.cuda.reset_peak_memory_stats() if gpu else None
-            training = make_training(store, size, compute, batch, options.threads if gpu else 1)
+            threads = options.threads if gpu else 1
+            training = make_training(store, size, compute, batch, threads)
             whole = measure_end_to_end(training, warm=12 if gpu else 2, steps=steps)
             paper = gpu and batch == size["batch"]
             goal = (">= 1800", whole["rate"] >= 1800) if paper else ()

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from coda.errors import UserError
 from coda.gallery import MissingObject
 
-PIECE = 1 << 20  # bytes
+PIECE = 1 << 20  # bytes; large, since workers wait for each other around each piece
 SLOWEST = 4096  # bytes/s: 32 workers share even a 1 Mbit/s line above it
 LONGEST_CONNECT = 10.0  # seconds
 MD5 = re.compile(r"[0-9a-f]{32}")
@@ -45,7 +45,13 @@ def private_session() -> boto3.Session:
 
 
 def public_client(endpoint: str | None, region: str, workers: int, timeout: float) -> Any:
-    """Make a client for public buckets, which makes no attempt of its own after the first."""
+    """Make a client for public buckets, which leaves second attempts to its caller.
+
+    Raises
+    ------
+    UserError
+        If `endpoint` or `region` cannot be one.
+    """
     parts = urlsplit(endpoint or "https://s3.amazonaws.com")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
         raise UserError(
@@ -66,7 +72,13 @@ def public_client(endpoint: str | None, region: str, workers: int, timeout: floa
             "us_east_1_regional_endpoint": "regional",
         },
     )
-    client = private_session().client("s3", region, endpoint_url=endpoint, config=config)
+    try:
+        client = private_session().client("s3", region, endpoint_url=endpoint, config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise UserError(
+            f"The gallery cannot be opened with gallery.region = {region} and gallery.endpoint = "
+            f"{endpoint}; correct them ({error})."
+        ) from error
     client.meta.events.register("before-parse.s3", refuse)
     return client
 
@@ -118,7 +130,7 @@ def receive(answer: dict, write: Callable[[bytes], object], timeout: float) -> t
     etag, announced = answer.get("ETag", "").strip('"'), answer.get("ContentLength")
     digest, size = hashlib.md5(usedforsecurity=False), 0
     since, seen = time.monotonic(), 0
-    with answer["Body"] as body:
+    with answer["Body"] as body:  # the response of urllib3, which can read what there is
         if not etag:  # a page put in by something on the way
             raise PassingFault("the answer is not that of an S3 server: it has no ETag")
         while piece := arriving(body):

@@ -55,3 +55,8 @@ def test_modules_stay_short():
         ROOT / "Snakefile",
     ]:
         assert len(path.read_text().splitlines()) <= 330, path
+
+
+def test_the_page_of_benchmarks_is_in_step_with_their_results():
+    tool = runpy.run_path(str(ROOT / "tools/benchmarks_readme.py"))
+    assert (ROOT / "benchmarks/README.md").read_text() == tool["page"]()
