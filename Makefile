@@ -19,7 +19,7 @@ demo: $(VENV)/run
 
 test: $(VENV)/dev
 	@echo "Running all tests."
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

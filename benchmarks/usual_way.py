@@ -48,7 +48,7 @@ class Views(torch.utils.data.Dataset):
 
 def png_batches(store: CropStore, size: dict, folder: Path, workers: int, batches: int):
     """Write the store's sites as PNG files, then yield batches of global and local views."""
-    for site in range(len(store)):
+    for site in range(min(len(store), batches * size["batch"] + 1)):
         for channel, plane in zip(store.channels, store.view(site), strict=True):
             Image.fromarray(plane).save(folder / f"{site}_{channel}.png", compress_level=1)
     loader = torch.utils.data.DataLoader(

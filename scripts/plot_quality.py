@@ -14,4 +14,5 @@ with reported(snakemake.log[0]):
         "illumination": plot_illumination(Illumination.load(snakemake.input.illumination)),
     }
     for name, drawing in drawings.items():
-        save_figure(drawing, snakemake.output[name].removesuffix(".png"))
+        # For the screen: three figures a plate, mostly pixels.
+        save_figure(drawing, snakemake.output[name].removesuffix(".png"), dpi=150, vector=False)

@@ -54,7 +54,11 @@ def rows_of(schema: dict, whole: dict, prefix: str = "") -> list[str]:
 
 def as_yaml(value: object) -> str:
     """Write a value as it would stand in a config."""
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=1000)
+        .removesuffix("\n")
+        .removesuffix("\n...")
+    )
 
 
 def page() -> str:

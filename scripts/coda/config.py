@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
@@ -44,19 +45,43 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
     return config
 
 
-def _fill_defaults(validator, properties, instance, schema):
+def _fill_properties(validator, properties, instance, schema):
     """Set defaults before the properties are checked, so that nested defaults are filled too."""
     if validator.is_type(instance, "object"):
         for name, part in properties.items():
-            if "default" in part and name not in instance:
+            if name in instance:
+                instance[name] = _as_meant(instance[name], part)
+            elif "default" in part:
                 default = part["default"]
                 instance[name] = default.copy() if isinstance(default, dict | list) else default
-    yield from Draft202012Validator.VALIDATORS["properties"](
-        validator, properties, instance, schema
-    )
+    check = Draft202012Validator.VALIDATORS["properties"]
+    yield from check(validator, properties, instance, schema)
 
 
-_FillingValidator = extend(Draft202012Validator, {"properties": _fill_defaults})
+def _fill_items(validator, items, instance, schema):
+    if validator.is_type(instance, "array"):
+        instance[:] = [_as_meant(value, items) for value in instance]
+    yield from Draft202012Validator.VALIDATORS["items"](validator, items, instance, schema)
+
+
+def _as_meant(value: Any, schema: dict[str, Any]) -> Any:
+    """Read text as YAML where text cannot be meant.
+
+    Snakemake hands over what stands in braces or brackets after ``--config`` as text throughout,
+    numbers too.
+    """
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if not isinstance(value, str) or not kinds:
+        return value
+    if "string" in kinds:
+        return None if value == "null" and "null" in kinds else value
+    return yaml.safe_load(value)
+
+
+_FillingValidator = extend(
+    Draft202012Validator, {"properties": _fill_properties, "items": _fill_items}
+)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -64,7 +89,7 @@ def _sentence(error: ValidationError) -> str:
     place = ".".join(map(str, error.absolute_path))
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - set(known))[0]
+        unknown = min(set(error.instance) - set(known))
         near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
         return f"The config has an unknown key {'.'.join(filter(None, [place, unknown]))}; {hint}"

@@ -84,16 +84,15 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
-def save_figure(drawing: Drawing, stem: str | Path) -> list[Path]:
-    """Write ``stem.pdf``, ``stem.png`` (300 dpi) and ``stem.csv``, the table behind the figure.
+def save_figure(drawing: Drawing, stem: str | Path, dpi: int = 300, vector: bool = True) -> None:
+    """Write ``stem.png``, ``stem.pdf`` if `vector`, and ``stem.csv``, the table behind the figure.
 
     The files hold no date, so that drawing twice gives the same bytes.
     """
-    paths = [Path(f"{stem}{suffix}") for suffix in (".pdf", ".png", ".csv")]
-    for path, metadata in zip(
-        paths, ({"CreationDate": None, "Producer": None}, {"Software": None}), strict=False
-    ):
-        with style(), replacing(path) as temporary:
-            drawing.figure.savefig(temporary, dpi=300, metadata=metadata)
-    write_table(drawing.table, paths[2])
-    return paths
+    formats = {".png": {"Software": None}}
+    if vector:
+        formats[".pdf"] = {"CreationDate": None, "Producer": None}
+    for suffix, metadata in formats.items():
+        with style(), replacing(f"{stem}{suffix}") as temporary:
+            drawing.figure.savefig(temporary, dpi=dpi, metadata=metadata)
+    write_table(drawing.table, f"{stem}.csv")

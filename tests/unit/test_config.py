@@ -112,3 +112,13 @@ def test_defaults_are_not_shared():
     one["methods"].append("x")
     assert two["adapt"]["epochs"] == 300 and one["pretrain"]["epochs"] == 300
     assert "x" not in two["methods"]
+
+
+def test_text_from_the_command_line_becomes_what_is_meant():
+    config = checked(
+        adapt={"epochs": "3", "clip": "0.5"}, seeds=["1", "2"], crops={"um_per_pixel": "null"}
+    )
+    assert config["adapt"]["epochs"] == 3 and config["adapt"]["clip"] == 0.5
+    assert config["seeds"] == [1, 2] and config["crops"]["um_per_pixel"] is None
+    config = checked(sources__source_3__validation_plate="1053597806")
+    assert config["sources"]["source_3"]["validation_plate"] == "1053597806"

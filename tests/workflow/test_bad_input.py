@@ -1,10 +1,6 @@
 import pytest
 import yaml
-from conftest import ROOT, run_snakemake, snakemake_command
-
-
-def told(done) -> str:
-    return done.stdout[-3000:]
+from conftest import run_snakemake
 
 
 @pytest.mark.parametrize(
@@ -60,32 +56,6 @@ def test_a_gallery_that_does_not_answer_is_named(workdir):
     assert (
         done.returncode != 0 and "127.0.0.1:9" in done.stdout and "gallery.endpoint" in done.stdout
     )
-
-
-def test_a_gpu_that_is_absent_is_told(finished, tmp_path):
-    import shutil
-
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    folder, _ = finished
-    shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns(".snakemake"))
-    (tmp_path / "run/results/models/source_5/seed_1/supervised.safetensors").unlink()
-    command = snakemake_command(tmp_path / "run", tmp_path / "run/run.yaml")
-    profile = command.index("--workflow-profile")
-    words = ["--workflow-profile", str(ROOT / "profiles/workstation"), "--rerun-triggers", "mtime"]
-    words += ["results/models/source_5/seed_1/supervised.safetensors"]
-    import subprocess
-
-    done = subprocess.run(
-        [*command[:profile], *command[profile + 2 :], *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode != 0 and "profiles/cpu" in said
 
 
 def test_broken_and_missing_images_cost_their_site_and_are_named(tmp_path, gallery):

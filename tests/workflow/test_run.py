@@ -1,10 +1,13 @@
 import os
+import shutil
 import signal
 import subprocess
 import time
 from html.parser import HTMLParser
 
 import pandas as pd
+import pytest
+import torch
 from conftest import ROOT, run_snakemake, snakemake_command
 
 
@@ -148,3 +151,23 @@ def test_the_papers_config_plans(tmp_path):
     config = ROOT / "config/config.yaml"
     done = run_snakemake(tmp_path, config, "--dry-run")
     assert "select_plates" in done.stdout and "pretrain_foundation" in done.stdout
+
+
+def test_a_gpu_that_is_absent_is_told(finished, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns(".snakemake"))
+    (tmp_path / "run/results/models/source_5/seed_1/supervised.safetensors").unlink()
+    command = snakemake_command(tmp_path / "run", tmp_path / "run/run.yaml")
+    profile = command.index("--workflow-profile")
+    words = ["--workflow-profile", str(ROOT / "profiles/workstation"), "--rerun-triggers", "mtime"]
+    words += ["results/models/source_5/seed_1/supervised.safetensors"]
+    done = subprocess.run(
+        [*command[:profile], *command[profile + 2 :], *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode != 0 and "profiles/cpu" in said
