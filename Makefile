@@ -6,7 +6,7 @@ PYTHON ?= python3
 CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES)
+DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
 .PHONY: demo test lint format setup clean
 
