@@ -10,7 +10,24 @@ it may clear Snakemake's file safely.
 import fcntl
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TextIO
+
+PATIENCE = 10.0  # seconds
+
+
+def taken(lock: TextIO, seconds: float) -> bool:
+    """Try to take the lock for some seconds: a killed run needs a moment to be gone."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
 
 
 def main(command: list[str]) -> int:
@@ -18,9 +35,7 @@ def main(command: list[str]) -> int:
     folder = Path(".snakemake")
     folder.mkdir(exist_ok=True)
     with open(folder / "alone.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not taken(lock, PATIENCE):
             print("Another run is at work in this folder; wait for it, or end it.", file=sys.stderr)
             return 1
         if any(folder.glob("locks/*")):

@@ -1,6 +1,6 @@
 """Student and teacher: one step of DINO, and all that a step needs to be taken again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -72,7 +72,9 @@ class DinoLearner:
 
     def _network(self, drop_path: float) -> DinoNetwork:
         size = self.views.global_size
-        foundation = build_foundation(self.model, self.channels, size, drop_path)
+        # What goes on from earlier networks need not fetch the weights that those began with.
+        model = self.model if self.start is None else replace(self.model, weights="random")
+        foundation = build_foundation(model, self.channels, size, drop_path)
         head = DinoHead(foundation.embed_dim, **vars(self.head))
         return DinoNetwork(foundation, head).to(self.compute.device).train()
 
