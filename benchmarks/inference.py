@@ -15,8 +15,8 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "scripts"), str(Path(__file__).parent)]
 
-from coda.compute import choose_compute
 from coda.inference import apply_to_sites
+from coda.machine import Machine
 from coda.models import build_foundation
 from coda.store import CropStore
 from table import Table
@@ -26,7 +26,7 @@ from training import PAPER, SMALL, make_store
 def main() -> None:
     gpu = torch.cuda.is_available()
     size = PAPER if gpu else SMALL
-    compute = choose_compute(1 if gpu else 0, "bf16", gpu)
+    compute = Machine(int(gpu)).claim().compute()
     model = build_foundation(size["model"], len(size["channels"]), size["views"].global_size)
     model = model.eval().to(compute.device)
     run = compute.compiled(lambda views: (model.forward_features(views)[:, 0],))

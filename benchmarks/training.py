@@ -18,9 +18,10 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "scripts"), str(Path(__file__).parent)]
 
-from coda.compute import Compute, choose_compute
+from coda.compute import Compute
 from coda.learner import DinoLearner
 from coda.loader import Loader
+from coda.machine import Machine
 from coda.partners import find_partners
 from coda.pretraining import DinoTraining
 from coda.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
@@ -221,11 +222,7 @@ def main() -> None:
     parser.add_argument("--no-usual-way", action="store_true", help="leave the baseline out")
     options = parser.parse_args()
     gpu = torch.cuda.is_available()
-    size, compute = (
-        (PAPER, choose_compute(1, "bf16", True))
-        if gpu
-        else (SMALL, choose_compute(0, "bf16", False))
-    )
+    size, compute = (PAPER, Machine(1).claim().compute()) if gpu else (SMALL, Machine(0).compute())
     steps = options.steps or (60 if gpu else 8)
     table = Table("training")
     if not gpu:

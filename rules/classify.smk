@@ -10,6 +10,7 @@ rule train_classifier:
     input:
         crops=train_crops,
         validation=validation_crops,
+        weights=START,
         foundation=rules.pretrain_foundation.output.foundation,
         code=code("train_classifier"),
     output:
@@ -38,6 +39,7 @@ rule train_supervised:
     input:
         crops=train_crops,
         validation=validation_crops,
+        weights=START,
         code=code("train_supervised"),
     output:
         weights=f"{MODEL}/supervised.safetensors",

@@ -35,7 +35,11 @@ PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{targ
 FIGURES = f"{RESULTS}/figures"
 PER_PAIR = "{source}_to_{target}_seed_{seed}"
 # A profile gives the image store as 1000 parts; each plate on its way takes its share of them.
-IMAGE_SHARE = -(-1000 // config["gallery"]["plates_in_flight"])
+IMAGE_SHARE = 1000 // config["gallery"]["plates_in_flight"]
+# A file of weights to start from is an input of what starts from it.
+START = (
+    [config["model"]["weights"]] if config["model"]["weights"] not in ("imagenet", "random") else []
+)
 ADAPTATIONS = [method for method in config["methods"] if method in ("oda", "coda")]
 
 

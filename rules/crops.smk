@@ -30,7 +30,6 @@ rule estimate_illumination:
     params:
         channels=config["channels"],
         min_sites=config["crops"]["min_sites"],
-        max_lost=config["gallery"]["max_lost"],
     script:
         "../scripts/estimate_illumination.py"
 
@@ -64,7 +63,6 @@ rule extract_crops:
         },
         um_per_pixel=lambda wildcards: config["sources"][wildcards.source]["um_per_pixel"],
         channels=config["channels"],
-        max_lost=config["gallery"]["max_lost"],
     script:
         "../scripts/extract_crops.py"
 

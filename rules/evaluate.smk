@@ -31,36 +31,38 @@ rule predict_sites:
         settings=lambda wildcards: {
             "model": {key: config["model"][key] for key in ("architecture", "options")},
             "image_size": config["views"]["global_size"],
-            "depth": config["classify"]["depth"],
+            "depth": config["supervise" if wildcards.method == "supervised" else "classify"][
+                "depth"
+            ],
         },
         compute={key: config["compute"][key] for key in ("precision", "compile")},
     script:
         "../scripts/predict_sites.py"
 
 
-rule predict_intensity:
-    """The control: predict from the means and deviations of the channels alone."""
+rule predict_control:
+    """The controls: predict from the channels' intensities alone, or from the position on the plate alone."""
     input:
         training=train_crops,
         # All plates, at home too: features are standardised over the plates that train.
         crops=lambda wildcards: crops_of(wildcards.target),
         plates=f"{RESULTS}/metadata/plates.csv",
-        code=code("predict_intensity"),
+        code=code("predict_control"),
     output:
         predictions=PREDICTIONS,
     log:
-        f"{RESULTS}/logs/predict_intensity/{{source}}/seed_{{seed}}/{{method}}_{{target}}.log",
+        f"{RESULTS}/logs/predict_control/{{source}}/seed_{{seed}}/{{method}}_{{target}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predict_intensity/{{source}}/seed_{{seed}}/{{method}}_{{target}}.tsv"
+        f"{RESULTS}/benchmarks/predict_control/{{source}}/seed_{{seed}}/{{method}}_{{target}}.tsv"
     wildcard_constraints:
-        method="intensity",
+        method="intensity|position",
     conda:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(8000),
         runtime=lambda wildcards, attempt: 120 * attempt,
     script:
-        "../scripts/predict_intensity.py"
+        "../scripts/predict_control.py"
 
 
 rule score_predictions:

@@ -193,6 +193,7 @@ rule write_report:
         plates=f"{RESULTS}/metadata/plates.csv",
         figures=all_figures,
         template=os.path.relpath(SCRIPTS / "coda/report.html.jinja"),
+        captions=[os.path.relpath(path) for path in sorted(SCRIPTS.parent.glob("report/*.rst"))],
         code=code("write_report"),
     output:
         report=f"{RESULTS}/report.html",

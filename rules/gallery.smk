@@ -27,12 +27,10 @@ rule download_plate:
         runtime=lambda wildcards, attempt: 240 * attempt,
         image_store=IMAGE_SHARE,
     params:
-        gallery={
-            key: config["gallery"][key]
-            for key in ("root", "endpoint", "region", "workers", "attempts", "timeout")
-        },
+        # How to fetch (workers, attempts, timeout, max_lost) is read by the script: it changes no image,
+        # so a change of it must not fetch anything again.
+        root=config["gallery"]["root"],
         channels=config["channels"],
-        max_lost=config["gallery"]["max_lost"],
     script:
         "../scripts/download_plate.py"
 

@@ -90,7 +90,8 @@ rule index_plate:
     """List the sites of a plate with their compounds and the keys of their images."""
     input:
         gallery=GALLERY,
-        plates=f"{RESULTS}/metadata/plates.csv",
+        # A plate's sites do not change when other plates are chosen.
+        plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         well=TABLE.format(table="well"),
         compounds=rules.label_compounds.output.compounds,
         code=code("index_plate"),
@@ -106,7 +107,7 @@ rule index_plate:
         mem_mb=growing(2000),
         runtime=20,
     params:
-        gallery={key: config["gallery"][key] for key in ("root", "endpoint", "region")},
+        root=config["gallery"]["root"],
         channels=config["channels"],
         choose=config["choose"],
     script:

@@ -10,6 +10,7 @@ rule pretrain_foundation:
     input:
         crops=train_crops,
         validation=validation_crops,
+        weights=START,
         code=code("pretrain_foundation"),
     output:
         foundation=f"{MODEL}/foundation.safetensors",

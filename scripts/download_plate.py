@@ -8,12 +8,14 @@ from coda.gallery import open_gallery
 from coda.reporting import reported
 
 with reported(snakemake.log[0]):
+    settings = snakemake.config["gallery"]
+    names = ("root", "endpoint", "region", "workers", "attempts", "timeout")
     download_plate(
-        open_gallery(**snakemake.params.gallery),
+        open_gallery(**{name: settings[name] for name in names}),
         read_table(snakemake.input.index),
         snakemake.params.channels,
         Path(snakemake.output.images),
         Path(snakemake.output.manifest),
-        snakemake.params.max_lost,
-        snakemake.params.gallery["workers"],
+        settings["max_lost"],
+        settings["workers"],
     )

@@ -13,5 +13,5 @@ with reported(snakemake.log[0]):
         out=snakemake.output.illumination,
         processes=snakemake.threads,
         min_sites=snakemake.params.min_sites,
-        max_lost=snakemake.params.max_lost,
+        max_lost=snakemake.config["gallery"]["max_lost"],
     )

@@ -14,6 +14,6 @@ with reported(snakemake.log[0]):
         settings=snakemake.params.settings,
         um_per_pixel=snakemake.params.um_per_pixel,
         processes=snakemake.threads,
-        max_lost=snakemake.params.max_lost,
+        max_lost=snakemake.config["gallery"]["max_lost"],
         channels=snakemake.params.channels,
     )

@@ -6,6 +6,7 @@ from coda.indexing import choose_sites, index_plate
 from coda.reporting import reported
 
 with reported(snakemake.log[0]):
+    settings = snakemake.config["gallery"]
     source, plate = snakemake.wildcards.source, snakemake.wildcards.plate
     plates, wells = read_table(snakemake.input.plates), read_table(snakemake.input.well)
     plates, wells = (
@@ -13,7 +14,7 @@ with reported(snakemake.log[0]):
         for table in (plates, wells)
     )
     index = index_plate(
-        open_gallery(**snakemake.params.gallery),
+        open_gallery(**{name: settings[name] for name in ("root", "endpoint", "region")}),
         source,
         plates["Metadata_Batch"].iloc[0],
         plate,

@@ -28,10 +28,15 @@ def load_foundation(path: str, model: ModelSettings, channels: int, image_size: 
 
 
 def build_task_model(
-    model: ModelSettings, depth: int | None, classes: int, channels: int, image_size: int
+    model: ModelSettings,
+    depth: int | None,
+    classes: int,
+    channels: int,
+    image_size: int,
+    drop_path: float = 0.0,
 ) -> TaskModel:
     """Build the task model: the blocks of a second transformer that starts where `model` does."""
-    transformer = build_foundation(model, channels, image_size, depth=depth)
+    transformer = build_foundation(model, channels, image_size, drop_path, depth)
     return TaskModel(transformer, transformer.embed_dim, classes)
 
 
@@ -77,11 +82,13 @@ def train_classifier(
     seed_everything(seed)
     shape = (len(stores[0].channels), views.global_size)
     if foundation is None:
-        network = build_foundation(model, *shape, training.drop_path)
+        network = build_foundation(model, *shape, training.drop_path, training.depth)
         features, classifier = nn.Identity(), Supervised(network, len(classes))
     else:
         frozen = load_foundation(foundation, model, *shape).to(compute.device)
-        classifier = build_task_model(model, training.depth, len(classes), *shape)
+        classifier = build_task_model(
+            model, training.depth, len(classes), *shape, training.drop_path
+        )
 
         def features(images: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():

@@ -5,9 +5,10 @@ import json
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,16 +60,6 @@ class Compute:
         return torch.compile(function, dynamic=False, mode=mode)
 
 
-def choose_compute(
-    gpus: int, precision: str, compile_networks: bool, rank: int = 0, ranks: int = 1
-) -> Compute:
-    """Choose the device: a GPU where the job was given one, else the CPU."""
-    if not gpus:
-        return Compute(torch.device("cpu"), precision, False, rank, ranks)
-    torch.set_float32_matmul_precision("high")
-    return Compute(torch.device("cuda", rank), precision, compile_networks, rank, ranks)
-
-
 def seed_everything(*numbers: int) -> int:
     """Seed PyTorch from a tuple of numbers, for example (seed, step, rank), and give the seed."""
     seed = derive_seed(*numbers)
@@ -110,9 +101,10 @@ def run_ranks(function: Callable, ranks: int, *arguments: Any) -> None:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         fault = Path(folder) / "fault"
-        processes = mp.spawn(
-            _join, (ranks, port, fault, function, arguments), nprocs=ranks, join=False
-        )
+        with _without_main():
+            processes = mp.spawn(
+                _join, (ranks, port, fault, function, arguments), nprocs=ranks, join=False
+            )
         with _passed_on(signal.SIGTERM, processes.pids()):
             try:
                 while not processes.join():
@@ -124,12 +116,25 @@ def run_ranks(function: Callable, ranks: int, *arguments: Any) -> None:
 
 
 @contextmanager
+def _without_main():
+    """Keep new processes from running the main script again: Snakemake's scripts have no guard."""
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
+
+
+@contextmanager
 def _passed_on(number: int, pids: list[int]):
     """Pass a signal on to other processes while the block runs."""
 
     def pass_on(number: int, frame: object) -> None:
         for pid in pids:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     before = signal.signal(number, pass_on)
     try:

@@ -72,6 +72,8 @@ def _as_meant(value: Any, schema: dict[str, Any]) -> Any:
     """
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
+    if isinstance(value, int) and "string" in kinds and "integer" not in kinds:
+        return str(value)  # ids of digits alone, such as plates', are numbers to YAML
     if not isinstance(value, str) or not kinds:
         return value
     if "string" in kinds:
@@ -130,6 +132,12 @@ def _check_contradictions(config: dict[str, Any]) -> None:
         unknown = [source for source in known if known[source]["um_per_pixel"] is None]
         if unknown:
             raise UserError(f"crops.um_per_pixel needs sources.{unknown[0]}.um_per_pixel.")
+    made = f"{config['results'].rstrip('/')}/gallery"
+    if "simulation" in config and not config["gallery"]["root"].startswith(made):
+        raise UserError(
+            f"The simulated gallery is made in {made}, but gallery.root is {config['gallery']['root']}; "
+            "set gallery.root and tables to places below it."
+        )
     weights = config["model"]["weights"]
     if weights not in ("imagenet", "random") and not Path(weights).is_file():
         raise UserError(

@@ -14,12 +14,17 @@ from coda.errors import UserError
 _held: list = []
 
 
-def claim_gpus(count: int) -> None:
-    """Take `count` GPUs for this process that no other job of this workflow uses, and see only those.
+def claim_gpus(count: int) -> tuple[int, ...]:
+    """Take `count` GPUs for this process that no other job of this workflow uses.
 
     A workstation with several GPUs runs several jobs at once, and nothing but this keeps them from
     all taking the first one. Under a scheduler that hands out GPUs, the visible ones are the job's
     already and are free.
+
+    Returns
+    -------
+    tuple of int
+        Their numbers among the GPUs that PyTorch sees.
 
     Raises
     ------
@@ -32,10 +37,11 @@ def claim_gpus(count: int) -> None:
             f"The job was given {count} GPU(s) (resource gpu), but PyTorch {torch.__version__} sees {seen}; "
             "use profiles/cpu on a machine without a GPU, or check the driver and CUDA_VISIBLE_DEVICES."
         )
+    # Locks go by the machine's names of the GPUs: jobs may see different ones under the same number.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(number) for number in range(seen)]
+    names = visible.split(",")[:seen] if visible else [str(number) for number in range(seen)]
     folder = Path(tempfile.gettempdir()) / f"coda_gpus_{os.getuid()}"
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(claim(names, count, folder))
+    return tuple(names.index(name) for name in claim(names, count, folder))
 
 
 def claim(names: list[str], count: int, folder: Path, pause: float = 1.0) -> list[str]:

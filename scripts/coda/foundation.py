@@ -67,7 +67,7 @@ def train_foundation(
         inputs[start] = file_checksum(start)
     job = dict(crops=crops, outputs=outputs, settings=settings, seed=seed, machine=machine)
     job |= dict(what=what, validation=validation, start=start, inputs=inputs)
-    machine.claim()
+    job["machine"] = machine.claim()
     launch(_train, machine.gpus, job)
 
 
@@ -105,7 +105,7 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
             seed=job["seed"],
             start=load_tensors(job["start"]) if job["start"] else None,
         )
-        judge = _knn_judge(store, validation, compute, settings) if validation else None
+        judge = _knn_judge(store, validation, compute, job) if validation else None
         training = DinoTraining(learner, store, rows, partners, machine.threads, judge)
         training.run(states, what, lambda log: write_table(as_log(log), job["outputs"]["log"]))
         if first:
@@ -133,7 +133,7 @@ def _write(
 
 
 def _knn_judge(
-    store: CropStore, validation: list[str], compute: Compute, settings: dict[str, Any]
+    store: CropStore, validation: list[str], compute: Compute, job: dict[str, Any]
 ) -> Callable[[nn.Module], float]:
     """Judge by nearest neighbours: the labelled training sites are the bank, the validation plate asks."""
     classes = class_names([store.table])
@@ -144,7 +144,8 @@ def _knn_judge(
         raise UserError(
             "The validation plate has no labelled site of good quality; choose another one."
         )
-    common = dict(size=settings["views"]["global_size"], compute=compute)
+    settings, threads = job["settings"], job["machine"].threads
+    common = dict(size=settings["views"]["global_size"], compute=compute, threads=threads)
 
     def judge(foundation: nn.Module) -> float:
         known = cls_features(foundation, store=store, sites=bank, **common)

@@ -1,10 +1,10 @@
 """What a job was given to compute with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from coda.compute import Compute, choose_compute
+from coda.compute import Compute
 from coda.devices import claim_gpus
 
 
@@ -20,21 +20,26 @@ class Machine:
         ``"bf16"`` or ``"fp32"``.
     compile : bool
         Whether networks are compiled; on GPUs only.
+    devices : tuple of int
+        The GPUs taken, once `claim` has taken them.
     """
 
     gpus: int = 0
     threads: int = 1
     precision: str = "bf16"
     compile: bool = True
+    devices: tuple[int, ...] = ()
 
     def claim(self) -> "Machine":
-        """Take the GPUs, before anything touches them."""
-        if self.gpus:
-            claim_gpus(self.gpus)
-        return self
+        """Take GPUs that no other job of this workflow uses, waiting for them if need be."""
+        return replace(self, devices=claim_gpus(self.gpus)) if self.gpus else self
 
     def compute(self, rank: int = 0, ranks: int = 1) -> Compute:
-        """Choose the device, and the number of threads of a CPU job."""
+        """Choose the device of a rank, and the number of threads of a CPU job."""
         if not self.gpus:
             torch.set_num_threads(self.threads)
-        return choose_compute(self.gpus, self.precision, self.compile, rank, ranks)
+            return Compute(torch.device("cpu"), self.precision, False, rank, ranks)
+        device = torch.device("cuda", self.devices[rank])
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+        return Compute(device, self.precision, self.compile, rank, ranks)

@@ -77,7 +77,7 @@ def build_foundation(
             **shape,
             **options,
         )
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"model.architecture {settings.architecture!r} with model.options {options} and "
             f"model.weights {settings.weights!r} cannot be built: {error}"

@@ -33,7 +33,7 @@ def predict_sites(
     classifier
         Weights of the task model, or of the supervised baseline if there is no `foundation`.
     settings
-        Sections of the config: ``model``, ``image_size`` and ``depth`` (of the task model).
+        Sections of the config: ``model``, ``image_size`` and ``depth`` (of the classifier).
     machine, what
         Device, and the name for progress lines.
     foundation
@@ -61,7 +61,7 @@ def predict_sites(
     model = ModelSettings(settings["model"]["architecture"], settings["model"]["options"], "random")
     shape = (len(store.channels), size)
     if foundation is None:
-        network = Supervised(build_foundation(model, *shape), len(classes))
+        network = Supervised(build_foundation(model, *shape, depth=settings["depth"]), len(classes))
         backbone, task = network.foundation, None
     else:
         backbone = load_foundation(foundation, model, *shape)

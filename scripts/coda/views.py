@@ -1,7 +1,7 @@
 """Views: random crops of a batch of sites, cut and changed on the device, from 8 bit to standardised.
 
-Every random number of a view is drawn per sample, on the CPU, from a generator that the training
-step seeds. So the views do not depend on the device, nor on how a batch is split over processes.
+Every random number of a view but added noise is drawn per sample, on the CPU, from a generator that the
+training step seeds. So views do not depend on the device, nor on how a batch is split over processes.
 """
 
 from dataclasses import dataclass

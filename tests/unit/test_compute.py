@@ -1,8 +1,11 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.distributed as dist
 from coda.compute import (
-    choose_compute,
     derive_seed,
     fingerprint,
     launch,
@@ -10,18 +13,19 @@ from coda.compute import (
     seed_everything,
 )
 from coda.errors import UserError
+from coda.machine import Machine
 
 
 def test_no_gpu_given_computes_on_the_cpu():
-    compute = choose_compute(0, "bf16", compile_networks=True)
+    compute = Machine(0, 1, "bf16", compile=True).compute()
     assert compute.device.type == "cpu" and not compute.compile
 
 
 def test_precision_is_what_was_asked_for():
     x = torch.randn(4, 4)
-    with choose_compute(0, "bf16", False).autocast():
+    with Machine(0, 1, "bf16").compute().autocast():
         assert (x @ x).dtype == torch.bfloat16
-    with choose_compute(0, "fp32", False).autocast():
+    with Machine(0, 1, "fp32").compute().autocast():
         assert (x @ x).dtype == torch.float32
 
 
@@ -80,3 +84,19 @@ def test_the_status_of_a_preempted_rank_passes():
     with pytest.raises(SystemExit) as left:
         run_ranks(leave, 2)
     assert left.value.code == 75
+
+
+def test_a_script_without_a_guard_is_not_run_again_by_its_ranks(tmp_path):
+    """Snakemake's scripts use a name that only the first run of them has."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from coda.compute import run_ranks\n"
+        "from test_compute import add_ranks\n"
+        "from pathlib import Path\n"
+        "run_ranks(add_ranks, 2, Path(folder_of_the_first_run))\n"
+    )
+    code = f"__file__ = {str(script)!r}; folder_of_the_first_run = {str(tmp_path)!r}; exec(open(__file__).read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "1_of_2").read_text() == "3.0"

@@ -122,3 +122,14 @@ def test_text_from_the_command_line_becomes_what_is_meant():
     assert config["seeds"] == [1, 2] and config["crops"]["um_per_pixel"] is None
     config = checked(sources__source_3__validation_plate="1053597806")
     assert config["sources"]["source_3"]["validation_plate"] == "1053597806"
+
+
+def test_ids_of_digits_alone_are_text():
+    config = checked(sources__source_3__validation_plate=1053597806)
+    assert config["sources"]["source_3"]["validation_plate"] == "1053597806"
+
+
+def test_a_simulated_gallery_elsewhere_is_refused():
+    demo = yaml.safe_load((CONFIG / "demo.yaml").read_text())
+    with pytest.raises(UserError, match="gallery.root"):
+        check_config({**deepcopy(BASE), **demo, "results": "results/world2"}, deepcopy(SCHEMA))

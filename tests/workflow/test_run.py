@@ -15,7 +15,7 @@ from conftest import ROOT, run_snakemake, snakemake_command
 def test_a_run_gives_metrics_figures_and_report(finished):
     folder, _ = finished
     metrics = pd.read_csv(folder / "results/metrics.csv", keep_default_na=False)
-    assert {"in_domain", "unadapted", "oda", "coda", "supervised", "intensity"} <= set(
+    assert {"in_domain", "unadapted", "oda", "coda", "supervised", "intensity", "position"} <= set(
         metrics["method"]
     )
     assert {"validation", "adapted", "held_out"} <= set(metrics["split"])
@@ -99,6 +99,10 @@ def test_more_epochs_of_adaptation_spare_the_pretraining(planned):
             "train_supervised",
         }
     )
+
+
+def test_how_to_fetch_changes_nothing_that_was_fetched(planned):
+    assert planned("gallery={workers: 4, attempts: 2, max_lost: 0.5}") == set()
 
 
 def test_another_classifier_spares_the_foundations(planned):

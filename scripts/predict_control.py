@@ -1,6 +1,6 @@
-"""The control: predict from channel intensities alone."""
+"""The controls: predict from channel intensities or from the position on the plate alone."""
 
-from coda.controls import intensity_control, intensity_features
+from coda.controls import intensity_control, intensity_features, position_control
 from coda.files import read_table, write_table
 from coda.reporting import reported
 from coda.selection import class_names
@@ -8,7 +8,8 @@ from coda.store import CropStore
 
 with reported(snakemake.log[0]):
     training = CropStore(snakemake.input.training)
-    predictions = intensity_control(
+    controls = {"intensity": intensity_control, "position": position_control}
+    predictions = controls[snakemake.wildcards.method](
         training=intensity_features(training),
         target=intensity_features(CropStore(snakemake.input.crops)),
         plates=read_table(snakemake.input.plates),
