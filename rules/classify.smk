@@ -22,6 +22,8 @@ rule train_classifier:
         f"{RESULTS}/benchmarks/train_classifier/{{source}}/seed_{{seed}}.tsv"
     conda:
         "../envs/torch.yaml"
+    # Shorter than the adaptations that wait for the same foundation: first, so that no core idles at the end.
+    priority: 1
     threads: config["compute"]["threads"]
     resources:
         gpu=1,
