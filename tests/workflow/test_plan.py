@@ -9,7 +9,9 @@ def test_the_plan_counts_what_a_run_would_fetch_and_fetches_nothing(workdir, gal
     images = [
         path
         for source, channels in (("source_5", "C0[12]"), ("source_3", "ch[54]"))
-        for path in (gallery / f"cellpainting-gallery/cpg0016-jump/{source}/images").rglob(f"*{channels}*.tif*")
+        for path in (gallery / f"cellpainting-gallery/cpg0016-jump/{source}/images").rglob(
+            f"*{channels}*.tif*"
+        )
     ]  # DNA and ER, by each source's own numbers
     assert plan.loc["all", "plates"] == 4
     assert plan.loc["all", "objects"] == len(images)
