@@ -20,10 +20,10 @@ rule train_classifier:
         f"{RESULTS}/logs/train_classifier/{{source}}/seed_{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_classifier/{{source}}/seed_{{seed}}.tsv"
-    conda:
-        "../envs/torch.yaml"
     # Shorter than the adaptations that wait for the same foundation: first, so that no core idles at the end.
     priority: 1
+    conda:
+        "../envs/torch.yaml"
     threads: config["compute"]["threads"]
     resources:
         gpu=1,
