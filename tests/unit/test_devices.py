@@ -34,6 +34,8 @@ def test_a_killed_job_frees_its_devices(tmp_path):
     assert results.get(timeout=60)[1] == ["0", "1"]
     job.kill()
     job.join()
+    # A queue of its own: the killed process may have held the lock of the other one.
+    results = context.Queue()
     second = context.Process(target=take, args=(tmp_path, 2, "b", 0, results))
     second.start()
     assert results.get(timeout=60)[1] == ["0", "1"]
