@@ -10,6 +10,16 @@ from jsonschema.validators import extend
 
 from coda.errors import UserError
 
+# As `coda.simulation` names the tables it writes; a copy, since that package is heavy to import.
+SIMULATED_TABLES = {
+    "plate": "plate.csv.gz",
+    "well": "well.csv.gz",
+    "compound": "compound.csv.gz",
+    "platemap": "JUMP-Target-2_compound_platemap.tsv",
+    "target_compounds": "JUMP-Target-2_compound_metadata.tsv",
+    "drugs": "repurposing_drugs_20200324.txt",
+}
+
 
 def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """Fill defaults into `config` and refuse what is unknown, of the wrong kind or contradictory.
@@ -41,8 +51,17 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
             )
         )
         raise UserError(_sentence(errors[0]))
+    if "simulation" in config:
+        config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
     return config
+
+
+def simulated_places(results: str) -> tuple[str, dict[str, str]]:
+    """Give the root of the gallery simulated below `results`, and the places of its tables."""
+    made = f"{results.rstrip('/')}/gallery"
+    tables = {name: f"{made}/tables/{file}" for name, file in SIMULATED_TABLES.items()}
+    return f"{made}/cellpainting-gallery/cpg0016-jump", tables
 
 
 def _fill_properties(validator, properties, instance, schema):
@@ -132,12 +151,6 @@ def _check_contradictions(config: dict[str, Any]) -> None:
         unknown = [source for source in known if known[source]["um_per_pixel"] is None]
         if unknown:
             raise UserError(f"crops.um_per_pixel needs sources.{unknown[0]}.um_per_pixel.")
-    made = f"{config['results'].rstrip('/')}/gallery"
-    if "simulation" in config and not config["gallery"]["root"].startswith(made):
-        raise UserError(
-            f"The simulated gallery is made in {made}, but gallery.root is {config['gallery']['root']}; "
-            "set gallery.root and tables to places below it."
-        )
     weights = config["model"]["weights"]
     if weights not in ("imagenet", "random") and not Path(weights).is_file():
         raise UserError(

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from coda.config import check_config, pairs
+from coda.config import check_config, pairs, simulated_places
 from coda.errors import UserError
 from coda.settings import DinoSettings, HeadSettings, ModelSettings, TaskSettings, ViewSettings
+from coda.simulation import simulate_gallery
 
 CONFIG = Path(__file__).parents[2] / "config"
 SCHEMA = yaml.safe_load((CONFIG / "schema.yaml").read_text())
@@ -129,7 +130,23 @@ def test_ids_of_digits_alone_are_text():
     assert config["sources"]["source_3"]["validation_plate"] == "1053597806"
 
 
-def test_a_simulated_gallery_elsewhere_is_refused():
+def test_a_simulated_gallery_lies_below_the_results():
     demo = yaml.safe_load((CONFIG / "demo.yaml").read_text())
-    with pytest.raises(UserError, match="gallery.root"):
-        check_config({**deepcopy(BASE), **demo, "results": "results/world2"}, deepcopy(SCHEMA))
+    world = check_config(
+        {**deepcopy(BASE), **demo, "results": "results/world_2/"}, deepcopy(SCHEMA)
+    )
+    assert world["gallery"]["root"].startswith("results/world_2/gallery/")
+    places = {str(Path(path).parent) for path in world["tables"].values()}
+    assert places == {"results/world_2/gallery/tables"} and set(world["tables"]) == set(
+        BASE["tables"]
+    )
+
+
+def test_the_tables_of_a_simulated_gallery_are_those_that_the_simulation_writes(tmp_path):
+    settings = yaml.safe_load((CONFIG / "tiny.yaml").read_text())["simulation"]
+    settings |= {"effect": [0, 0], "nuclei": False, "sites_per_well": 1}
+    seed = settings.pop("seed")
+    simulate_gallery(tmp_path / "gallery", settings, seed)
+    root, tables = simulated_places(str(tmp_path))
+    assert (Path(root) / "source_5").is_dir()
+    assert all(Path(path).is_file() for path in tables.values())
