@@ -5,13 +5,14 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
 from coda.errors import UserError
 
 # Held open until the process ends: the operating system frees a lock then, whatever ended it.
-_held: list = []
+_held: dict[Path, TextIO] = {}
 
 
 def claim_gpus(count: int) -> tuple[int, ...]:
@@ -61,26 +62,28 @@ def claim(names: list[str], count: int, folder: Path, pause: float = 1.0) -> lis
     Returns
     -------
     list of str
-        The devices taken, for as long as this process lives.
+        The devices taken, for as long as this process lives; those it took before are its own and come first.
     """
     folder.mkdir(exist_ok=True)
+    paths = {name: folder / f"{name.replace('/', '_')}.lock" for name in names}
     told = False
     while True:
-        taken = []
-        for name in names:
-            lock = open(folder / f"{name.replace('/', '_')}.lock", "w")  # noqa: SIM115
+        taken = {}
+        for name in sorted(names, key=lambda name: paths[name] not in _held):
+            lock = _held.get(paths[name]) or open(paths[name], "w")  # noqa: SIM115
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.close()
                 continue
-            taken.append((name, lock))
+            taken[name] = lock
             if len(taken) == count:
-                _held.extend(lock for _, lock in taken)
-                return [name for name, _ in taken]
+                _held.update({paths[name]: lock for name, lock in taken.items()})
+                return list(taken)
         # All or none: two jobs that each hold half of what they need would wait for ever.
-        for _, lock in taken:
-            lock.close()
+        for name, lock in taken.items():
+            if paths[name] not in _held:
+                lock.close()
         if not told:
             print(f"All GPUs ({', '.join(names)}) are at work; waiting for {count}.", flush=True)
             told = True

@@ -42,6 +42,12 @@ def test_a_killed_job_frees_its_devices(tmp_path):
     second.join()
 
 
+def test_a_process_that_asks_again_gets_what_it_has(tmp_path):
+    first = claim(["0", "1"], 1, tmp_path, pause=0.02)
+    assert claim(["0", "1"], 1, tmp_path, pause=0.02) == first
+    assert sorted(claim(["0", "1"], 2, tmp_path, pause=0.02)) == ["0", "1"]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_absent_is_told():
     with pytest.raises(UserError, match="profiles/cpu"):
