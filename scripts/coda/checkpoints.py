@@ -7,10 +7,12 @@ import fcntl
 import json
 import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -130,13 +132,59 @@ class StateFolder:
         return sorted(path for path in self.folder.glob("*.safetensors") if path.stem.isdigit())
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait until no other process trains here (one that outlived its killed parent, say)."""
+    def alone(self, patience: float = 60.0) -> Iterator[None]:
+        """Keep other processes from training here while the block runs.
+
+        The operating system frees the lock of a process that ends in any way, so a lock file left
+        behind is no hindrance. One that is about to end, killed a moment ago, is waited for.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for another process.
+
+        Raises
+        ------
+        UserError
+            If it still trains then.
+        """
+        end, told = time.monotonic() + patience, False
+        while (lock := self._lock()) is None:
+            if not told:
+                print(f"{self._holder()} trains in {self.parent}; waiting for it.", flush=True)
+                told = True
+            if time.monotonic() > end:
+                raise UserError(
+                    f"{self._holder()} trains in {self.parent} too; wait until it is done or end it, then start again."
+                )
+            time.sleep(0.1)
+        with lock:
+            yield
+
+    def _lock(self) -> TextIO | None:
+        """Take the lock, or give None if another process has it."""
         self.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.parent / "lock", "w") as lock:
+        path = self.parent / "lock"
+        with suppress(BlockingIOError, FileNotFoundError), ExitStack() as stack:
+            lock = stack.enter_context(open(path, "a"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f"Another process still trains in {self.parent}; waiting for it.", flush=True)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+                raise
+            except OSError as error:  # some cluster file systems have no locks
+                print(
+                    f"{path} cannot be locked ({error}); let one job alone train here.", flush=True
+                )
+            # Whoever had it may have removed the folder, lock and all, since the file was opened.
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
+                lock.truncate(0)
+                lock.write(f"Process {os.getpid()} on {socket.gethostname()}")
+                lock.flush()
+                stack.pop_all()
+                return lock
+        return None
+
+    def _holder(self) -> str:
+        with suppress(OSError):
+            return (self.parent / "lock").read_text() or "Another process"
+        return "Another process"

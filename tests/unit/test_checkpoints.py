@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -123,4 +124,36 @@ def test_a_second_process_waits_for_the_first(tmp_path, capsys):
     with StateFolder(tmp_path, "me").alone():
         assert (tmp_path / "done").exists()
     other.join()
-    assert "waiting" in capsys.readouterr().out
+    assert f"Process {other.pid} on" in capsys.readouterr().out
+
+
+def test_a_second_process_that_waits_in_vain_is_told_who_is_there(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    other = context.Process(target=hold, args=(tmp_path, 600, ready))
+    other.start()
+    assert ready.wait(60)
+    told = pytest.raises(UserError, match=f"Process {other.pid} on .* trains in .* too")
+    with told, StateFolder(tmp_path, "me").alone(patience=0.2):
+        pass
+    other.kill()  # its lock file stays, and is no hindrance
+    other.join()
+    assert (tmp_path / "lock").exists()
+    with StateFolder(tmp_path, "me").alone(patience=0.2):
+        pass
+
+
+def test_a_lock_that_went_with_its_folder_is_no_lock(tmp_path):
+    """Whoever waits while the states are removed must lock what is there then, not the file that is gone."""
+    states, other = (StateFolder(tmp_path / "run.states", "me") for _ in range(2))
+    with states.alone():
+        states.remove()
+        with other.alone(patience=0.2):  # the folder is free again
+            third = StateFolder(tmp_path / "run.states", "me")
+            with pytest.raises(UserError, match="trains in"), third.alone(patience=0.2):
+                pass
+    stale = open(tmp_path / "run.states" / "lock", "a")  # noqa: SIM115
+    states.remove()
+    with states.alone(patience=0.2):
+        assert os.fstat(stale.fileno()).st_ino != (tmp_path / "run.states/lock").stat().st_ino
+    stale.close()
