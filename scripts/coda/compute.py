@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import re
+import resource
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from coda.errors import UserError
+from coda.reporting import Tee, copied
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Compute:
         Whether networks and views are compiled; only ever on a GPU.
     rank, ranks : int
         This process and the number of processes that train together.
+    checkpoint_activations : bool
+        Whether a DINO student computes activations again instead of keeping them.
     """
 
     device: torch.device
@@ -42,6 +47,7 @@ class Compute:
     compile: bool = False
     rank: int = 0
     ranks: int = 1
+    checkpoint_activations: bool = False
 
     def autocast(self) -> torch.autocast:
         """Context in which networks run."""
@@ -99,11 +105,12 @@ def run_ranks(function: Callable, ranks: int, *arguments: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    log = sys.stdout.log.name if isinstance(sys.stdout, Tee) else None
     with tempfile.TemporaryDirectory() as folder:
         fault = Path(folder) / "fault"
         with _without_main():
             processes = mp.spawn(
-                _join, (ranks, port, fault, function, arguments), nprocs=ranks, join=False
+                _join, (ranks, port, log, fault, function, arguments), nprocs=ranks, join=False
             )
         with _passed_on(signal.SIGTERM, processes.pids()):
             try:
@@ -144,14 +151,21 @@ def _passed_on(number: int, pids: list[int]):
 
 
 def _join(
-    rank: int, ranks: int, port: int, fault: Path, function: Callable, arguments: tuple
+    rank: int,
+    ranks: int,
+    port: int,
+    log: str | None,
+    fault: Path,
+    function: Callable,
+    arguments: tuple,
 ) -> None:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ["MASTER_PORT"] = str(port)
     dist.init_process_group(backend, rank=rank, world_size=ranks)
     try:
-        function(rank, ranks, *arguments)
+        with copied(log) if log else nullcontext():
+            function(rank, ranks, *arguments)
     except UserError as error:
         fault.write_text(str(error))
         # Without ado: an orderly end would wait for the other processes, which wait for this one.
@@ -161,14 +175,50 @@ def _join(
     dist.destroy_process_group()
 
 
+def peak_memory(device: torch.device) -> float:
+    """Most memory this process has used so far, in GiB: of the GPU if `device` is one, else of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+
+
 @contextmanager
-def explain_memory(keys: str):
-    """Turn a full GPU into a sentence that says what was needed and which config `keys` lower it."""
+def explain_memory(device: torch.device, advice: str) -> Iterator[None]:
+    """Turn a full memory into a sentence that says what was needed, where, and what lowers it.
+
+    Parameters
+    ----------
+    device
+        Where the block computes.
+    advice
+        What to do, with the config's keys: ``"lower classify.batch_size"``.
+
+    Raises
+    ------
+    UserError
+        If the memory of the GPU, or of the machine, did not do.
+    """
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        used = torch.cuda.max_memory_allocated() / 2**30
-        total = torch.cuda.get_device_properties(0).total_memory / 2**30
+        free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
+        need = peak_memory(device) + _asked_gib(str(error))
+        place = f"The memory of {torch.cuda.get_device_name(device)} (cuda:{device.index})"
         raise UserError(
-            f"The GPU's memory is too small: more than {used:.1f} of {total:.1f} GiB were needed; lower {keys}."
+            f"{place} is too small: at least {need:.2f} GiB were needed, where {total:.2f} GiB are built in and "
+            f"{free:.2f} GiB were still free; {advice}."
         ) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        need = peak_memory(device) + _asked_gib(str(error))
+        raise UserError(
+            f"The machine's memory is too small: at least {need:.2f} GiB were needed; {advice}."
+        ) from error
+
+
+def _asked_gib(message: str) -> float:
+    """GiB that an allocation asked for in vain, as PyTorch's message says; 0 if it does not."""
+    units = {"bytes": 2**-30, "KiB": 2**-20, "MiB": 2**-10, "GiB": 1.0}
+    found = re.search(r"tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", message, re.IGNORECASE)
+    return float(found[1]) * units[found[2]] if found else 0.0

@@ -1,6 +1,7 @@
 """What a job was given to compute with."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -20,6 +21,8 @@ class Machine:
         ``"bf16"`` or ``"fp32"``.
     compile : bool
         Whether networks are compiled; on GPUs only.
+    checkpoint_activations : bool
+        Whether a DINO student computes activations again instead of keeping them.
     devices : tuple of int
         The GPUs taken, once `claim` has taken them.
     """
@@ -28,7 +31,14 @@ class Machine:
     threads: int = 1
     precision: str = "bf16"
     compile: bool = True
+    checkpoint_activations: bool = False
     devices: tuple[int, ...] = ()
+
+    @classmethod
+    def given(cls, gpus: int, threads: int, options: dict[str, Any]) -> "Machine":
+        """Make it from what a job was given and the config's section ``compute``."""
+        names = ("precision", "compile", "checkpoint_activations")
+        return cls(gpus, threads, **{name: options[name] for name in names})
 
     def claim(self) -> "Machine":
         """Take GPUs that no other job of this workflow uses, waiting for them if need be."""
@@ -36,10 +46,12 @@ class Machine:
 
     def compute(self, rank: int = 0, ranks: int = 1) -> Compute:
         """Choose the device of a rank, and the number of threads of a CPU job."""
+        common = dict(precision=self.precision, rank=rank, ranks=ranks)
+        common |= dict(checkpoint_activations=self.checkpoint_activations)
         if not self.gpus:
             torch.set_num_threads(self.threads)
-            return Compute(torch.device("cpu"), self.precision, False, rank, ranks)
+            return Compute(torch.device("cpu"), compile=False, **common)
         device = torch.device("cuda", self.devices[rank])
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
-        return Compute(device, self.precision, self.compile, rank, ranks)
+        return Compute(device, compile=self.compile, **common)

@@ -31,14 +31,25 @@ class Tee:
 
 
 @contextmanager
+def copied(log: str) -> Iterator[None]:
+    """Copy all output of the block to the end of the file `log`, to which other processes may write too."""
+    with open(log, "a", buffering=1) as file:
+        sys.stdout = sys.stderr = Tee(sys.__stderr__, file)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+
+
+@contextmanager
 def reported(log: str) -> Iterator[None]:
     """Copy all output of the block to the file `log`; end the process with a sentence on a fault.
 
     A `UserError` becomes one sentence and exit status 1. Any other exception keeps its traceback,
     in the log too.
     """
-    with open(log, "w", buffering=1) as file:
-        sys.stdout = sys.stderr = Tee(sys.__stderr__, file)
+    open(log, "w").close()
+    with copied(log):
         try:
             yield
         except UserError as error:
@@ -47,5 +58,3 @@ def reported(log: str) -> Iterator[None]:
         except Exception:
             traceback.print_exc()
             sys.exit(1)
-        finally:
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__

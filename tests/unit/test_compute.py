@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from coda.compute import (
     derive_seed,
+    explain_memory,
     fingerprint,
     launch,
     run_ranks,
@@ -14,6 +15,7 @@ from coda.compute import (
 )
 from coda.errors import UserError
 from coda.machine import Machine
+from coda.reporting import reported
 
 
 def test_no_gpu_given_computes_on_the_cpu():
@@ -84,6 +86,50 @@ def test_the_status_of_a_preempted_rank_passes():
     with pytest.raises(SystemExit) as left:
         run_ranks(leave, 2)
     assert left.value.code == 75
+
+
+def speak(rank, ranks):
+    print(f"rank {rank} of {ranks} speaks", flush=True)
+
+
+def test_what_ranks_say_reaches_the_log_of_the_job(tmp_path):
+    with reported(str(tmp_path / "job.log")):
+        print("before", flush=True)
+        run_ranks(speak, 2)
+        print("after", flush=True)
+    lines = (tmp_path / "job.log").read_text().splitlines()
+    assert lines[0] == "before" and lines[-1] == "after"
+    assert sorted(lines[1:-1]) == ["rank 0 of 2 speaks", "rank 1 of 2 speaks"]
+
+
+def test_a_full_gpu_is_told_with_the_need_the_device_and_the_key(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda d: seen.append(d) or 10 * 2**30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda d: (seen.append(d) or 2**29, 12 * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda d: seen.append(d) or "Chip")
+    device = torch.device("cuda", 3)
+    message = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 3 has a total capacity of 12 GiB"
+    with pytest.raises(UserError) as told, explain_memory(device, "lower classify.batch_size"):
+        raise torch.cuda.OutOfMemoryError(message)
+    words = str(told.value)
+    assert (
+        "Chip (cuda:3)" in words and "12.50 GiB were needed" in words and "12.00 GiB are" in words
+    )
+    assert words.endswith("lower classify.batch_size.") and set(seen) == {device}
+
+
+def test_a_full_machine_is_told():
+    told = pytest.raises(UserError, match=r"machine's memory.*at least [\d.]+ GiB.*lower it")
+    with told, explain_memory(torch.device("cpu"), "lower it"):
+        torch.empty(2**60, dtype=torch.uint8)
+
+
+def test_other_faults_are_not_taken_for_a_full_memory():
+    with (
+        pytest.raises(RuntimeError, match="shape"),
+        explain_memory(torch.device("cpu"), "lower it"),
+    ):
+        raise RuntimeError("shape mismatch")
 
 
 def test_a_script_without_a_guard_is_not_run_again_by_its_ranks(tmp_path):
