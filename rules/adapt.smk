@@ -1,7 +1,7 @@
 """Step 3: a foundation adapted to a target source, without its labels.
 
 In: networks of step 1, crops of the target's plates but the one kept out.
-Out: adapted/<target>/<method>/foundation.safetensors with its log; the task model stays as it is.
+Out: adapted/<target>/<method>/foundation.safetensors with its log and model card; the task model stays as it is.
 """
 
 
@@ -13,6 +13,7 @@ rule adapt_foundation:
         code=code("adapt_foundation"),
     output:
         foundation=f"{ADAPTED}/foundation.safetensors",
+        card=f"{ADAPTED}/model_card.md",
         log=f"{ADAPTED}/adaptation.parquet",
     log:
         f"{RESULTS}/logs/adapt_foundation/{{source}}/seed_{{seed}}/{{target}}_{{method}}.log",
@@ -29,6 +30,6 @@ rule adapt_foundation:
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         settings=training_settings("adapt", "model", "head", "views", "data"),
-        compute={key: config["compute"][key] for key in ("precision", "compile")},
+        precision=config["compute"]["precision"],
     script:
         "../scripts/adapt_foundation.py"

@@ -11,6 +11,7 @@ rule train_classifier:
         crops=train_crops,
         validation=validation_crops,
         weights=START,
+        compounds=rules.label_compounds.output.compounds,
         foundation=rules.pretrain_foundation.output.foundation,
         code=code("train_classifier"),
     output:
@@ -30,8 +31,9 @@ rule train_classifier:
         mem_mb=growing(16000),
         runtime=lambda wildcards, attempt: 480 * attempt,
     params:
-        settings=training_settings("classify", "model", "views"),
-        compute={key: config["compute"][key] for key in ("precision", "compile")},
+        settings=training_settings("classify", "model") | {"views": GLOBAL_VIEWS},
+        precision=config["compute"]["precision"],
+        choose=CLASS_CHOICE,
     script:
         "../scripts/train_classifier.py"
 
@@ -42,6 +44,7 @@ rule train_supervised:
         crops=train_crops,
         validation=validation_crops,
         weights=START,
+        compounds=rules.label_compounds.output.compounds,
         code=code("train_supervised"),
     output:
         weights=f"{MODEL}/supervised.safetensors",
@@ -58,7 +61,8 @@ rule train_supervised:
         mem_mb=growing(16000),
         runtime=lambda wildcards, attempt: 480 * attempt,
     params:
-        settings=training_settings("supervise", "model", "views"),
-        compute={key: config["compute"][key] for key in ("precision", "compile")},
+        settings=training_settings("supervise", "model") | {"views": GLOBAL_VIEWS},
+        precision=config["compute"]["precision"],
+        choose=CLASS_CHOICE,
     script:
         "../scripts/train_supervised.py"

@@ -40,6 +40,10 @@ IMAGE_SHARE = 1000 // config["gallery"]["plates_in_flight"]
 START = (
     [config["model"]["weights"]] if config["model"]["weights"] not in ("imagenet", "random") else []
 )
+# Classifiers see no local views.
+GLOBAL_VIEWS = {key: value for key, value in config["views"].items() if "local" not in key}
+# What decides which classes a training must see.
+CLASS_CHOICE = {key: config["choose"][key] for key in ("wells", "compounds", "moas")}
 ADAPTATIONS = [method for method in config["methods"] if method in ("oda", "coda")]
 
 
@@ -74,7 +78,10 @@ def code(script):
 
 
 def training_settings(section, *names):
-    """Collect the parts of the config that a training depends on, and no others."""
+    """Collect the parts of the config that a training depends on, and no others.
+
+    How it is watched and compiled changes no result, so its script reads `watch` and `compute` from the config.
+    """
     return {"training": config[section]} | {name: config[name] for name in names}
 
 

@@ -35,7 +35,7 @@ rule predict_sites:
                 "depth"
             ],
         },
-        compute={key: config["compute"][key] for key in ("precision", "compile")},
+        precision=config["compute"]["precision"],
     script:
         "../scripts/predict_sites.py"
 

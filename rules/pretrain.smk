@@ -1,7 +1,7 @@
 """Step 1: the foundation of a training source.
 
 In: crops of the source's training plates, and of its validation plate, by which the best epoch is kept.
-Out: foundation.safetensors (for timm), networks.safetensors (to adapt from), pretraining.parquet (the log).
+Out: foundation.safetensors (for timm), networks.safetensors (to adapt from), model_card.md, pretraining.parquet (the log).
 """
 
 
@@ -11,10 +11,12 @@ rule pretrain_foundation:
         crops=train_crops,
         validation=validation_crops,
         weights=START,
+        compounds=rules.label_compounds.output.compounds,
         code=code("pretrain_foundation"),
     output:
         foundation=f"{MODEL}/foundation.safetensors",
         networks=f"{MODEL}/networks.safetensors",
+        card=f"{MODEL}/model_card.md",
         log=f"{MODEL}/pretraining.parquet",
     log:
         f"{RESULTS}/logs/pretrain_foundation/{{source}}/seed_{{seed}}.log",
@@ -29,6 +31,7 @@ rule pretrain_foundation:
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
         settings=training_settings("pretrain", "model", "head", "views", "data", "knn"),
-        compute={key: config["compute"][key] for key in ("precision", "compile")},
+        precision=config["compute"]["precision"],
+        choose=CLASS_CHOICE,
     script:
         "../scripts/pretrain_foundation.py"

@@ -2,7 +2,9 @@
 
 from coda.foundation import train_foundation
 from coda.machine import Machine
+from coda.model_card import images_of
 from coda.reporting import reported
+from coda.settings import WatchSettings
 
 with reported(snakemake.log[0]):
     source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))
@@ -13,8 +15,14 @@ with reported(snakemake.log[0]):
         crops=list(snakemake.input.crops),
         start=snakemake.input.networks,
         outputs=dict(snakemake.output.items()),
+        images=images_of(snakemake.config),
+        watch=WatchSettings(
+            **snakemake.config["watch"], folder=snakemake.log[0].removesuffix(".log")
+        ),
         settings=settings,
         seed=int(snakemake.wildcards.seed),
-        machine=Machine(snakemake.resources.gpu, snakemake.threads, **snakemake.params.compute),
+        machine=Machine.given(
+            snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]
+        ),
         what=f"adapt {source} to {target} ({method})",
     )

@@ -12,7 +12,9 @@ with reported(snakemake.log[0]):
         classifier=snakemake.input.classifier,
         foundation=snakemake.input.get("foundation") or None,
         settings=snakemake.params.settings,
-        machine=Machine(snakemake.resources.gpu, snakemake.threads, **snakemake.params.compute),
+        machine=Machine.given(
+            snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]
+        ),
         what=f"predict {source} on {target} ({method})",
     )
     write_table(predictions, snakemake.output.predictions)

@@ -1,16 +1,25 @@
 """Train the supervised baseline end to end."""
 
 from coda.classifiers import train_classifier
+from coda.files import read_table
 from coda.machine import Machine
 from coda.reporting import reported
+from coda.selection import expected_classes
+from coda.settings import WatchSettings
 
 with reported(snakemake.log[0]):
     train_classifier(
         crops=list(snakemake.input.crops),
         validation=list(snakemake.input.validation),
+        expected=expected_classes(read_table(snakemake.input.compounds), snakemake.params.choose),
         outputs=dict(snakemake.output.items()),
+        watch=WatchSettings(
+            **snakemake.config["watch"], folder=snakemake.log[0].removesuffix(".log")
+        ),
         settings=snakemake.params.settings,
         seed=int(snakemake.wildcards.seed),
-        machine=Machine(snakemake.resources.gpu, snakemake.threads, **snakemake.params.compute),
+        machine=Machine.given(
+            snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]
+        ),
         what=f"supervise {snakemake.wildcards.source}",
     )

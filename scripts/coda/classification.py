@@ -18,17 +18,18 @@ from coda.checkpoints import (
     save_weights,
     unprefixed,
 )
-from coda.compute import Compute, derive_seed, seed_everything
+from coda.compute import Compute, derive_seed, peak_memory, seed_everything
 from coda.errors import UserError
 from coda.inference import apply_to_sites
 from coda.loader import Loader, epoch_order
 from coda.models import load_tensors
 from coda.progress import Progress
 from coda.schedules import warmup_constant
-from coda.settings import TaskSettings, ViewSettings
+from coda.settings import TaskSettings, ViewSettings, WatchSettings
 from coda.store import CropStore
-from coda.training import Interruption, Means, decay_groups, step_optimizer
+from coda.training import Interruption, Means, Stopwatch, decay_groups, step_optimizer
 from coda.views import ViewDraw, draw_view, make_view
+from coda.watching import facts
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class ClassifierTraining:
         Maps views to what the classifier takes: the frozen foundation's tokens, or the views.
     classifier
         The network to train.
+    watch
+        How often states are saved.
     """
 
     train: Labelled
@@ -72,6 +75,7 @@ class ClassifierTraining:
     views: ViewSettings
     seed: int
     threads: int = 1
+    watch: WatchSettings = field(default_factory=WatchSettings)
     log: list[dict[str, Any]] = field(default_factory=list)
     best: float = -1.0
 
@@ -97,47 +101,50 @@ class ClassifierTraining:
         return self.classifier(self.features(views))
 
     def run(
-        self, states: StateFolder, what: str, report: Callable[[list[dict[str, Any]]], None]
+        self,
+        states: StateFolder,
+        what: str,
+        report: Callable[[list[dict[str, Any]]], None],
     ) -> dict[str, torch.Tensor]:
         """Train from the newest state to the last epoch and give the best weights by validation."""
         self._resume(states, what)
         progress = Progress(what, self.steps, "steps", done=self.step)
-        saved = epoch_start = time.monotonic()
         loader = Loader(self.train.store, self._plan(self.step), self.compute.device, self.threads)
+        clock, saved = Stopwatch(loader), time.monotonic()
         with Interruption().watched() as interruption:
             for sites, (classes, draw) in loader:
                 self.train_step(sites, classes, draw)
+                clock.samples += len(classes)
                 epoch, done = divmod(self.step, self.steps_per_epoch)
                 if done == 0:
-                    row = {
-                        "epoch": epoch,
-                        "step": self.step,
-                        **self.means.take(),
-                        "learning_rate": self._learning_rate(),
-                    }
-                    if not np.isfinite(row["loss"]):
-                        raise UserError(
-                            f"The loss became {row['loss']} in epoch {epoch}; lower the learning rate."
-                        )
-                    row["samples_per_second"] = len(self.train.sites) / (
-                        time.monotonic() - epoch_start
-                    )
-                    row["validation_accuracy"] = self.validation_accuracy()
+                    row = self._end_epoch(epoch, clock)
                     if row["validation_accuracy"] > self.best:
                         self.best = row["validation_accuracy"]
                         save_weights(states.best, self.classifier.state_dict(), {"epoch": epoch})
                     self.log.append(row)
                     report(self.log)
-                    progress.facts = {name: row[name] for name in ("loss", "validation_accuracy")}
-                    epoch_start = time.monotonic()
+                    progress.facts = {"epoch": f"{epoch}/{self.settings.epochs}"} | facts(row)
+                    clock.restart()
                 progress.update()
-                late = time.monotonic() - saved > 60 * self.settings.save_minutes
+                late = time.monotonic() - saved > 60 * self.watch.save_minutes
                 if done == 0 or late or interruption.asked:
                     states.save(self.step, self._state(), {"log": self.log, "best": self.best})
                     saved = time.monotonic()
                 if interruption.asked:
                     interruption.leave(what)
         return load_tensors(states.best)
+
+    def _end_epoch(self, epoch: int, clock: Stopwatch) -> dict[str, Any]:
+        """Make the epoch's row of the log, with a look at the validation sites."""
+        row = {"epoch": epoch, "step": self.step} | self.means.take()
+        if not np.isfinite(row["loss"]):
+            raise UserError(
+                f"The loss became {row['loss']} in epoch {epoch}; lower the learning rate, "
+                "or set compute.precision to fp32."
+            )
+        row |= {"learning_rate": self._learning_rate()} | clock.lap()
+        row |= {"validation_accuracy": self.validation_accuracy()}
+        return row | {"memory_gib": peak_memory(self.compute.device)}
 
     def _plan(self, first: int) -> Iterator[tuple[np.ndarray, tuple[torch.Tensor, ViewDraw]]]:
         batch, channels = self.settings.batch_size, len(self.train.store.channels)

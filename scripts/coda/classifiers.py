@@ -1,5 +1,6 @@
 """Classifiers as jobs: the task model on a frozen foundation, and the supervised baseline."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,14 @@ from torch import nn
 from coda.checkpoints import StateFolder, read_header, save_weights
 from coda.classification import ClassifierTraining, Labelled
 from coda.compute import explain_memory, fingerprint, seed_everything
-from coda.files import write_table
 from coda.machine import Machine
 from coda.models import Supervised, TaskModel, build_foundation, load_tensors, load_weights
-from coda.provenance import crops_checksum, describe_run, file_checksum
-from coda.selection import class_names, labelled_rows
-from coda.settings import ModelSettings, TaskSettings, ViewSettings
+from coda.provenance import crops_checksum, describe_run, file_checksum, weights_checksum
+from coda.selection import check_classes, class_names, labelled_rows
+from coda.settings import ModelSettings, TaskSettings, ViewSettings, WatchSettings
 from coda.store import CropStore
-from coda.training import as_log
+from coda.views import check_sizes
+from coda.watching import TrainingLog
 
 
 def load_foundation(path: str, model: ModelSettings, channels: int, image_size: int) -> nn.Module:
@@ -49,6 +50,8 @@ def train_classifier(
     machine: Machine,
     what: str,
     foundation: str | None = None,
+    watch: WatchSettings | None = None,
+    expected: Sequence[str] = (),
 ) -> None:
     """Train the task model on a frozen `foundation` (step 2), or without one the supervised baseline.
 
@@ -64,17 +67,23 @@ def train_classifier(
         Seed, device, and the name for progress lines.
     foundation
         Weights of the frozen foundation.
+    watch
+        How the training is watched; none of it changes what comes out.
+    expected
+        Classes that the labels lead to expect; the training plates must show them all.
 
     Raises
     ------
     UserError
         On bad settings or data, or if a promised GPU is absent.
     """
-    compute = machine.claim().compute()
+    compute, watch = machine.claim().compute(), watch or WatchSettings()
     inputs = {path: crops_checksum(path) for path in [*crops, *validation]}
+    inputs |= weights_checksum(settings["model"])
     if foundation is not None:
         inputs[foundation] = file_checksum(foundation)
     stores = CropStore(crops), CropStore(validation)
+    check_classes(stores[0].table, expected)
     classes = class_names([stores[0].table])
     train, held = (Labelled(store, *labelled_rows(store.table, classes)) for store in stores)
     model, views = ModelSettings(**settings["model"]), ViewSettings(**settings["views"])
@@ -83,6 +92,7 @@ def train_classifier(
     shape = (len(stores[0].channels), views.global_size)
     if foundation is None:
         network = build_foundation(model, *shape, training.drop_path, training.depth)
+        check_sizes(views, stores[0], network, ("global_size",))
         features, classifier = nn.Identity(), Supervised(network, len(classes))
     else:
         frozen = load_foundation(foundation, model, *shape).to(compute.device)
@@ -94,9 +104,10 @@ def train_classifier(
             with torch.no_grad():
                 return frozen.forward_features(images)
 
-    identity = fingerprint(settings, seed, inputs)
+    identity = fingerprint(settings, seed, inputs, machine.precision)
     states = StateFolder(Path(outputs["weights"]).with_suffix(".states"), identity)
-    with states.alone(), explain_memory("batch_size"):
+    section = "supervise" if foundation is None else "classify"
+    with states.alone(), explain_memory(compute.device, f"lower {section}.batch_size"):
         job = ClassifierTraining(
             train=train,
             validation=held,
@@ -107,9 +118,11 @@ def train_classifier(
             views=views,
             seed=seed,
             threads=machine.threads,
+            watch=watch,
         )
-        tensors = job.run(states, what, lambda log: write_table(as_log(log), outputs["log"]))
+        tensors = job.run(states, what, TrainingLog(outputs["log"], watch))
         header = describe_run(settings, seed, compute.device, inputs)
+        header |= {"what": what, "precision": machine.precision}
         header |= {"classes": classes, "channels": stores[0].channels}
         header["epoch"] = read_header(states.best)["epoch"]
         save_weights(outputs["weights"], tensors, header)

@@ -1,6 +1,7 @@
 """The config: checked against its schema and against itself before anything runs."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,12 @@ def _check_contradictions(config: dict[str, Any]) -> None:
             )
     if not pairs(config):
         raise UserError("target_sources has no source besides the training source; add one.")
-    views, crop = config["views"], config["crops"]["size"]
-    for name in ("global_size", "local_size"):
-        if views[name] > crop:
+    _check_views(config)
+    for name in ("pretrain", "adapt"):
+        batch, parts = config[name]["batch_size"], config[name]["accumulate"]
+        if batch % parts:
             raise UserError(
-                f"views.{name} is {views[name]} pixels, larger than crops.size ({crop})."
+                f"{name}.batch_size ({batch}) cannot be cut into {parts} equal parts ({name}.accumulate)."
             )
     if config["choose"]["labelled"] and config["data"]["wells"] == "all":
         raise UserError("choose.labelled takes labelled wells only, so data.wells cannot be 'all'.")
@@ -156,6 +158,28 @@ def _check_contradictions(config: dict[str, Any]) -> None:
         raise UserError(
             f"model.weights is {weights!r}: neither imagenet, nor random, nor a file that exists."
         )
+
+
+def _check_views(config: dict[str, Any]) -> None:
+    """Refuse views that cannot be cut from the crops, or into the network's patches."""
+    views, crop, model = config["views"], config["crops"]["size"], config["model"]
+    # timm's names say the size of the patches; options can say another.
+    named = re.search(r"patch(\d+)", model["architecture"])
+    patch = model["options"].get("patch_size", int(named[1]) if named else None)
+    for name in ("global_size", "local_size"):
+        if views[name] > crop:
+            raise UserError(
+                f"views.{name} is {views[name]} pixels, larger than crops.size ({crop})."
+            )
+        if isinstance(patch, int) and views[name] % patch:
+            raise UserError(
+                f"views.{name} is {views[name]} pixels, which the network's patches of {patch} do not divide."
+            )
+        if 3 * views["blur"] >= views[name]:
+            raise UserError(
+                f"views.blur ({views['blur']} pixels) is too strong for views.{name} ({views[name]}); "
+                "three times the blur must be less than the view."
+            )
 
 
 def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:

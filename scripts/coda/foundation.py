@@ -1,6 +1,6 @@
 """Foundations as jobs: from crop files to weights files, on the device the job was given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,26 @@ from torch import nn
 from coda.checkpoints import StateFolder, read_header, save_weights, unprefixed
 from coda.compute import Compute, explain_memory, fingerprint, launch
 from coda.errors import UserError
-from coda.files import write_table
 from coda.inference import cls_features
 from coda.knn import knn_accuracy
 from coda.learner import DinoLearner
 from coda.machine import Machine
+from coda.model_card import describe_data, write_card
 from coda.models import load_tensors
 from coda.partners import find_partners
 from coda.pretraining import DinoTraining, steps_per_epoch
-from coda.provenance import crops_checksum, describe_run, device_name, file_checksum
-from coda.selection import class_names, labelled_rows, usable_rows
-from coda.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
+from coda.provenance import (
+    crops_checksum,
+    describe_run,
+    device_name,
+    file_checksum,
+    weights_checksum,
+)
+from coda.selection import check_classes, class_names, labelled_rows, usable_rows
+from coda.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings, WatchSettings
 from coda.store import CropStore
-from coda.training import as_log
+from coda.views import check_sizes
+from coda.watching import TrainingLog
 
 
 def train_foundation(
@@ -35,6 +42,9 @@ def train_foundation(
     what: str,
     validation: list[str] | None = None,
     start: str | None = None,
+    watch: WatchSettings | None = None,
+    classes: Sequence[str] = (),
+    images: str = "",
 ) -> None:
     """Train a foundation by DINO: step 1 of the protocol, or step 3 with `start`.
 
@@ -44,11 +54,11 @@ def train_foundation(
         Crop stores of the plates to train on.
     outputs
         Paths: ``foundation`` (the teacher's backbone, under timm's names), ``networks`` (student,
-        teacher, heads and centre, to adapt from; may be left out) and ``log`` (one row an epoch). States for
-        resuming lie in a folder beside them until the job is done.
+        teacher, heads and centre, to adapt from; may be left out), ``card`` (the model card; may be left
+        out) and ``log`` (one row an epoch). States for resuming lie in a folder beside them until the job is done.
     settings
         Sections of the config: ``model``, ``head``, ``views``, ``training`` (`DinoSettings`),
-        ``data`` (wells and partners) and ``knn``.
+        ``data`` (wells and partners) and, with `validation`, ``knn``.
     seed, machine, what
         Seed, device, and the name for progress lines.
     validation
@@ -56,6 +66,12 @@ def train_foundation(
         when adapting: labels of the target must not choose anything.
     start
         The ``networks`` file of step 1, to adapt from.
+    watch
+        How the training is watched; none of it changes what comes out.
+    classes
+        Classes that the labels lead to expect; with `validation`, the plates must show them all.
+    images
+        A sentence on where the images come from, for the model card.
 
     Raises
     ------
@@ -63,58 +79,61 @@ def train_foundation(
         On bad settings or data, on collapse, or if a promised GPU is absent.
     """
     inputs = {path: crops_checksum(path) for path in [*crops, *(validation or [])]}
-    if start is not None:
-        inputs[start] = file_checksum(start)
+    inputs |= (
+        weights_checksum(settings["model"]) if start is None else {start: file_checksum(start)}
+    )
     job = dict(crops=crops, outputs=outputs, settings=settings, seed=seed, machine=machine)
     job |= dict(what=what, validation=validation, start=start, inputs=inputs)
+    job |= dict(watch=watch or WatchSettings(), classes=classes, images=images)
     job["machine"] = machine.claim()
     launch(_train, machine.gpus, job)
 
 
 def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
     """Train as one of `ranks` processes; the first one saves and writes."""
-    settings, machine, what, validation = (
-        job[name] for name in ("settings", "machine", "what", "validation")
+    settings, machine, what, start = (
+        job[name] for name in ("settings", "machine", "what", "start")
     )
-    compute = machine.compute(rank, ranks)
+    compute, first = machine.compute(rank, ranks), rank == 0
     store = CropStore(job["crops"])
+    if job["validation"]:
+        check_classes(store.table, job["classes"])
     rows = usable_rows(store.table, settings["data"]["wells"])
-    partners = find_partners(
-        store.table.iloc[rows].reset_index(drop=True), settings["data"]["partners"]
-    )
-    first = rank == 0
+    table = store.table.iloc[rows].reset_index(drop=True)
+    partners = find_partners(table, settings["data"]["partners"])
     if first:
         print(f"{what}: {len(rows):,} of {len(store):,} crops on {device_name(compute.device)}")
         print(f"{what}: partners: {partners.describe()}", flush=True)
-    identity = fingerprint(settings, job["seed"], job["inputs"])
+    identity = fingerprint(settings, job["seed"], job["inputs"], machine.precision)
     states = StateFolder(Path(job["outputs"]["foundation"]).with_suffix(".states"), identity)
-    with (
-        states.alone() if first else nullcontext(),
-        explain_memory("batch_size, or raise accumulate"),
-    ):
+    section = "pretrain" if start is None else "adapt"
+    advice = f"lower {section}.batch_size, raise {section}.accumulate or set compute.checkpoint_activations"
+    with states.alone() if first else nullcontext(), explain_memory(compute.device, advice):
         dino = DinoSettings(**settings["training"])
-        parts = ranks * dino.accumulate
         learner = DinoLearner(
             channels=len(store.channels),
-            steps_per_epoch=steps_per_epoch(len(rows), dino.batch_size, parts),
+            steps_per_epoch=steps_per_epoch(len(rows), dino, ranks, section),
             compute=compute,
             settings=dino,
             model=ModelSettings(**settings["model"]),
             head=HeadSettings(**settings["head"]),
             views=ViewSettings(**settings["views"]),
             seed=job["seed"],
-            start=load_tensors(job["start"]) if job["start"] else None,
+            start=load_tensors(start) if start else None,
         )
-        judge = _knn_judge(store, validation, compute, job) if validation else None
-        training = DinoTraining(learner, store, rows, partners, machine.threads, judge)
-        training.run(states, what, lambda log: write_table(as_log(log), job["outputs"]["log"]))
+        check_sizes(learner.views, store, learner.teacher.foundation)
+        training = DinoTraining(learner, store, rows, partners, machine.threads, watch=job["watch"])
+        if job["validation"]:
+            training.validate = _knn_judge(store, compute, job)
+            training.validate_every = settings["knn"]["every"]
+        report = TrainingLog(job["outputs"]["log"], job["watch"]) if first else None
+        training.run(states, what, report)
         if first:
-            _write(
-                training,
-                states,
-                job,
-                describe_run(settings, job["seed"], compute.device, job["inputs"]),
-            )
+            header = describe_run(settings, job["seed"], compute.device, job["inputs"])
+            header |= {"what": what, "precision": machine.precision, "ranks": ranks}
+            header |= {"data": describe_data(table, partners, store.settings["um_per_pixel"])}
+            header |= {"images": job["images"]}
+            _write(training, states, job, header)
 
 
 def _write(
@@ -126,18 +145,23 @@ def _write(
     header["epoch"] = (
         read_header(states.best)["epoch"] if job["validation"] else training.learner.settings.epochs
     )
+    header["results"] = training.log[header["epoch"] - 1]
+    if job["start"]:
+        header["start"] = read_header(job["start"])
     if "networks" in job["outputs"]:
         save_weights(job["outputs"]["networks"], tensors, header)
     save_weights(job["outputs"]["foundation"], unprefixed("teacher.foundation", tensors), header)
+    if "card" in job["outputs"]:
+        write_card(job["outputs"]["card"], Path(job["outputs"]["foundation"]).name, header)
     states.remove()
 
 
 def _knn_judge(
-    store: CropStore, validation: list[str], compute: Compute, job: dict[str, Any]
+    store: CropStore, compute: Compute, job: dict[str, Any]
 ) -> Callable[[nn.Module], float]:
     """Judge by nearest neighbours: the labelled training sites are the bank, the validation plate asks."""
     classes = class_names([store.table])
-    asking = CropStore(validation)
+    asking = CropStore(job["validation"])
     bank, bank_classes = labelled_rows(store.table, classes)
     asked, truth = labelled_rows(asking.table, classes)
     if not len(asked):
@@ -146,11 +170,12 @@ def _knn_judge(
         )
     settings, threads = job["settings"], job["machine"].threads
     common = dict(size=settings["views"]["global_size"], compute=compute, threads=threads)
+    votes = {name: settings["knn"][name] for name in ("k", "temperature")}
 
     def judge(foundation: nn.Module) -> float:
         known = cls_features(foundation, store=store, sites=bank, **common)
         queries = cls_features(foundation, store=asking, sites=asked, **common)
         labels = torch.from_numpy(bank_classes)
-        return knn_accuracy(known, labels, queries, torch.from_numpy(truth), **settings["knn"])
+        return knn_accuracy(known, labels, queries, torch.from_numpy(truth), **votes)
 
     return judge

@@ -58,7 +58,7 @@ class DinoLearner:
         self.optimizer = torch.optim.AdamW(
             decay_groups([self.student]), lr=0.0, weight_decay=0.0, **fused
         )
-        if self.settings.checkpoint_activations:
+        if self.compute.checkpoint_activations:
             self.student.foundation.set_grad_checkpointing(True)
         alone = self.compute.ranks == 1
         self.parallel = self.student if alone else DistributedDataParallel(self.student)

@@ -11,35 +11,40 @@ import torch.distributed as dist
 from torch import nn
 
 from coda.checkpoints import StateFolder, save_weights
-from coda.compute import derive_seed
+from coda.compute import derive_seed, peak_memory
 from coda.errors import UserError
 from coda.learner import DinoLearner
 from coda.loader import Loader, epoch_order
 from coda.models import load_tensors
 from coda.partners import Partners
 from coda.progress import Progress
+from coda.settings import DinoSettings, WatchSettings
 from coda.store import CropStore
-from coda.training import CollapseAlarm, Interruption
+from coda.training import Interruption, Stopwatch, check_learning
 from coda.views import ViewDraw, draw_view
+from coda.watching import facts
 
 
-def steps_per_epoch(sites: int, batch_size: int, parts: int) -> int:
+def steps_per_epoch(sites: int, settings: DinoSettings, ranks: int, section: str) -> int:
     """Count the full batches of an epoch.
 
     Raises
     ------
     UserError
-        If there is not one, or a batch cannot be split into `parts` (GPUs times accumulate).
+        If there is not one, or a batch cannot be split over processes and parts; it names the keys of the
+        config's `section`.
     """
-    if batch_size % parts:
+    batch, parts = settings.batch_size, settings.accumulate
+    if batch % (ranks * parts):
         raise UserError(
-            f"batch_size {batch_size} cannot be split over {parts} parts (GPUs x accumulate)."
+            f"{section}.batch_size ({batch}) cannot be split over {ranks} GPU(s) (compute.gpus) in {parts} part(s) "
+            f"({section}.accumulate) each; make it a multiple of {ranks * parts}."
         )
-    if sites < batch_size:
+    if sites < batch:
         raise UserError(
-            f"batch_size {batch_size} is larger than the {sites} sites to train on; lower it."
+            f"{section}.batch_size ({batch}) is larger than the {sites} sites to train on; lower it."
         )
-    return sites // batch_size
+    return sites // batch
 
 
 @dataclass
@@ -62,6 +67,10 @@ class DinoTraining:
     validate
         Maps the teacher's foundation to an accuracy on labelled validation sites; the best weights
         are kept by it. None keeps the last, without a look at any label.
+    validate_every
+        Epochs between its calls.
+    watch
+        How often states are saved, and how long a collapse is looked at.
     """
 
     learner: DinoLearner
@@ -70,43 +79,47 @@ class DinoTraining:
     partners: Partners
     threads: int = 1
     validate: Callable[[nn.Module], float] | None = None
+    validate_every: int = 1
+    watch: WatchSettings = field(default_factory=WatchSettings)
     log: list[dict[str, Any]] = field(default_factory=list)
     best: float = -1.0
 
     def run(
-        self, states: StateFolder, what: str, report: Callable[[list[dict[str, Any]]], None]
+        self,
+        states: StateFolder,
+        what: str,
+        report: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         """Train from the newest state to the last epoch; `report` gets the log after each epoch."""
         learner, settings = self.learner, self.learner.settings
         self._resume(states, what)
-        alarm = CollapseAlarm(learner.head.prototypes, settings.patience)
         batch, first = settings.batch_size, learner.compute.rank == 0
         progress = Progress(what, learner.steps * batch, "samples", done=learner.step * batch)
-        saved = epoch_start = time.monotonic()
         loader = Loader(self.store, self.plan(), learner.compute.device, self.threads)
+        clock, saved = Stopwatch(loader), time.monotonic()
         with Interruption().watched() as interruption:
             for sites, draws in loader:
                 learner.train_step(sites, draws)
+                clock.samples += batch
                 epoch, done = divmod(learner.step, learner.steps_per_epoch)
                 if done == 0:
-                    row = self._end_epoch(epoch, time.monotonic() - epoch_start, loader)
-                    alarm.check(epoch, row["loss"], row["feature_deviation"])
+                    row = self._end_epoch(epoch, clock)
+                    check_learning([*self.log, row], learner.head.prototypes, self.watch.patience)
                     self._keep_best(states, row)
                     self.log.append(row)
                     if first:
                         report(self.log)
-                    progress.facts |= {"epoch": f"{epoch}/{settings.epochs}"}
-                    told = ("loss", "learning_rate", "knn_accuracy")
-                    progress.facts |= {name: row[name] for name in told if name in row}
-                    epoch_start = time.monotonic()
+                    progress.facts |= {"epoch": f"{epoch}/{settings.epochs}"} | facts(row)
+                    clock.restart()
+                asked = interruption.agreed()
                 if first:
                     progress.update(batch)
-                    late = time.monotonic() - saved > 60 * settings.save_minutes
-                    if done == 0 or late or interruption.asked:
+                    late = time.monotonic() - saved > 60 * self.watch.save_minutes
+                    if done == 0 or late or asked:
                         header = {"log": self.log, "best": self.best}
                         states.save(learner.step, learner.state(), header)
                         saved = time.monotonic()
-                if interruption.asked:
+                if asked:
                     interruption.leave(what)
 
     def plan(self) -> Iterator[tuple[np.ndarray, tuple[list[ViewDraw], list[ViewDraw]]]]:
@@ -142,7 +155,7 @@ class DinoTraining:
             ]
             yield self.sites[np.stack([chosen, partner])[:, part]], tuple(draws)
 
-    def _end_epoch(self, epoch: int, seconds: float, loader: Loader) -> dict[str, Any]:
+    def _end_epoch(self, epoch: int, clock: Stopwatch) -> dict[str, Any]:
         """Make the epoch's row of the log, averaged over processes."""
         learner, compute = self.learner, self.learner.compute
         means = learner.means.take()
@@ -150,21 +163,15 @@ class DinoTraining:
             values = torch.tensor(list(means.values()), device=compute.device)
             dist.all_reduce(values)
             means = dict(zip(means, (values / compute.ranks).tolist(), strict=True))
-        waited, loader.waited = loader.waited, 0.0
-        samples = learner.steps_per_epoch * learner.settings.batch_size
         row = {"epoch": epoch, "step": learner.step} | means
         row |= {"centre_norm": float(learner.centre.norm())}
         row |= {"learning_rate": learner.learning_rate()}
-        row |= {"samples_per_second": samples / seconds}
-        row |= {"waiting_share": min(1.0, waited / seconds)}
-        if compute.device.type == "cuda":
-            row["memory_gib"] = torch.cuda.max_memory_allocated(compute.device) / 2**30
-        return row
+        return row | clock.lap() | {"memory_gib": peak_memory(compute.device)}
 
     def _keep_best(self, states: StateFolder, row: dict[str, Any]) -> None:
         """Look at the validation plate, where there is one, and keep the best weights so far."""
-        settings, epoch = self.learner.settings, row["epoch"]
-        due = epoch % settings.validate_every == 0 or epoch == settings.epochs
+        epoch = row["epoch"]
+        due = epoch % self.validate_every == 0 or epoch == self.learner.settings.epochs
         if self.validate is None or not due or self.learner.compute.rank != 0:
             return
         row["knn_accuracy"] = self.validate(self.learner.teacher.foundation)

@@ -60,6 +60,12 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
+def weights_checksum(model: dict[str, Any]) -> dict[str, str]:
+    """Checksum of the file that a network starts from by ``model.weights``, if it is one."""
+    weights = model["weights"]
+    return {} if weights in ("imagenet", "random") else {weights: file_checksum(weights)}
+
+
 def code_version() -> str:
     """Commit of the workflow, with ``+changes`` if files differ from it; ``unknown`` outside git."""
     folder = Path(__file__).parent

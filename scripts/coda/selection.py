@@ -1,5 +1,7 @@
 """Which rows of the crop store a step uses."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -44,6 +46,44 @@ def usable_rows(table: pd.DataFrame, wells: str) -> np.ndarray:
 def class_names(tables: list[pd.DataFrame]) -> list[str]:
     """Mechanisms of action that occur in the tables, in alphabetical order."""
     return sorted(set().union(*(table["Metadata_moa"].dropna().unique() for table in tables)))
+
+
+def check_classes(table: pd.DataFrame, expected: list[str]) -> None:
+    """Refuse training plates that do not show every class: what is never seen is never predicted.
+
+    Parameters
+    ----------
+    table
+        The store's table.
+    expected
+        Classes that the labels and the config's choice lead to expect, besides those in the table.
+
+    Raises
+    ------
+    UserError
+        If a class has no site of good quality.
+    """
+    classes = sorted({*class_names([table]), *expected})
+    _, numbers = labelled_rows(table, classes)
+    absent = [name for number, name in enumerate(classes) if number not in set(numbers)]
+    if absent:
+        sources = ", ".join(sorted(table["Metadata_Source"].unique()))
+        raise UserError(
+            f"The training plates of {sources} have no site of good quality of {len(absent)} of {len(classes)} classes "
+            f"({'; '.join(absent[:5])}{'; ...' if len(absent) > 5 else ''}); choose other classes (choose.moas), "
+            f"take more plates (sources, exclude_plates) or widen crops.flags."
+        )
+
+
+def expected_classes(compounds: pd.DataFrame, choose: dict[str, Any]) -> list[str]:
+    """Classes of the table of compounds that the config's section ``choose`` keeps.
+
+    None where it names wells or compounds: then only the crops tell which classes are left.
+    """
+    if choose["wells"] is not None or choose["compounds"] is not None:
+        return []
+    classes = class_names([compounds])
+    return classes if choose["moas"] is None else [c for c in classes if c in choose["moas"]]
 
 
 def labelled_rows(table: pd.DataFrame, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:

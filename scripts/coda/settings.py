@@ -4,6 +4,7 @@ The config file gives the same names, and `config/schema.yaml` says what each ma
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -103,15 +104,8 @@ class DinoSettings:
     frozen_epochs
         Epochs in which the prototypes stay as they are.
     accumulate
-        Parts a batch is cut into to save memory.
-    checkpoint_activations
-        Compute activations again instead of keeping them, to save memory.
-    validate_every
-        Epochs between looks at the validation plate.
-    save_minutes
-        Minutes between saved states, besides those at the end of an epoch.
-    patience
-        Collapsed epochs before the training stops.
+        Parts a batch is cut into to save memory. Not run-only: each part draws its own stochastic
+        depth, and batch normalisation sees one part at a time.
     """
 
     epochs: int = 300
@@ -131,10 +125,6 @@ class DinoSettings:
     centre_momentum: float = 0.9
     frozen_epochs: int = 1
     accumulate: int = 1
-    checkpoint_activations: bool = False
-    validate_every: int = 1
-    save_minutes: float = 10.0
-    patience: int = 10
 
 
 @dataclass(frozen=True)
@@ -149,8 +139,6 @@ class TaskSettings:
         Blocks of the task model's transformer; those of the architecture by default.
     drop_path : float
         Stochastic depth of what is trained.
-    save_minutes : float
-        Minutes between saved states, besides those at the end of an epoch.
     """
 
     epochs: int = 50
@@ -161,4 +149,25 @@ class TaskSettings:
     clip: float = 1.0
     depth: int | None = None
     drop_path: float = 0.0
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """How a training is watched; nothing here changes what comes out of it.
+
+    Attributes
+    ----------
+    save_minutes : float
+        Minutes between saved states, besides those at the end of an epoch.
+    patience : int
+        Collapsed epochs in a row before a training stops.
+    tensorboard : bool
+        Write the log as events for TensorBoard too.
+    folder : str or Path
+        Where the events go.
+    """
+
     save_minutes: float = 10.0
+    patience: int = 10
+    tensorboard: bool = False
+    folder: str | Path = "events"

@@ -1,15 +1,18 @@
-"""What every training loop shares: parameter groups, the log, alarms, and leaving when asked to."""
+"""What every training loop shares: parameter groups, means, alarms, rates, and leaving when asked to."""
 
 import math
 import signal
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
-import pandas as pd
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from coda.errors import UserError
+from coda.loader import Loader
 
 # EX_TEMPFAIL of sysexits.h: the work is not done, and trying again will go on from the saved state.
 PREEMPTED = 75
@@ -73,59 +76,94 @@ class Means:
         self.sums = {name: value[0].to(device) for name, value in sums.items()}
 
 
-class CollapseAlarm:
-    """Stops a DINO training that has stopped to learn.
+# Within 0.1 % of the largest entropy, or features a thousandth of their usual spread of about 1.
+LOSS_SHARE, FEATURE_DEVIATION = 0.999, 1e-3
+
+
+def check_learning(log: list[dict[str, Any]], prototypes: int, patience: int) -> None:
+    """Stop a DINO training that has stopped to learn.
 
     Collapse shows in two ways: the loss stays at ln(prototypes), since the teacher gives every
-    prototype the same probability, or all features become equal.
+    prototype the same probability, or all features become equal. The first epochs often look so. It
+    is read from the log, which a state keeps, so a training that was interrupted counts on.
 
     Parameters
     ----------
+    log
+        One row an epoch with ``epoch``, ``loss`` and ``feature_deviation``, the last one new.
     prototypes
         Number of prototypes.
     patience
-        Epochs in a row that may look collapsed. The first epochs often do.
+        Epochs in a row that may look collapsed.
+
+    Raises
+    ------
+    UserError
+        On a loss that is not a number, or after `patience` collapsed epochs in a row.
+    """
+    row, ceiling = log[-1], math.log(prototypes)
+    if not math.isfinite(row["loss"]):
+        raise UserError(
+            f"The loss became {row['loss']} in epoch {row['epoch']}; lower the learning rate, "
+            "or set compute.precision to fp32."
+        )
+    latest = log[-patience:]
+    if len(latest) == patience and all(
+        past["loss"] > LOSS_SHARE * ceiling or past["feature_deviation"] < FEATURE_DEVIATION
+        for past in latest
+    ):
+        raise UserError(
+            f"The features collapsed: for {patience} epochs the loss was {row['loss']:.4f} (ln of the prototypes is "
+            f"{ceiling:.4f}) or the features' deviation {row['feature_deviation']:.2g}; start from pretrained "
+            "weights (model.weights), set head.batch_norm to true, or wait longer (watch.patience)."
+        )
+
+
+class Stopwatch:
+    """Rate of a training and its share of waiting, from one lap to the next.
+
+    It counts the samples it saw, so the first lap of a training that goes on within an epoch is right.
     """
 
-    # Within 0.1 % of the largest entropy, or features a thousandth of their usual spread of about 1.
-    LOSS_SHARE, FEATURE_DEVIATION = 0.999, 1e-3
+    def __init__(self, loader: Loader):
+        self.loader = loader
+        self.restart()
 
-    def __init__(self, prototypes: int, patience: int):
-        self.ceiling, self.patience, self.epochs = math.log(prototypes), patience, 0
+    def restart(self) -> None:
+        """Begin a lap."""
+        self.start, self.samples, self.loader.waited = time.monotonic(), 0, 0.0
 
-    def check(self, epoch: int, loss: float, feature_deviation: float) -> None:
-        """Look at an epoch's means.
-
-        Raises
-        ------
-        UserError
-            On a loss that is not a number, or after `patience` collapsed epochs in a row.
-        """
-        if not math.isfinite(loss):
-            raise UserError(
-                f"The loss became {loss} in epoch {epoch + 1}; lower the learning rate, "
-                "or set compute.precision to fp32."
-            )
-        collapsed = (
-            loss > self.LOSS_SHARE * self.ceiling or feature_deviation < self.FEATURE_DEVIATION
-        )
-        self.epochs = self.epochs + 1 if collapsed else 0
-        if self.epochs >= self.patience:
-            raise UserError(
-                f"The features collapsed: for {self.epochs} epochs the loss was {loss:.4f} (ln of the prototypes is "
-                f"{self.ceiling:.4f}) and the features' deviation {feature_deviation:.2g}; start from pretrained "
-                "weights (model.weights) or set head.batch_norm to true."
-            )
+    def lap(self) -> dict[str, float]:
+        """Give samples a second and the share of time waiting for data since the lap began."""
+        seconds = max(time.monotonic() - self.start, 1e-9)
+        return {
+            "samples_per_second": self.samples / seconds,
+            "waiting_share": min(1.0, self.loader.waited / seconds),
+        }
 
 
 class Interruption:
-    """Notes SIGTERM, which a cluster sends before it takes a machine back, for the loop to see."""
+    """Notes SIGTERM, which a cluster sends before it takes a machine back, for the loop to see.
+
+    Processes that train together may get the signal at different steps, or only one of them may, so
+    they agree: all leave after the same step, once its state is saved.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        # On the CPU, beside the GPUs' own group: asking must not wait for what a GPU still computes.
+        self.group = dist.new_group(backend="gloo") if dist.is_initialized() else None
+
+    def agreed(self) -> bool:
+        """Whether any of the processes was asked to stop; all of them must call this."""
+        if self.group is None:
+            return self.asked
+        asked = torch.tensor([int(self.asked)])
+        dist.all_reduce(asked, group=self.group)
+        return bool(asked)
 
     @contextmanager
-    def watched(self):
+    def watched(self) -> Iterator["Interruption"]:
         """Note the signal instead of dying from it, while the block runs."""
 
         def note(number: int, frame: object) -> None:
@@ -137,16 +175,14 @@ class Interruption:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    @staticmethod
-    def leave(what: str) -> None:
+    def leave(self, what: str) -> NoReturn:
         """End the process with the status that means: start me again."""
-        print(
-            f"{what}: asked to stop; the state is saved, and the next start goes on from it.",
-            flush=True,
-        )
+        if self.group is not None:
+            # The first process to end takes the others with it, so none may leave before the state is saved.
+            dist.barrier(group=self.group)
+        if self.group is None or dist.get_rank() == 0:
+            print(
+                f"{what}: asked to stop; the state is saved, and the next start goes on from it.",
+                flush=True,
+            )
         raise SystemExit(PREEMPTED)
-
-
-def as_log(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Make the table of a training's log, one row an epoch."""
-    return pd.DataFrame(rows)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from coda.errors import UserError
 from coda.settings import ViewSettings
+from coda.store import CropStore
 
 EPSILON = 1e-6
 
@@ -87,6 +90,31 @@ def draw_view(
         noise=settings.noise * uniform(samples),
         keep=kept.float(),
     )
+
+
+def check_sizes(
+    settings: ViewSettings,
+    store: CropStore,
+    network: nn.Module,
+    names: tuple[str, ...] = ("global_size", "local_size"),
+) -> None:
+    """Refuse views that cannot be cut from the crops of `store`, or cut into patches by `network`.
+
+    Raises
+    ------
+    UserError
+        With the key of the first size in `names` that does not fit.
+    """
+    side, patch = min(store.height, store.width), network.patch_embed.patch_size[0]
+    for name in names:
+        size = getattr(settings, name)
+        if size > side:
+            raise UserError(f"views.{name} is {size} pixels, larger than the crops ({side}).")
+        if size % patch:
+            raise UserError(
+                f"views.{name} is {size} pixels, which the network's patches of {patch} do not divide; "
+                f"make it {size // patch * patch or patch} or {(size // patch + 1) * patch}."
+            )
 
 
 def make_view(

@@ -7,6 +7,10 @@ import os
 import sys
 from pathlib import Path
 
+from coda.compute import run_ranks
+from coda.learner import DinoLearner
+from coda.settings import WatchSettings
+
 SETTINGS = {
     "model": {
         "architecture": "vit_tiny_patch16_224",
@@ -16,7 +20,7 @@ SETTINGS = {
     "head": {"hidden": 32, "bottleneck": 16, "prototypes": 32, "batch_norm": False},
     "views": {"global_size": 32, "local_size": 16, "local_count": 2},
     "data": {"wells": "labelled", "partners": ["batch", "plate", "well", "site"]},
-    "knn": {"k": 20, "temperature": 0.1},
+    "knn": {"k": 20, "temperature": 0.1, "every": 1},
     "training": {
         "epochs": 2,
         "warmup_epochs": 1,
@@ -25,6 +29,8 @@ SETTINGS = {
         "drop_path": 0.1,
     },
 }
+
+OFTEN = WatchSettings(save_minutes=1e-9)
 
 
 def settings_with(**training) -> dict:
@@ -62,8 +68,23 @@ def train(
     )
 
 
+def run_in_two(function, gpus: int, job: dict) -> None:
+    """Train in two processes on the CPU, in place of one a GPU."""
+    run_ranks(report_step, 2, function, job)
+
+
+def report_step(rank: int, ranks: int, function, job: dict) -> None:
+    """Train as one of several processes, and say after which step it left."""
+    update, steps = DinoLearner.update, []
+    DinoLearner.update = lambda self: update(self) or steps.append(self.step)
+    try:
+        function(rank, ranks, job)
+    finally:
+        print("left after step", steps[-1], flush=True)
+
+
 if __name__ == "__main__":
-    from coda.learner import DinoLearner
+    import coda.foundation
 
     stop = int(os.environ.get("KILL_AFTER_STEP", -1))
     update = DinoLearner.update
@@ -75,4 +96,9 @@ if __name__ == "__main__":
             os.kill(os.getpid(), 9)
 
     DinoLearner.update = update_then_die
-    train(Path(sys.argv[1]), sys.argv[2:], settings_with(save_minutes=1e-9))
+    if os.environ.get("RANKS") == "2":
+        import small_training  # what other processes are to find by name
+
+        coda.foundation.launch = small_training.run_in_two
+    settings = settings_with(epochs=int(os.environ.get("EPOCHS", 2)))
+    train(Path(sys.argv[1]), sys.argv[2:], settings, watch=OFTEN)

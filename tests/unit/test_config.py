@@ -5,7 +5,14 @@ import pytest
 import yaml
 from coda.config import check_config, pairs, simulated_places
 from coda.errors import UserError
-from coda.settings import DinoSettings, HeadSettings, ModelSettings, TaskSettings, ViewSettings
+from coda.settings import (
+    DinoSettings,
+    HeadSettings,
+    ModelSettings,
+    TaskSettings,
+    ViewSettings,
+    WatchSettings,
+)
 from coda.simulation import simulate_gallery
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -51,6 +58,15 @@ def test_defaults_of_the_schema_are_those_of_the_library(section, settings):
     assert checked()[section] == vars(settings())
 
 
+def test_defaults_of_watching_are_those_of_the_library():
+    known = vars(WatchSettings())
+    assert checked()["watch"] == {name: known[name] for name in known if name != "folder"}
+
+
+def test_sizes_of_views_that_the_patches_divide_are_right():
+    assert checked(views__local_size=104, model__options={"patch_size": 8})
+
+
 def test_every_key_has_a_description_and_every_optional_one_a_default():
     def walk(schema, path):
         schema = (
@@ -90,6 +106,11 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
             {"crops__um_per_pixel": 0.6, "sources__source_3__um_per_pixel": None},
             "sources.source_3.um_per_pixel",
         ),
+        ({"views__local_size": 100}, "views.local_size is 100.*patches of 16"),
+        ({"views__local_size": 90, "model__options": {"patch_size": 8}}, "patches of 8"),
+        ({"views__blur": 40}, "views.blur"),
+        ({"adapt__accumulate": 3}, r"adapt.batch_size \(128\).*adapt.accumulate"),
+        ({"adapt__validate_every": 3}, "adapt.validate_every"),
         ({"choose__labelled": True, "data__wells": "all"}, "choose.labelled"),
         ({"model__weights": "imagnet"}, "model.weights"),
         ({"methods": ["coda"]}, "methods"),

@@ -1,10 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,11 +11,9 @@ from coda.pretraining import DinoTraining, steps_per_epoch
 from coda.selection import usable_rows
 from coda.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
 from coda.store import CropStore
-from coda.training import PREEMPTED
-from safetensors.torch import load_file
-from small_training import SETTINGS, outputs_in, settings_with, train
+from safetensors.torch import load_file, save_file
+from small_training import OFTEN, SETTINGS, outputs_in, settings_with, train
 
-HERE = Path(__file__).parent
 CPU = torch.device("cpu")
 
 
@@ -38,9 +29,7 @@ def make(plates, compute=None, start=None, **training) -> DinoTraining:
     compute = compute or Compute(CPU, "fp32")
     learner = DinoLearner(
         channels=2,
-        steps_per_epoch=steps_per_epoch(
-            len(rows), settings.batch_size, compute.ranks * settings.accumulate
-        ),
+        steps_per_epoch=steps_per_epoch(len(rows), settings, compute.ranks, "pretrain"),
         compute=compute,
         settings=settings,
         model=ModelSettings(**SETTINGS["model"]),
@@ -70,12 +59,12 @@ def batches(training: DinoTraining):
 @pytest.fixture(scope="module")
 def trained(tiny_plates, tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("trained")
-    train(folder, tiny_plates, settings_with(save_minutes=1e-9))
+    train(folder, tiny_plates, watch=OFTEN)
     return outputs_in(folder)
 
 
 def test_two_runs_are_equal_bit_for_bit(trained, tiny_plates, tmp_path):
-    train(tmp_path, tiny_plates, settings_with(save_minutes=1e-9))
+    train(tmp_path, tiny_plates, watch=OFTEN)
     assert equal(trained["networks"], outputs_in(tmp_path)["networks"])
     columns = ["loss", "teacher_entropy", "feature_deviation", "knn_accuracy", "centre_norm"]
     logs = [
@@ -85,60 +74,8 @@ def test_two_runs_are_equal_bit_for_bit(trained, tiny_plates, tmp_path):
 
 
 def test_another_seed_gives_other_weights(trained, tiny_plates, tmp_path):
-    train(tmp_path, tiny_plates, settings_with(save_minutes=1e-9), seed=4)
+    train(tmp_path, tiny_plates, watch=OFTEN, seed=4)
     assert not equal(trained["foundation"], outputs_in(tmp_path)["foundation"])
-
-
-def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(
-    trained, tiny_plates, tmp_path
-):
-    rows = usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")
-    steps = 2 * (len(rows) // 8)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(HERE.parents[1] / "scripts"),
-        "OMP_NUM_THREADS": "1",
-    }
-    program = [sys.executable, str(HERE / "small_training.py"), str(tmp_path), *tiny_plates]
-    for step in (
-        1,
-        steps // 2,
-        steps // 2 + 1,
-        steps,
-    ):  # within an epoch, at its end, at the very end
-        done = subprocess.run(
-            program,
-            env={**environment, "KILL_AFTER_STEP": str(step)},
-            check=False,
-            capture_output=True,
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True)
-    assert "goes on from the state after step" in done.stdout
-    assert equal(trained["networks"], outputs_in(tmp_path)["networks"])
-    assert len(pd.read_parquet(outputs_in(tmp_path)["log"])) == 2
-    assert not (tmp_path / "foundation.states").exists()
-
-
-def test_sigterm_saves_and_leaves_with_the_status_to_try_again(tiny_plates, tmp_path):
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(HERE.parents[1] / "scripts"),
-        "OMP_NUM_THREADS": "1",
-    }
-    program = [sys.executable, str(HERE / "small_training.py"), str(tmp_path), *tiny_plates]
-    running = subprocess.Popen(
-        program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    for _ in range(600):
-        if list((tmp_path / "foundation.states").glob("*/*.safetensors")):
-            break
-        time.sleep(0.05)
-    running.send_signal(signal.SIGTERM)
-    said, _ = running.communicate(timeout=60)
-    assert running.returncode == PREEMPTED, said
-    assert "the state is saved" in said
-    assert list((tmp_path / "foundation.states").glob("*/*.safetensors"))
 
 
 def test_weights_say_where_they_come_from(trained, tiny_plates):
@@ -146,6 +83,44 @@ def test_weights_say_where_they_come_from(trained, tiny_plates):
     assert header["seed"] == 3 and header["settings"]["training"]["batch_size"] == 8
     assert set(header["inputs"]) == set(tiny_plates)
     assert header["channels"] == ["DNA", "ER"] and header["software"]["timm"]
+    assert header["precision"] == "bf16" and header["device"].startswith("CPU")
+
+
+def test_the_file_of_weights_to_start_from_is_an_input_like_any_other(
+    trained, tiny_plates, tmp_path
+):
+    path = tmp_path / "start.safetensors"
+    settings = settings_with(epochs=1)
+    settings["model"] = {**settings["model"], "weights": str(path)}
+    checksums = []
+    for factor in (1.0, 2.0):
+        tensors = {name: factor * each for name, each in load_file(trained["foundation"]).items()}
+        save_file(tensors, path)
+        train(tmp_path, tiny_plates, settings)
+        inputs = read_header(outputs_in(tmp_path)["foundation"])["inputs"]
+        assert inputs.keys() == {str(path), *tiny_plates}
+        checksums.append(inputs[str(path)])
+    assert checksums[0] != checksums[1]
+
+
+def test_the_log_has_all_that_is_watched(trained):
+    log = pd.read_parquet(trained["log"])
+    watched = ["loss", "teacher_entropy", "feature_deviation", "centre_norm", "learning_rate"]
+    watched += ["knn_accuracy", "samples_per_second", "waiting_share", "memory_gib"]
+    assert set(watched) <= set(log.columns) and np.isfinite(log[watched]).all(axis=None)
+    assert log["waiting_share"].between(0, 1).all() and (log["memory_gib"] > 0.05).all()
+
+
+def test_a_class_without_a_good_site_is_named_before_the_training(tiny_plates, tmp_path):
+    with pytest.raises(UserError, match=r"source_1 have no site.*1 of 5 classes \(kinase\)"):
+        train(tmp_path, tiny_plates, classes=["kinase", "moa 1"])
+
+
+def test_views_that_do_not_fit_are_told_before_the_training(tiny_plates, tmp_path):
+    for size, words in ((64, "larger than the crops"), (28, "patches of 8.*make it 24 or 32")):
+        settings = {**SETTINGS, "views": {**SETTINGS["views"], "global_size": size}}
+        with pytest.raises(UserError, match=f"views.global_size is {size} pixels.*{words}"):
+            train(tmp_path, tiny_plates, settings)
 
 
 def test_the_foundation_is_the_teachers_backbone(trained):
@@ -247,7 +222,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(tiny_plates):
 def test_recomputed_activations_change_nothing(tiny_plates):
     plain, thrifty = (
         make(tiny_plates, drop_path=0.0),
-        make(tiny_plates, drop_path=0.0, checkpoint_activations=True),
+        make(tiny_plates, Compute(CPU, "fp32", checkpoint_activations=True), drop_path=0.0),
     )
     assert np.allclose(take_steps(plain, 3), take_steps(thrifty, 3), rtol=1e-5)
 
@@ -277,7 +252,7 @@ def test_two_processes_train_like_one_with_the_same_batch(tiny_plates, tmp_path)
 
 
 def test_batches_that_cannot_be_are_told(tiny_plates):
-    with pytest.raises(UserError, match="batch_size 500 is larger"):
+    with pytest.raises(UserError, match=r"pretrain.batch_size \(500\) is larger"):
         make(tiny_plates, batch_size=500)
     with pytest.raises(UserError, match="cannot be split"):
         make(tiny_plates, batch_size=9, accumulate=2)

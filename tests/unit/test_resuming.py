@@ -1,0 +1,162 @@
+"""Trainings that are killed, asked to stop or interrupted, and go on."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from coda.checkpoints import read_header
+from coda.errors import UserError
+from coda.learner import DinoLearner
+from coda.pretraining import DinoTraining
+from coda.selection import usable_rows
+from coda.settings import WatchSettings
+from coda.store import CropStore
+from coda.training import PREEMPTED, Means, Stopwatch
+from safetensors.torch import load_file
+from small_training import OFTEN, outputs_in, settings_with, train
+
+HERE = Path(__file__).parent
+
+
+def start(folder: Path, plates: list[str], **variables: object) -> subprocess.Popen:
+    """Start small_training.py as a program of its own."""
+    words = [sys.executable, str(HERE / "small_training.py"), str(folder), *plates]
+    settings = {"PYTHONPATH": str(HERE.parents[1] / "scripts"), "OMP_NUM_THREADS": "1"}
+    settings |= {name: str(value) for name, value in variables.items()}
+    return subprocess.Popen(
+        words,
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def states_in(folder: Path) -> list[Path]:
+    return sorted((folder / "foundation.states").glob("*/0*.safetensors"))
+
+
+def wait_for_a_state(folder: Path, running: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not states_in(folder) and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def ranks_of(pid: int) -> list[int]:
+    """Processes that torch.distributed has started below `pid`."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+
+
+def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(tiny_plates, tmp_path):
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    train(calm, tiny_plates, watch=OFTEN)
+    steps = 2 * (len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8)
+    # Within an epoch, at its end, at the very end.
+    for step in (1, steps // 2, steps // 2 + 1, steps):
+        running = start(killed, tiny_plates, KILL_AFTER_STEP=step)
+        said, _ = running.communicate(timeout=120)
+        assert running.returncode == -signal.SIGKILL, said
+    running = start(killed, tiny_plates)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 0 and "goes on from the state after step" in said
+    first, second = (load_file(outputs_in(folder)["networks"]) for folder in (calm, killed))
+    assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    assert len(pd.read_parquet(outputs_in(killed)["log"])) == 2
+    assert not (killed / "foundation.states").exists()
+
+
+def test_sigterm_saves_and_leaves_with_the_status_to_try_again(tiny_plates, tmp_path):
+    running = start(tmp_path, tiny_plates, EPOCHS=1000)
+    wait_for_a_state(tmp_path, running)
+    running.send_signal(signal.SIGTERM)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == PREEMPTED, said
+    assert "the state is saved" in said and len(states_in(tmp_path)) == 2
+
+
+def test_sigterm_to_one_of_two_processes_makes_both_leave_after_the_same_step(
+    tiny_plates, tmp_path
+):
+    running = start(tmp_path, tiny_plates, EPOCHS=1000, RANKS=2)
+    wait_for_a_state(tmp_path, running)
+    last = ranks_of(running.pid)[-1]
+    os.kill(last, signal.SIGTERM)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == PREEMPTED, said
+    assert said.count("the state is saved") == 1
+    left = [int(line.split()[-1]) for line in said.splitlines() if line.startswith("left after")]
+    assert len(left) == 2 and left[0] == left[1] == read_header(states_in(tmp_path)[-1])["step"]
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a training."""
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Make trainings end within the step of the given number."""
+
+    def at(step: int | None) -> None:
+        def train_step(self, sites, draws):
+            if self.step == step:
+                raise Interrupted
+            take(self, sites, draws)
+
+        monkeypatch.setattr(DinoLearner, "train_step", train_step)
+
+    take = DinoLearner.train_step
+    return at
+
+
+def test_a_collapse_is_counted_on_after_an_interruption(
+    tiny_plates, tmp_path, monkeypatch, interrupt
+):
+    collapsed = {"loss": math.log(32), "teacher_entropy": 3.4, "feature_deviation": 1.0}
+    monkeypatch.setattr(Means, "take", lambda self: dict(collapsed))
+    settings, watch = settings_with(epochs=9), WatchSettings(save_minutes=1e-9, patience=3)
+    per_epoch = len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8
+    seen = []
+    append = DinoTraining._end_epoch
+    monkeypatch.setattr(
+        DinoTraining, "_end_epoch", lambda self, *a: seen.append(a[0]) or append(self, *a)
+    )
+    for stop in (per_epoch + 1, 2 * per_epoch + 1):
+        interrupt(stop)
+        with pytest.raises(Interrupted):
+            train(tmp_path, tiny_plates, settings, watch=watch)
+    interrupt(None)
+    with pytest.raises(UserError, match="for 3 epochs"):
+        train(tmp_path, tiny_plates, settings, watch=watch)
+    assert seen == [1, 2, 3]
+
+
+def test_the_rate_after_an_interruption_counts_only_what_was_done_since(
+    tiny_plates, tmp_path, monkeypatch, interrupt
+):
+    counted = []
+    lap = Stopwatch.lap
+    monkeypatch.setattr(Stopwatch, "lap", lambda self: counted.append(self.samples) or lap(self))
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_plates, watch=OFTEN)
+    interrupt(None)
+    train(tmp_path, tiny_plates, watch=OFTEN)
+    per_epoch = len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8
+    assert counted == [8 * (per_epoch - 5), 8 * per_epoch]
+
+
+def test_how_a_training_is_watched_starts_nothing_anew(tiny_plates, tmp_path, interrupt, capsys):
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_plates, watch=OFTEN)
+    interrupt(None)
+    train(tmp_path, tiny_plates, watch=WatchSettings(save_minutes=7, patience=2))
+    assert "goes on from the state after step 5" in capsys.readouterr().out
