@@ -12,6 +12,7 @@ from coda.illumination import Illumination
 from coda.quality import CHANNEL_MEASURES
 from coda.store import CropStore
 from coda.style import EMPTY, MM, PALETTE, SEQUENTIAL, WIDTH, Drawing, new_figure, style
+from coda.wells import plate_format, row_letters, well_place
 
 MAP = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad=EMPTY)
 UNITS = {
@@ -77,25 +78,12 @@ def plot_plate_maps(quality: pd.DataFrame, channels: Sequence[str]) -> Drawing:
 def plate_grid(wells: pd.Series) -> np.ndarray:
     """Lay one value a well out as rows by columns of the plate; NaN where there is no well."""
     places = [well_place(well) for well in wells.index]
-    # The smallest usual plate that holds all wells: 96, 384 or 1,536.
-    shape = next(
-        shape
-        for shape in [(8, 12), (16, 24), (32, 48)]
-        if all(row < shape[0] and column < shape[1] for row, column in places)
-    )
+    rows, columns = zip(*places, strict=True)
+    shape = plate_format(max(rows) + 1, max(columns) + 1)
     grid = np.full(shape, np.nan)
     for place, value in zip(places, wells, strict=True):
         grid[place] = value
     return grid
-
-
-def well_place(well: str) -> tuple[int, int]:
-    """Row and column, from 0, of a well such as ``"A01"`` or ``"AF48"``."""
-    letters = well.rstrip("0123456789")
-    row = 0
-    for letter in letters.upper():
-        row = 26 * row + ord(letter) - ord("A") + 1
-    return row - 1, int(well[len(letters) :]) - 1
 
 
 def _draw_map(figure: Figure, axis: Axes, grid: np.ndarray) -> None:
@@ -106,7 +94,7 @@ def _draw_map(figure: Figure, axis: Axes, grid: np.ndarray) -> None:
     image = axis.pcolormesh(grid, cmap=MAP, vmin=lowest, vmax=max(highest, lowest + 1e-9))
     axis.set(aspect="equal", ylim=(height, 0), facecolor=EMPTY)
     axis.set_xticks([0.5, width - 0.5], [1, width])
-    axis.set_yticks([0.5, height - 0.5], ["A", "AF" if height == 32 else chr(64 + height)])
+    axis.set_yticks([0.5, height - 0.5], ["A", row_letters(height - 1)])
     axis.tick_params(length=0, pad=1.5, labelsize=6)
     bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.8, aspect=25, pad=0.02)
     ticks = sorted({lowest, highest})

@@ -17,7 +17,7 @@ from coda.quality import (
     measure_site,
     spectrum_slope,
 )
-from coda.quality_figures import plot_illumination, plot_montage, plot_plate_maps, well_place
+from coda.quality_figures import plot_illumination, plot_montage, plot_plate_maps
 from coda.store import CropStore, CropWriter
 from coda.style import save_figure
 from scipy.ndimage import gaussian_filter
@@ -193,13 +193,3 @@ def test_figures_show_the_plate(inspected, tmp_path):
     for name, drawing in [("maps", maps), ("montage", montage), ("light", light)]:
         save_figure(drawing, tmp_path / name, dpi=100, vector=False)
         assert sorted(path.suffix for path in tmp_path.glob(f"{name}.*")) == [".csv", ".png"]
-
-
-def test_wells_have_places_also_on_large_plates():
-    assert [well_place(well) for well in ("A01", "P24", "Z02", "AA01", "AF48")] == [
-        (0, 0),
-        (15, 23),
-        (25, 1),
-        (26, 0),
-        (31, 47),
-    ]
