@@ -2,6 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -282,3 +287,35 @@ def test_work_is_spread_in_order_and_a_killed_worker_is_told():
         assert list(spread(_square, range(40), 3, processes)) == [3 * n * n for n in range(40)]
     with pytest.raises(UserError, match="memory"):
         list(spread(_die, range(4), None, 2))
+
+
+def test_workers_of_a_killed_job_end_with_it():
+    program = textwrap.dedent("""
+        import os, time
+        from coda.parallel import spread
+        def work(state, item):
+            time.sleep(0.05)
+            return os.getpid()
+        for pid in spread(work, range(10**6), None, 2):
+            print(pid, flush=True)
+    """)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as job:
+        workers = {int(job.stdout.readline()) for _ in range(8)}
+        assert len(workers) == 2 and job.pid not in workers
+        job.kill()
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in workers if alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def alive(pid):
+    """Whether a process runs; one that is dead and not yet collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

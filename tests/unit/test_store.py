@@ -101,7 +101,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["a.arrow"]
 
 
-def test_a_killed_writer_leaves_no_file(tmp_path):
+def test_a_killed_writer_leaves_no_file_and_the_next_clears_up(tmp_path):
     program = f"""
         import numpy as np, sys, time
         from coda.store import CropWriter
@@ -119,8 +119,10 @@ def test_a_killed_writer_leaves_no_file(tmp_path):
     assert child.stdout.readline() == b"going\n"
     time.sleep(0.05)
     child.kill()
-    child.wait()
-    assert not (tmp_path / "a.arrow").exists()
+    child.communicate()
+    assert not (tmp_path / "a.arrow").exists() and len(os.listdir(tmp_path)) == 1
+    make(tmp_path / "a.arrow", [1])
+    assert os.listdir(tmp_path) == ["a.arrow"]
 
 
 def test_plates_that_do_not_fit_are_refused(tmp_path):
