@@ -21,6 +21,11 @@ UNITS = {
     "Background": "grey values",
     "Contrast": "ratio",
 }
+CORRECTIONS = {
+    "deepprofiler": "Illumination functions of DeepProfiler",
+    "gallery": "Illumination functions of the gallery",
+    "none": "Illumination functions of DeepProfiler, not applied",
+}
 
 
 def plot_plate_maps(quality: pd.DataFrame, channels: Sequence[str]) -> Drawing:
@@ -150,8 +155,21 @@ def plot_montage(store: CropStore, number: int = 6, seed: int = 0) -> Drawing:
     return Drawing(figure, pd.concat(parts))
 
 
-def plot_illumination(illumination: Illumination) -> Drawing:
+def plot_illumination(
+    illumination: Illumination,
+    kind: str = "deepprofiler",
+    functions: Sequence[np.ndarray] | None = None,
+) -> Drawing:
     """Show each channel's illumination function and its profiles through the middle.
+
+    Parameters
+    ----------
+    illumination
+        Statistics of the plate.
+    kind
+        The correction: deepprofiler, gallery or none.
+    functions
+        The gallery's functions (H, W), one a channel, which are then shown instead.
 
     Returns
     -------
@@ -159,24 +177,27 @@ def plot_illumination(illumination: Illumination) -> Drawing:
         The table has one row a channel: percentiles and mean of the raw grey values, and the
         highest value of the function.
     """
-    channels, functions = illumination.channels, illumination.functions
+    channels = illumination.channels
+    functions = illumination.functions if functions is None else np.stack(functions)
     height, width = illumination.size
-    highest = max(float(functions.max()), 1.01)
+    lowest, highest = min(float(functions.min()), 1.0), max(float(functions.max()), 1.01)
+    margin = 0.1 * (highest - lowest)
     step = max(1, height // 270)  # a figure shows no more, and its PDF stays small
     with style():
         figure = new_figure(75 * MM)
         axes = figure.subplots(2, len(channels), squeeze=False, height_ratios=[1.2, 1])
         for (top, below), function, channel in zip(axes.T, functions, channels, strict=True):
-            image = top.imshow(function[::step, ::step], cmap=MAP, vmin=1, vmax=highest)
+            image = top.imshow(function[::step, ::step], cmap=MAP, vmin=lowest, vmax=highest)
             top.set(xticks=[], yticks=[], title=channel)
             across = np.linspace(0, 1, width)[::step], function[height // 2, ::step]
             down = np.linspace(0, 1, height)[::step], function[::step, width // 2]
             below.plot(*across, color=PALETTE[0], label="left to right")
             below.plot(*down, color=PALETTE[3], ls="--", label="top to bottom")
-            below.set(ylim=(0.99, 1 + 1.1 * (highest - 1)), xticks=[0, 1], xlabel="place")
+            below.set(ylim=(lowest - margin, highest + margin), xticks=[0, 1], xlabel="place")
         axes[1, 0].set_ylabel("illumination function")
         axes[1, 0].legend(loc="lower center", fontsize=6)
         figure.colorbar(image, ax=axes[0].tolist(), shrink=0.9)
+        figure.suptitle(CORRECTIONS[kind])
     facts = {name: getattr(illumination, name) for name in ("lower", "upper", "mean")}
     table = pd.DataFrame({"channel": channels, **facts, "highest": functions.max(axis=(1, 2))})
     return Drawing(figure, table)

@@ -115,7 +115,7 @@ def test_grid_and_channel_choice(plate):
     assert first["Crop_Y"].tolist() == np.repeat([15.5, 47.5, 79.5], 4).tolist()
 
 
-def test_single_cells_from_given_nuclei_and_from_segmentation(plate):
+def test_single_cells_from_given_nuclei_and_from_segmentation(plate, capsys):
     plate.estimate()
     nuclei = pd.DataFrame(
         [
@@ -126,7 +126,8 @@ def test_single_cells_from_given_nuclei_and_from_segmentation(plate):
         ],
         columns=["Metadata_Well", "Metadata_Site", "Y", "X"],
     )
-    table, store = plate.extract(settings={"kind": "cells"}, max_lost=1, nuclei=nuclei)
+    table, store = plate.extract(settings={"kind": "cells"}, nuclei=nuclei)
+    assert store.settings["nuclei"] == "gallery"
     assert table["crops"].sum() == len(store) == 3
     assert store.table[["Crop_Y", "Crop_X"]].to_numpy().tolist() == [
         [30.2, 40.4],
@@ -139,7 +140,12 @@ def test_single_cells_from_given_nuclei_and_from_segmentation(plate):
     )
     np.testing.assert_array_equal(store.view(0)[0], whole[30 - 16 : 30 + 16, 40 - 16 : 40 + 16])
 
-    table, store = plate.extract(settings={"kind": "cells"})
+    # Sites without a cell are told and do not count as lost; a plate without nuclei is segmented.
+    told = capsys.readouterr().err
+    assert "lost A02 site 1: none of its 0 nuclei" in told and "segmented" not in told
+    table, store = plate.extract(settings={"kind": "cells"}, nuclei=nuclei[:0])
+    assert "source_3 0042: the gallery has no nuclei" in capsys.readouterr().err
+    assert store.settings["nuclei"] == "segmented"
     assert (table["crops"] == 2).all()  # the third nucleus lies too near to the border
     found = store.table[["Crop_Y", "Crop_X"]].to_numpy().reshape(24, 2, 2)
     assert np.abs(found - np.array(plate.places[:2])).max() < 1
@@ -152,7 +158,7 @@ def test_common_pixel_size_rescales_and_keeps_places(plate):
     assert store.settings["um_per_pixel"] == 0.8 and store.settings["rescaled"]
     nuclei = pd.DataFrame({"Metadata_Well": "A01", "Metadata_Site": [0], "Y": 60.0, "X": 70.0})
     settings = {"um_per_pixel": 0.8, "size": 24, "kind": "cells"}
-    _, store = plate.extract(um=0.6, settings=settings, nuclei=nuclei, max_lost=1)
+    _, store = plate.extract(um=0.6, settings=settings, nuclei=nuclei)
     bright = np.argwhere(store.view(0)[0] > 128)
     # A disk of radius 9 at 3/4 of the size, in the middle of its crop.
     assert np.abs(bright.mean(axis=0) - 12).max() < 1
@@ -161,18 +167,18 @@ def test_common_pixel_size_rescales_and_keeps_places(plate):
 
 def test_the_gallerys_illumination_functions(plate):
     stats = plate.estimate()
-    rng, paths = np.random.default_rng(5), {}
-    for name in CHANNELS:
-        paths[name] = plate.folder / f"{name}.npy"
-        np.save(paths[name], rng.uniform(1, 2, (96, 112)).astype(np.float32))
+    rng, paths = np.random.default_rng(5), [plate.folder / f"{name}.npy" for name in CHANNELS]
+    for path in paths:
+        np.save(path, rng.uniform(1, 2, (96, 112)).astype(np.float32))
     settings = {"illumination": "gallery"}
     _, store = plate.extract(settings=settings, functions=paths)
-    whole = reference(plate.raw("A01", 0, "ER"), stats.upper[1], np.load(paths["ER"]))
+    whole = reference(plate.raw("A01", 0, "ER"), stats.upper[1], np.load(paths[1]))
     difference = np.abs(store.view(0)[1].astype(int) - whole[32:64, 40:72])
     assert difference.max() <= 1 and (difference == 0).mean() > 0.99
-    with pytest.raises(UserError, match="function of DNA.*crops.illumination"):
+    assert store.settings["illumination"] == "gallery"
+    with pytest.raises(UserError, match="0 illumination functions .* 2 channels"):
         plate.extract(settings=settings)
-    np.save(paths["ER"], np.ones((5, 5)))
+    np.save(paths[1], np.ones((5, 5)))
     with pytest.raises(UserError, match="ER.npy has size"):
         plate.extract(settings=settings, functions=paths)
 
@@ -236,7 +242,7 @@ def test_settings_that_do_not_fit_are_refused(plate):
         plate.extract(settings={"um_per_pixel": 0.6})
     with pytest.raises(UserError, match="lacks the channel.*Mito"):
         plate.extract(channels=["DNA", "Mito"])
-    with pytest.raises(UserError, match="needs the channel DNA"):
+    with pytest.raises(UserError, match="source_3 0042 are not there: add DNA"):
         plate.extract(channels=["ER"], settings={"kind": "cells"})
     (plate.folder / "light.npz").write_bytes(b"PK damaged")
     with pytest.raises(UserError, match="light.npz"):

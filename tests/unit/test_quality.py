@@ -189,6 +189,12 @@ def test_figures_show_the_plate(inspected, tmp_path):
     facts = [np.array([value]) for value in (10.0, 900.0, 99.0)]
     empty = np.zeros((1, 9)), np.zeros((1, 4, 4)), pd.DataFrame()
     light = plot_illumination(Illumination(["DNA"], (20, 30), functions, *facts, *empty))
+    other = plot_illumination(
+        Illumination(["DNA"], (20, 30), functions, *facts, *empty), "gallery", functions * 0.8
+    )
+    assert other.table["highest"].tolist() == pytest.approx([1.2])
+    assert "of the gallery" in other.figure.get_suptitle()
+    assert other.figure.axes[1].get_ylim()[0] < 0.8
     assert light.table["highest"].tolist() == [1.5] and light.table["upper"].tolist() == [900]
     for name, drawing in [("maps", maps), ("montage", montage), ("light", light)]:
         save_figure(drawing, tmp_path / name, dpi=100, vector=False)

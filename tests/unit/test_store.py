@@ -128,7 +128,8 @@ def test_a_killed_writer_leaves_no_file_and_the_next_clears_up(tmp_path):
 def test_plates_that_do_not_fit_are_refused(tmp_path):
     make(tmp_path / "a.arrow", [1])
     make(tmp_path / "um.arrow", [1], settings={**SETTINGS, "um_per_pixel": 0.65})
-    CropStore([tmp_path / "a.arrow", tmp_path / "um.arrow"])
+    make(tmp_path / "nuclei.arrow", [1], settings={**SETTINGS, "nuclei": "segmented"})
+    CropStore([tmp_path / "a.arrow", tmp_path / "um.arrow", tmp_path / "nuclei.arrow"])
     make(tmp_path / "channels.arrow", [1], channels=["DNA", "ER", "Mito"])
     make(tmp_path / "height.arrow", [1], size=9)
     make(tmp_path / "grid.arrow", [1], settings={**SETTINGS, "kind": "grid"})
