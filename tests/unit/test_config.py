@@ -90,6 +90,8 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
             {"crops__um_per_pixel": 0.6, "sources__source_3__um_per_pixel": None},
             "sources.source_3.um_per_pixel",
         ),
+        ({"crops__kind": "cells", "channels": ["ER", "Mito"]}, "crops.nuclei to gallery"),
+        ({"crops__illumination": "galery"}, "crops.illumination"),
         ({"choose__labelled": True, "data__wells": "all"}, "choose.labelled"),
         ({"model__weights": "imagnet"}, "model.weights"),
         ({"methods": ["coda"]}, "methods"),

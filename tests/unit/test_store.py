@@ -6,10 +6,12 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from coda import store as store_module
 from coda.errors import UserError
 from coda.store import CropStore, CropWriter
@@ -74,6 +76,10 @@ def test_views_are_the_file_and_cannot_be_written(tmp_path):
     make(tmp_path / "a.arrow", [1, 1])
     store = CropStore([tmp_path / "a.arrow"])
     view = store.view(1)
+    with warnings.catch_warnings():  # torch has no read-only tensors and says so
+        warnings.simplefilter("ignore")
+        tensor = torch.from_numpy(view)
+    assert tensor.data_ptr() == view.ctypes.data and not view.flags.owndata
     before = pa.total_allocated_bytes()
     assert np.shares_memory(view, store.view(1)) and pa.total_allocated_bytes() == before
     with pytest.raises(ValueError, match="read-only"):
