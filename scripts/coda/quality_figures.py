@@ -109,17 +109,17 @@ def _draw_map(figure: Figure, axis: Axes, grid: np.ndarray) -> None:
 
 
 def plot_montage(store: CropStore, number: int = 6, seed: int = 0) -> Drawing:
-    """Show the worst crops of a plate above random ones, a column a crop, a row a channel.
+    """Show a crop of the worst sites of a plate above random ones, a column a site, a row a channel.
 
-    Flagged crops come first, those with the most flags ahead; then the least focused channel
-    decides. Random crops are drawn from those without a flag.
+    Flagged sites come first, those with the most flags ahead; then the least focused channel
+    decides. Random sites are drawn from those without a flag.
 
     Parameters
     ----------
     store
         Crops of one plate.
     number
-        Crops of each kind.
+        Sites of each kind.
     seed
         Seed of the random choice.
 
@@ -128,18 +128,19 @@ def plot_montage(store: CropStore, number: int = 6, seed: int = 0) -> Drawing:
     Drawing
         The table lists the crops shown.
     """
-    table = store.table
+    # Flags and measures are a site's, so one of its crops stands for all.
+    table = store.table.drop_duplicates(["Metadata_Well", "Metadata_Site"])
     focus = table[[f"Quality_Focus_{channel}" for channel in store.channels]]
     lowest = ((focus - focus.median()) / focus.std().replace(0, np.nan)).min(axis=1)
     flags = table["Quality_Flags"].map(lambda text: len(text.split("; ")) if text else 0)
     order = pd.DataFrame({"flags": -flags, "focus": lowest}).sort_values(["flags", "focus"])
-    good = np.random.default_rng(seed).permutation(np.flatnonzero(table["Quality_ok"]))
+    good = np.random.default_rng(seed).permutation(table.index[table["Quality_ok"]])
     shown = {"Worst": order.index[:number].tolist(), "Random": good[:number].tolist()}
     with style():
         tile = WIDTH / (number + 0.5)
         figure = new_figure(2 * (len(store.channels) * tile + 14 * MM))
         for part, (title, rows) in zip(figure.subfigures(2, 1), shown.items(), strict=True):
-            part.suptitle(f"{title} crops")
+            part.suptitle(f"{title} sites")
             axes = part.subplots(len(store.channels), number, squeeze=False)
             for axis in axes.flat:
                 axis.set(xticks=[], yticks=[])

@@ -187,6 +187,7 @@ def test_lost_sites_are_named_and_the_rest_goes_on(plate, capsys):
     (plate.images / "A01_s0_ER.tiff").write_bytes(bytes(5000))
     (plate.images / "A01_s1_DNA.tiff").unlink()
     tifffile.imwrite(plate.images / "A01_s2_DNA.tiff", np.ones((96, 112), np.uint8))
+    tifffile.imwrite(plate.images / "B02_s0_ER.tiff", np.full((96, 112), 700, np.uint16))
     for channel in CHANNELS:
         odd = np.random.default_rng(0).integers(0, 9, (80, 80)).astype(np.uint16)
         tifffile.imwrite(plate.images / f"B04_s2_{channel}.tiff", odd)
@@ -202,25 +203,34 @@ def test_lost_sites_are_named_and_the_rest_goes_on(plate, capsys):
         ("A01", 1),
         ("A01", 2),
         ("B01", 0),
+        ("B02", 0),
         ("B04", 1),
         ("B04", 2),
     ]
-    assert lost["status"].tolist() == ["broken"] * 3 + ["missing", "broken", "wrong size"]
+    assert lost["status"].tolist() == ["broken"] * 3 + ["missing", "broken", "broken", "wrong size"]
     for text, words in zip(
         lost["reason"],
-        ["ER .*zeros", "DNA .*absent", "DNA .*16 bits", "ER 404", "differ", "80 x 80 .* 112 x 96"],
+        [
+            "ER .*zeros",
+            "DNA .*absent",
+            "DNA .*16 bits",
+            "ER 404",
+            "ER .*blank",
+            "differ",
+            "80 x 80 .* 112 x 96",
+        ],
         strict=True,
     ):
         assert pd.Series(text).str.contains(words).all(), text
     table, store = plate.extract(processes=2)
-    assert len(store) == 18 and table["status"].tolist() == stats.sites["status"].tolist()
+    assert len(store) == 17 and table["status"].tolist() == stats.sites["status"].tolist()
     assert "source_3 0042: lost A01 site 0: ER" in capsys.readouterr().err
     assert len(stats.sites) == 24 and stats.size == (96, 112)
 
-    with pytest.raises(UserError, match=r"source_3 0042 lost 6 of 24 .*gallery.max_lost = 0.2"):
+    with pytest.raises(UserError, match=r"source_3 0042 lost 7 of 24 .*gallery.max_lost = 0.2"):
         plate.estimate(max_lost=0.2)
-    with pytest.raises(UserError, match="source_3 0042 has 18 usable .*crops.min_sites = 19"):
-        plate.estimate(min_sites=19)
+    with pytest.raises(UserError, match="source_3 0042 has 17 usable .*crops.min_sites = 18"):
+        plate.estimate(min_sites=18)
 
 
 def test_a_site_that_breaks_between_the_passes_is_lost(plate):

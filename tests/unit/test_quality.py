@@ -184,6 +184,7 @@ def test_figures_show_the_plate(inspected, tmp_path):
     montage = plot_montage(store, number=3, seed=1)
     worst, random = (montage.table[montage.table["shown"] == name] for name in ("worst", "random"))
     assert len(worst) == len(random) == 3
+    assert not worst.duplicated(["Metadata_Well", "Metadata_Site"]).any()  # each has two crops
     assert (worst["Quality_Flags"] != "").all() and random["Quality_ok"].all()
     functions = np.linspace(1, 1.5, 20 * 30, dtype=np.float32).reshape(1, 20, 30)
     facts = [np.array([value]) for value in (10.0, 900.0, 99.0)]
