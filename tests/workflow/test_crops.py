@@ -9,15 +9,14 @@ from coda.store import CropStore
 from conftest import run_snakemake
 
 PLATE = "source_3/JCPQC90101"
+FETCH = {"download_functions", "download_nuclei"}
 
 
 @pytest.mark.parametrize(
     ("crops", "fetched"),
     [
-        ("{kind: cells, size: 32}", set()),
-        ("{nuclei: gallery}", set()),  # of use for cells only
-        ("{kind: cells, size: 32, nuclei: gallery}", {"download_nuclei"}),
-        ("{illumination: gallery}", {"download_functions"}),
+        ("{kind: grid, nuclei: gallery}", set()),  # nuclei are of use for cells only
+        ("{kind: cells, size: 32, nuclei: gallery, illumination: gallery}", FETCH),
     ],
 )
 def test_the_gallerys_functions_and_nuclei_are_fetched_only_where_asked_for(
@@ -28,7 +27,7 @@ def test_the_gallerys_functions_and_nuclei_are_fetched_only_where_asked_for(
     done = run_snakemake(folder, config, path, "--dry-run", "--config", f"crops={crops}")
     jobs = set(re.findall(r"^rule (\w+):", done.stdout, re.M))
     assert "extract_crops" in jobs
-    assert jobs & {"download_functions", "download_nuclei"} == fetched
+    assert jobs & FETCH == fetched
 
 
 def test_cells_from_the_gallerys_nuclei_under_its_illumination(workdir, gallery):
