@@ -1,8 +1,62 @@
 """From images to 8-bit crops, one job a plate.
 
 In: <results>/images, index and manifests of a plate. Out: <results>/illumination/<source>/<plate>.npz,
-<results>/crops/<source>/<plate>.arrow and <results>/quality/<source>/<plate>.parquet.
+<results>/crops/<source>/<plate>.arrow and <results>/quality/<source>/<plate>.parquet; where the config
+asks for the gallery's, <results>/functions/<source>/<plate>/<channel>.npy and <results>/nuclei/<source>/<plate>.parquet.
 """
+
+FUNCTIONS = [
+    f"{RESULTS}/functions/{{source}}/{{plate}}/{channel}.npy" for channel in config["channels"]
+]
+
+
+rule download_functions:
+    """Fetch the gallery's own illumination functions of a plate."""
+    input:
+        gallery=GALLERY,
+        index=rules.index_plate.output.index,
+        code=code("download_functions"),
+    output:
+        functions=FUNCTIONS,
+    log:
+        f"{RESULTS}/logs/download_functions/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/download_functions/{{source}}/{{plate}}.tsv"
+    priority: 10
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        root=config["gallery"]["root"],
+        channels=config["channels"],
+    script:
+        "../scripts/download_functions.py"
+
+
+rule download_nuclei:
+    """Fetch the centres of the gallery's own nuclei of a plate; none are an empty table."""
+    input:
+        gallery=GALLERY,
+        index=rules.index_plate.output.index,
+        code=code("download_nuclei"),
+    output:
+        nuclei=f"{RESULTS}/nuclei/{{source}}/{{plate}}.parquet",
+    log:
+        f"{RESULTS}/logs/download_nuclei/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/download_nuclei/{{source}}/{{plate}}.tsv"
+    priority: 10
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        root=config["gallery"]["root"],
+    script:
+        "../scripts/download_nuclei.py"
 
 
 rule estimate_illumination:
@@ -34,6 +88,15 @@ rule estimate_illumination:
         "../scripts/estimate_illumination.py"
 
 
+# The gallery's own functions and nuclei are fetched only where they are asked for.
+GALLERY_FUNCTIONS = FUNCTIONS if config["crops"]["illumination"] == "gallery" else []
+GALLERY_NUCLEI = (
+    rules.download_nuclei.output.nuclei
+    if (config["crops"]["kind"], config["crops"]["nuclei"]) == ("cells", "gallery")
+    else []
+)
+
+
 rule extract_crops:
     """Correct, compress and cut every site of a plate into its crop store."""
     input:
@@ -41,6 +104,8 @@ rule extract_crops:
         images=rules.download_plate.output.images,
         manifest=rules.download_plate.output.manifest,
         illumination=rules.estimate_illumination.output.illumination,
+        functions=GALLERY_FUNCTIONS,
+        nuclei=GALLERY_NUCLEI,
         code=code("extract_crops"),
     output:
         crops=f"{RESULTS}/crops/{{source}}/{{plate}}.arrow",

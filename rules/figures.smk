@@ -165,6 +165,7 @@ rule plot_quality:
         quality=rules.inspect_plate.output.quality,
         crops=rules.extract_crops.output.crops,
         illumination=rules.estimate_illumination.output.illumination,
+        functions=GALLERY_FUNCTIONS,
         code=code("plot_quality"),
     output:
         measures=f"{FIGURES}/quality/{{source}}/{{plate}}_measures.png",
@@ -181,6 +182,7 @@ rule plot_quality:
         runtime=20,
     params:
         channels=config["channels"],
+        illumination=config["crops"]["illumination"],
     script:
         "../scripts/plot_quality.py"
 

@@ -16,4 +16,6 @@ with reported(snakemake.log[0]):
         processes=snakemake.threads,
         max_lost=snakemake.config["gallery"]["max_lost"],
         channels=snakemake.params.channels,
+        nuclei=read_table(snakemake.input.nuclei) if snakemake.input.nuclei else None,
+        functions=snakemake.input.functions,
     )

@@ -149,6 +149,14 @@ def _check_contradictions(config: dict[str, Any]) -> None:
             )
     if config["choose"]["labelled"] and config["data"]["wells"] == "all":
         raise UserError("choose.labelled takes labelled wells only, so data.wells cannot be 'all'.")
+    crops = config["crops"]
+    if (crops["kind"], crops["nuclei"]) == ("cells", "segmented") and "DNA" not in config[
+        "channels"
+    ]:
+        raise UserError(
+            "crops.kind is cells, so nuclei are segmented in the channel DNA; add it to channels or "
+            "set crops.nuclei to gallery."
+        )
     if config["crops"]["um_per_pixel"] is not None:
         unknown = [source for source in known if known[source]["um_per_pixel"] is None]
         if unknown:

@@ -11,11 +11,13 @@ import pandas as pd
 from coda.compression import compress
 from coda.errors import UserError
 from coda.illumination import Illumination
+from coda.illumination_functions import read_functions
 from coda.locations import cell_corners, centre_corner, grid_corners, segment_nuclei
+from coda.metadata import tell
 from coda.parallel import spread
 from coda.progress import Progress
 from coda.quality import flag_sites
-from coda.sites import list_sites, plate_name, read_site, tell_lost
+from coda.sites import NO_CROP, list_sites, plate_name, read_site, tell_lost
 from coda.store import CropWriter
 from coda.tiff import BrokenImage
 
@@ -54,7 +56,7 @@ def extract_crops(
     max_lost: float = 0.1,
     channels: Sequence[str] | None = None,
     nuclei: pd.DataFrame | None = None,
-    functions: Mapping[str, str | os.PathLike] | None = None,
+    functions: Sequence[str | os.PathLike] = (),
 ) -> pd.DataFrame:
     """Cut the crops of one plate into a store file.
 
@@ -69,7 +71,7 @@ def extract_crops(
     settings
         The config's ``crops`` section: ``kind`` (centre, grid or cells), ``size`` in pixels,
         ``illumination`` (deepprofiler, gallery or none), ``um_per_pixel`` (a common pixel size,
-        None for none) and ``flags`` (limits of `coda.quality.flag_sites`).
+        None for none), ``flags`` (limits of `coda.quality.flag_sites`).
     um_per_pixel
         Pixel size of the raw images, None where unknown.
     processes
@@ -79,10 +81,11 @@ def extract_crops(
     channels
         Channels to cut; all of the illumination file by default.
     nuclei
-        For ``kind: cells``, the table of `coda.locations.read_nuclei`; without it the DNA channel
-        is segmented.
+        For ``kind: cells``, the table of `coda.nuclei.download_nuclei`; where it is None or has no
+        rows, the DNA channel is segmented.
     functions
-        For ``illumination: gallery``, the path of each channel's ``*_Illum*.npy``.
+        For ``illumination: gallery``, files of `coda.illumination_functions.download_functions`,
+        one a channel.
 
     Returns
     -------
@@ -111,13 +114,13 @@ def extract_crops(
         sites,
         channels,
         stats.size,
-        _functions(settings, stats, order, channels, functions),
+        _functions(settings["illumination"], stats, order, functions),
         stats.upper[order],
         settings["kind"],
         settings["size"],
         _factor(settings, um_per_pixel, plate),
         um_per_pixel,
-        _by_site(nuclei),
+        _by_site(nuclei, plate),
     )
     _check(cutting, plate)
     quality = seen.join(flag_sites(seen[seen["status"] == "ok"], channels, settings["flags"]))
@@ -134,24 +137,26 @@ def extract_crops(
         "um_per_pixel": settings["um_per_pixel"] or um_per_pixel,
         "rescaled": settings["um_per_pixel"] is not None,
     }
+    if cutting.kind == "cells":
+        description["nuclei"] = "segmented" if cutting.nuclei is None else "gallery"
     progress = Progress(f"crops {plate}", total=len(usable), unit="sites")
     counts = pd.Series(0, index=sites.index)
     results = spread(_cut_site, usable, cutting, processes)
     with CropWriter(out, channels, cutting.crop, cutting.crop, description) as writer:
-        for row, (pixels, centres, reason) in zip(usable, results, strict=True):
+        for row, (pixels, centres, fault) in zip(usable, results, strict=True):
             counts[row] = len(pixels)
-            if reason is None:
+            if fault is None:
                 places = {"Crop_Y": centres[:, 0], "Crop_X": centres[:, 1]}
                 writer.write({**metadata[row], **measures[row], **places}, pixels)
             else:
-                sites.loc[row, ["status", "reason"]] = "no crop", reason
+                sites.loc[row, ["status", "reason"]] = fault
             progress.update(crops=int(counts.sum()))
         tell_lost(plate, sites, max_lost)
     return sites.drop(columns="files").assign(crops=counts)
 
 
-def _cut_site(cutting: Cutting, row: int) -> tuple[np.ndarray, np.ndarray, str | None]:
-    """Crops (n, C, size, size), their centres in raw pixels (n, 2), and why there are none."""
+def _cut_site(cutting: Cutting, row: int) -> tuple[np.ndarray, np.ndarray, tuple[str, str] | None]:
+    """Crops (n, C, size, size), their centres in raw pixels (n, 2), or status and reason of none."""
     size, factor = cutting.crop, cutting.factor
     none = np.empty((0, len(cutting.channels), size, size), np.uint8), np.empty((0, 2))
     try:
@@ -159,7 +164,7 @@ def _cut_site(cutting: Cutting, row: int) -> tuple[np.ndarray, np.ndarray, str |
         if images[0].shape != cutting.size:
             raise BrokenImage(f"its images are {images[0].shape}, the plate's are {cutting.size}")
     except BrokenImage as error:
-        return *none, str(error)
+        return *none, ("broken", str(error))
     if cutting.kind == "centre":
         corners = centre_corner(cutting.shape, size)
     elif cutting.kind == "grid":
@@ -173,7 +178,7 @@ def _cut_site(cutting: Cutting, row: int) -> tuple[np.ndarray, np.ndarray, str |
             nuclei = cutting.nuclei.get(tuple(site), np.empty((0, 2)))
         corners, kept = cell_corners(nuclei, factor, cutting.shape, size)
         if not corners:
-            return *none, "no nucleus lies far enough from the border"
+            return *none, (NO_CROP, f"none of its {len(nuclei)} nuclei lies inside by half a crop")
     stretched = [
         compress(image, function, highest, cutting.shape, corners, size)
         for image, function, highest in zip(images, cutting.functions, cutting.highest, strict=True)
@@ -185,36 +190,19 @@ def _cut_site(cutting: Cutting, row: int) -> tuple[np.ndarray, np.ndarray, str |
 
 
 def _functions(
-    settings: dict,
-    stats: Illumination,
-    order: list[int],
-    channels: list[str],
-    paths: Mapping[str, str | os.PathLike] | None,
+    kind: str, stats: Illumination, order: list[int], paths: Sequence[str | os.PathLike]
 ) -> list[np.ndarray | None]:
     """Illumination functions (H, W), one a channel, from where the settings say."""
-    if settings["illumination"] == "none":
-        return [None] * len(channels)
-    if settings["illumination"] == "deepprofiler":
+    if kind == "none":
+        return [None] * len(order)
+    if kind == "deepprofiler":
         return [stats.functions[channel] for channel in order]
-    functions = []
-    for channel in channels:
-        try:
-            path = paths[channel]
-            function = np.load(path).astype(np.float32)
-        except (TypeError, KeyError):
-            raise UserError(
-                f"No illumination function of {channel} was given; set crops.illumination to "
-                "deepprofiler where the gallery has none."
-            ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"The illumination function {path} cannot be read: {error}.") from error
-        if function.shape != stats.size or not (function > 0).all():
-            raise UserError(
-                f"The illumination function {path} has size {function.shape} or values of zero, "
-                f"but the images have size {stats.size}; set crops.illumination to deepprofiler."
-            )
-        functions.append(function)
-    return functions
+    if len(paths) != len(order):
+        raise UserError(
+            f"crops.illumination is gallery, but {len(paths)} illumination functions are given for "
+            f"{len(order)} channels."
+        )
+    return read_functions(paths, stats.size)
 
 
 def _factor(settings: dict, um_per_pixel: float | None, plate: str) -> float:
@@ -228,8 +216,12 @@ def _factor(settings: dict, um_per_pixel: float | None, plate: str) -> float:
     return um_per_pixel / settings["um_per_pixel"]
 
 
-def _by_site(nuclei: pd.DataFrame | None) -> dict[tuple[str, int], np.ndarray] | None:
+def _by_site(nuclei: pd.DataFrame | None, plate: str) -> dict[tuple[str, int], np.ndarray] | None:
+    """Centres (n, 2) of the nuclei of each site; None to segment them."""
     if nuclei is None:
+        return None
+    if nuclei.empty:
+        tell(f"{plate}: the gallery has no nuclei; those in its DNA images are segmented")
         return None
     groups = nuclei.groupby(["Metadata_Well", "Metadata_Site"], sort=False)
     return {(well, int(site)): group[["Y", "X"]].to_numpy() for (well, site), group in groups}
@@ -243,4 +235,7 @@ def _check(cutting: Cutting, plate: str) -> None:
             f"{cutting.crop}; lower crops.size."
         )
     if cutting.kind == "cells" and cutting.nuclei is None and "DNA" not in cutting.channels:
-        raise UserError("crops.kind is cells, which needs the channel DNA or the gallery's nuclei.")
+        raise UserError(
+            f"crops.kind is cells and the gallery's nuclei of {plate} are not there: add DNA to "
+            "channels, in which they are segmented, or leave the plate out (exclude_plates)."
+        )

@@ -1,7 +1,5 @@
 """Plate maps of the sites lost: where, how many and why."""
 
-import re
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,8 +9,8 @@ from matplotlib.patches import Patch
 from coda.errors import UserError
 from coda.names import source_name
 from coda.style import MM, TEXT, Drawing, new_figure, style
+from coda.wells import plate_format, row_letters, well_place
 
-FORMATS = ((8, 12), (16, 24), (32, 48))
 COLOURS = ["#ffffff", "#d9e6f2", "#fdd9a8", "#f28e2b", "#a63603"]
 WORDS = ["no site planned", "all sites there", "under half lost", "half or more lost", "all lost"]
 ACROSS = 4
@@ -41,7 +39,7 @@ def sites_lost(quality: pd.DataFrame) -> Drawing:
     with style():
         figure = new_figure((16 + 40 * rows) * MM, width=max(110, 45 * across) * MM)
         grid = figure.subplots(rows, across, squeeze=False).ravel()
-        shape = _format(wells)
+        shape = plate_format(wells["row"].max() + 1, wells["column"].max() + 1)
         for axes, ((source, plate), part) in zip(grid, plates, strict=False):
             _plate(axes, part, shape)
             lost, total = part["lost"].sum(), part["sites"].sum()
@@ -61,7 +59,7 @@ def _by_well(quality: pd.DataFrame) -> pd.DataFrame:
     wells = table.groupby(keys).agg(sites=("bad", "size"), lost=("bad", "sum")).reset_index()
     faults = table[table["bad"]].groupby(keys)["status"].agg(_tally).rename("statuses")
     wells = wells.merge(faults, how="left", left_on=keys, right_index=True)
-    places = [_place(well) for well in wells["Metadata_Well"]]
+    places = [well_place(well) for well in wells["Metadata_Well"]]
     wells["row"], wells["column"] = zip(*places, strict=True)
     share = wells["lost"] / wells["sites"]
     wells["level"] = np.select([share == 0, share < 0.5, share < 1], [1, 2, 3], default=4)
@@ -74,24 +72,6 @@ def _tally(statuses: pd.Series) -> str:
     )
 
 
-def _place(well: str) -> tuple[int, int]:
-    """Row and column, from 0, of a well such as ``A01`` or, on 1,536-well plates, ``AF48``."""
-    found = re.fullmatch(r"([A-Z]{1,2})(\d{1,2})", well)
-    if not found:
-        raise UserError(
-            f"{well!r} is no well; wells look like A01. Check the wells table of this plate."
-        )
-    row = 0
-    for letter in found[1]:
-        row = row * 26 + ord(letter) - ord("A") + 1
-    return row - 1, int(found[2]) - 1
-
-
-def _format(wells: pd.DataFrame) -> tuple[int, int]:
-    needed = wells["row"].max() + 1, wells["column"].max() + 1
-    return next(shape for shape in FORMATS if shape[0] >= needed[0] and shape[1] >= needed[1])
-
-
 def _plate(axes: Axes, wells: pd.DataFrame, shape: tuple[int, int]) -> None:
     levels = np.zeros(shape)
     levels[wells["row"], wells["column"]] = wells["level"]
@@ -102,12 +82,8 @@ def _plate(axes: Axes, wells: pd.DataFrame, shape: tuple[int, int]) -> None:
     axes.pcolormesh(levels, cmap=colours, norm=norm, edgecolors="#ffffff", linewidth=0.3)
     axes.set(aspect="equal", ylim=(shape[0], 0))
     rows, columns = (0, shape[0] // 2 - 1, shape[0] - 1), (0, shape[1] // 2 - 1, shape[1] - 1)
-    axes.set_yticks([row + 0.5 for row in rows], [_letters(row) for row in rows])
+    axes.set_yticks([row + 0.5 for row in rows], [row_letters(row) for row in rows])
     axes.set_xticks([column + 0.5 for column in columns], [column + 1 for column in columns])
     axes.tick_params(length=0, pad=1.5)
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color("#bbbbbb")
-
-
-def _letters(row: int) -> str:
-    return chr(ord("A") + row) if row < 26 else "A" + chr(ord("A") + row - 26)

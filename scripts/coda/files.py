@@ -1,10 +1,13 @@
 """Whole files or none: writing to a temporary name, then moving into place; tables with string ids."""
 
+import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
@@ -17,6 +20,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary name carries the process id, so two processes never write to the same file, and
     the data reach the disk before the name does: a reader finds the old file or the new one, whole.
+    What killed processes have left of the same file is removed first.
 
     Parameters
     ----------
@@ -30,14 +34,41 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        with open(temporary, "wb") as claim:
+            _lock(claim)
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `path` whose process is gone.
+
+    A process id alone says nothing about another machine on the same disk, or once it is used
+    again. The lock does: the kernel gives it up when its process ends, however it ends.
+    """
+    name = re.compile(rf"\.{re.escape(path.stem)}\.\d+{re.escape(path.suffix)}")
+    with os.scandir(path.parent) as entries:
+        found = [entry.path for entry in entries if name.fullmatch(entry.name)]
+    for temporary in found:
+        with suppress(OSError), open(temporary, "rb") as handle:
+            if _lock(handle):
+                os.unlink(temporary)
+
+
+def _lock(handle: BinaryIO) -> bool:
+    """Lock a file for as long as it stays open; whether that succeeded."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by another, or a file system without locks
+        return False
+    return True
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:

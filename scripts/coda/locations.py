@@ -1,25 +1,17 @@
 """Where to cut: the centre, a grid, or the nuclei of single cells."""
 
-import io
-import os
-import re
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import gaussian, threshold_otsu
 from skimage.segmentation import watershed
 
-from coda.errors import UserError
 from coda.quality import DISTINCT
 
 UM_PER_PIXEL = 0.65  # where it is unknown; microscopes of JUMP have 0.598 to 0.703
 SMOOTHING = 1.8  # um; smooths chromatin and noise away, keeps neighbours apart
 APART = 3.0  # um between the middles of two nuclei, at least
 SMALLEST_NUCLEUS = 40.0  # square um, 7 um across
-NUCLEI = ["Metadata_Well", "Metadata_Site", "Y", "X"]
 
 
 def centre_corner(shape: tuple[int, int], size: int) -> list[tuple[int, int]]:
@@ -112,95 +104,3 @@ def segment_nuclei(image: np.ndarray, um_per_pixel: float | None = None) -> np.n
     large = np.flatnonzero(sizes[1:] * um**2 >= SMALLEST_NUCLEUS) + 1
     centres = np.array(ndimage.center_of_mass(mask, labels, large)).reshape(-1, 2)
     return centres[np.lexsort(centres.T[::-1])]
-
-
-def parse_group(folder: str, plate: str) -> tuple[str | None, int | None]:
-    """Well and site of an analysis folder's name; None where the folder holds all of them.
-
-    Sources name these folders ``<plate>-<well>-<site>``, ``<plate>-<well>``, ``<well>`` or
-    ``<plate>``.
-
-    Examples
-    --------
-    >>> parse_group("BR00121431-A02-1", "BR00121431")
-    ('A02', 1)
-    >>> parse_group("B07", "Dest210531-152149")
-    ('B07', None)
-    """
-    rest = folder.removeprefix(plate).strip("-_")
-    match = re.fullmatch(r"(?:([A-Za-z]{1,2})(\d{1,2})(?:-(\d+))?)?", rest)
-    if match is None:
-        raise UserError(
-            f"The analysis folder {folder} of plate {plate} names neither well nor site."
-        )
-    row, column, site = match.groups()
-    well = f"{row.upper()}{int(column):02d}" if row else None
-    return well, int(site) if site else None
-
-
-def read_nuclei(
-    nuclei: str | os.PathLike | bytes,
-    folder: str,
-    plate: str,
-    image: str | os.PathLike | bytes | None = None,
-) -> pd.DataFrame:
-    """Read the gallery's nuclei of one analysis folder.
-
-    ``Nuclei.csv`` has no ``Metadata_`` columns, and its ``ImageNumber`` counts through the plate,
-    so wells and sites come from the folder's name or from the ``Image.csv`` beside it.
-
-    Parameters
-    ----------
-    nuclei
-        Path or content of ``Nuclei.csv``.
-    folder
-        Name of the folder it lies in.
-    plate
-        The plate.
-    image
-        Path or content of ``Image.csv``; needed where the folder holds several sites.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``Metadata_Well``, ``Metadata_Site``, ``Y`` and ``X`` (pixels), one row a nucleus.
-
-    Raises
-    ------
-    UserError
-        If a column is missing or `image` is needed and absent.
-    """
-    well, site = parse_group(folder, plate)
-    columns = {"Location_Center_X": "X", "Location_Center_Y": "Y"}
-    table = _read(nuclei, ["ImageNumber", *columns], f"Nuclei.csv of {folder}").rename(
-        columns=columns
-    )
-    if site is not None:
-        table["Metadata_Well"], table["Metadata_Site"] = well, site
-        return table[NUCLEI]
-    if image is None:
-        raise UserError(
-            f"Nuclei.csv of {folder} holds several sites, so the Image.csv beside it is needed to "
-            "tell them apart; without it set crops.kind to centre or grid."
-        )
-    names = ["ImageNumber", "Metadata_Well", "Metadata_Site"]
-    sites = _read(image, names, f"Image.csv of {folder}").drop_duplicates("ImageNumber")
-    sites["Metadata_Well"] = [parse_group(str(name), "")[0] for name in sites["Metadata_Well"]]
-    sites["Metadata_Site"] = sites["Metadata_Site"].astype(int)
-    table = table.merge(sites, on="ImageNumber", how="left", validate="m:1")
-    unknown = table["Metadata_Site"].isna().sum()
-    if unknown:
-        raise UserError(f"Image.csv of {folder} lacks the image numbers of {unknown} nuclei.")
-    return table.astype({"Metadata_Site": int})[NUCLEI]
-
-
-def _read(table: str | os.PathLike | bytes, columns: Sequence[str], name: str) -> pd.DataFrame:
-    """Read some columns of a CSV of which the gallery keeps hundreds, gigabytes per plate."""
-    source = io.BytesIO(table) if isinstance(table, bytes) else table
-    text = {"Metadata_Well": str}
-    try:
-        return pd.read_csv(source, usecols=list(columns), dtype=text)[list(columns)]
-    except FileNotFoundError:
-        raise UserError(f"{name} does not exist at {table}.") from None
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        raise UserError(f"{name} cannot be read: {error}.") from error

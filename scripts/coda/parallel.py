@@ -1,6 +1,9 @@
 """Work spread over processes, results in order, memory bounded however many items there are."""
 
+import ctypes
 import multiprocessing
+import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -8,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from coda.errors import UserError
 
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 _state = None
 
 
@@ -17,6 +21,7 @@ def spread(function: Callable, items: Iterable, state: object, processes: int) -
     Workers are forked: they inherit `state` without a copy, and the script that calls this needs
     no ``__main__`` guard (Snakemake's scripts have none). Call it before starting threads. At most
     a few results wait at a time, so a slow reader holds the workers back instead of filling memory.
+    Workers end with this process, however it ends.
 
     Parameters
     ----------
@@ -39,7 +44,7 @@ def spread(function: Callable, items: Iterable, state: object, processes: int) -
             yield function(state, item)
         return
     fork = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(processes, fork, _begin, (state,))
+    pool = ProcessPoolExecutor(processes, fork, _begin, (state, os.getpid()))
     try:
         waiting: deque = deque()
         for item in items:
@@ -57,9 +62,14 @@ def spread(function: Callable, items: Iterable, state: object, processes: int) -
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(state: object) -> None:
+def _begin(state: object, parent: int) -> None:
     global _state
     _state = state
+    # A killed parent cannot tell its workers to stop: they would wait for work for ever, with the
+    # memory and the open files that they inherited.
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:  # killed before the request
+        os._exit(1)
 
 
 def _call(function: Callable, item: object) -> object:

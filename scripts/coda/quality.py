@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from coda.files import write_table
-from coda.sites import SITE
+from coda.sites import NO_CROP, SITE
 
 # Wavelengths, in pixels, between which the power spectrum is fitted: longer ones are the layout
 # of the cells, shorter ones the noise of the camera.
@@ -194,8 +194,8 @@ def inspect_plate(
     table = table.merge(counts, on=SITE, how="left", validate="1:1")
     table["crops"] = table["crops"].fillna(0).astype(int)
     without = (table["status"] == "ok") & (table["crops"] == 0)
-    table.loc[without, "status"] = "no crop"
-    table.loc[without, "reason"] = "no crop could be cut"
+    table.loc[without, "status"] = NO_CROP
+    table.loc[without, "reason"] = "no crop could be cut; the log of extract_crops says why"
     table["Quality_ok"] = table["Quality_ok"].eq(True) & (table["status"] == "ok")
     write_table(table, out)
     return table

@@ -12,6 +12,7 @@ from coda.illumination import Illumination
 from coda.quality import CHANNEL_MEASURES
 from coda.store import CropStore
 from coda.style import EMPTY, MM, PALETTE, SEQUENTIAL, WIDTH, Drawing, new_figure, style
+from coda.wells import plate_format, row_letters, well_place
 
 MAP = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad=EMPTY)
 UNITS = {
@@ -19,6 +20,11 @@ UNITS = {
     "Saturation": "share",
     "Background": "grey values",
     "Contrast": "ratio",
+}
+CORRECTIONS = {
+    "deepprofiler": "Illumination functions of DeepProfiler",
+    "gallery": "Illumination functions of the gallery",
+    "none": "Illumination functions of DeepProfiler, not applied",
 }
 
 
@@ -77,25 +83,12 @@ def plot_plate_maps(quality: pd.DataFrame, channels: Sequence[str]) -> Drawing:
 def plate_grid(wells: pd.Series) -> np.ndarray:
     """Lay one value a well out as rows by columns of the plate; NaN where there is no well."""
     places = [well_place(well) for well in wells.index]
-    # The smallest usual plate that holds all wells: 96, 384 or 1,536.
-    shape = next(
-        shape
-        for shape in [(8, 12), (16, 24), (32, 48)]
-        if all(row < shape[0] and column < shape[1] for row, column in places)
-    )
+    rows, columns = zip(*places, strict=True)
+    shape = plate_format(max(rows) + 1, max(columns) + 1)
     grid = np.full(shape, np.nan)
     for place, value in zip(places, wells, strict=True):
         grid[place] = value
     return grid
-
-
-def well_place(well: str) -> tuple[int, int]:
-    """Row and column, from 0, of a well such as ``"A01"`` or ``"AF48"``."""
-    letters = well.rstrip("0123456789")
-    row = 0
-    for letter in letters.upper():
-        row = 26 * row + ord(letter) - ord("A") + 1
-    return row - 1, int(well[len(letters) :]) - 1
 
 
 def _draw_map(figure: Figure, axis: Axes, grid: np.ndarray) -> None:
@@ -106,7 +99,7 @@ def _draw_map(figure: Figure, axis: Axes, grid: np.ndarray) -> None:
     image = axis.pcolormesh(grid, cmap=MAP, vmin=lowest, vmax=max(highest, lowest + 1e-9))
     axis.set(aspect="equal", ylim=(height, 0), facecolor=EMPTY)
     axis.set_xticks([0.5, width - 0.5], [1, width])
-    axis.set_yticks([0.5, height - 0.5], ["A", "AF" if height == 32 else chr(64 + height)])
+    axis.set_yticks([0.5, height - 0.5], ["A", row_letters(height - 1)])
     axis.tick_params(length=0, pad=1.5, labelsize=6)
     bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.8, aspect=25, pad=0.02)
     ticks = sorted({lowest, highest})
@@ -116,17 +109,17 @@ def _draw_map(figure: Figure, axis: Axes, grid: np.ndarray) -> None:
 
 
 def plot_montage(store: CropStore, number: int = 6, seed: int = 0) -> Drawing:
-    """Show the worst crops of a plate above random ones, a column a crop, a row a channel.
+    """Show a crop of the worst sites of a plate above random ones, a column a site, a row a channel.
 
-    Flagged crops come first, those with the most flags ahead; then the least focused channel
-    decides. Random crops are drawn from those without a flag.
+    Flagged sites come first, those with the most flags ahead; then the least focused channel
+    decides. Random sites are drawn from those without a flag.
 
     Parameters
     ----------
     store
         Crops of one plate.
     number
-        Crops of each kind.
+        Sites of each kind.
     seed
         Seed of the random choice.
 
@@ -135,18 +128,19 @@ def plot_montage(store: CropStore, number: int = 6, seed: int = 0) -> Drawing:
     Drawing
         The table lists the crops shown.
     """
-    table = store.table
+    # Flags and measures are a site's, so one of its crops stands for all.
+    table = store.table.drop_duplicates(["Metadata_Well", "Metadata_Site"])
     focus = table[[f"Quality_Focus_{channel}" for channel in store.channels]]
     lowest = ((focus - focus.median()) / focus.std().replace(0, np.nan)).min(axis=1)
     flags = table["Quality_Flags"].map(lambda text: len(text.split("; ")) if text else 0)
     order = pd.DataFrame({"flags": -flags, "focus": lowest}).sort_values(["flags", "focus"])
-    good = np.random.default_rng(seed).permutation(np.flatnonzero(table["Quality_ok"]))
+    good = np.random.default_rng(seed).permutation(table.index[table["Quality_ok"]])
     shown = {"Worst": order.index[:number].tolist(), "Random": good[:number].tolist()}
     with style():
         tile = WIDTH / (number + 0.5)
         figure = new_figure(2 * (len(store.channels) * tile + 14 * MM))
         for part, (title, rows) in zip(figure.subfigures(2, 1), shown.items(), strict=True):
-            part.suptitle(f"{title} crops")
+            part.suptitle(f"{title} sites")
             axes = part.subplots(len(store.channels), number, squeeze=False)
             for axis in axes.flat:
                 axis.set(xticks=[], yticks=[])
@@ -162,8 +156,21 @@ def plot_montage(store: CropStore, number: int = 6, seed: int = 0) -> Drawing:
     return Drawing(figure, pd.concat(parts))
 
 
-def plot_illumination(illumination: Illumination) -> Drawing:
+def plot_illumination(
+    illumination: Illumination,
+    kind: str = "deepprofiler",
+    functions: Sequence[np.ndarray] | None = None,
+) -> Drawing:
     """Show each channel's illumination function and its profiles through the middle.
+
+    Parameters
+    ----------
+    illumination
+        Statistics of the plate.
+    kind
+        The correction: deepprofiler, gallery or none.
+    functions
+        The gallery's functions (H, W), one a channel, which are then shown instead.
 
     Returns
     -------
@@ -171,24 +178,27 @@ def plot_illumination(illumination: Illumination) -> Drawing:
         The table has one row a channel: percentiles and mean of the raw grey values, and the
         highest value of the function.
     """
-    channels, functions = illumination.channels, illumination.functions
+    channels = illumination.channels
+    functions = illumination.functions if functions is None else np.stack(functions)
     height, width = illumination.size
-    highest = max(float(functions.max()), 1.01)
+    lowest, highest = min(float(functions.min()), 1.0), max(float(functions.max()), 1.01)
+    margin = 0.1 * (highest - lowest)
     step = max(1, height // 270)  # a figure shows no more, and its PDF stays small
     with style():
         figure = new_figure(75 * MM)
         axes = figure.subplots(2, len(channels), squeeze=False, height_ratios=[1.2, 1])
         for (top, below), function, channel in zip(axes.T, functions, channels, strict=True):
-            image = top.imshow(function[::step, ::step], cmap=MAP, vmin=1, vmax=highest)
+            image = top.imshow(function[::step, ::step], cmap=MAP, vmin=lowest, vmax=highest)
             top.set(xticks=[], yticks=[], title=channel)
             across = np.linspace(0, 1, width)[::step], function[height // 2, ::step]
             down = np.linspace(0, 1, height)[::step], function[::step, width // 2]
             below.plot(*across, color=PALETTE[0], label="left to right")
             below.plot(*down, color=PALETTE[3], ls="--", label="top to bottom")
-            below.set(ylim=(0.99, 1 + 1.1 * (highest - 1)), xticks=[0, 1], xlabel="place")
+            below.set(ylim=(lowest - margin, highest + margin), xticks=[0, 1], xlabel="place")
         axes[1, 0].set_ylabel("illumination function")
         axes[1, 0].legend(loc="lower center", fontsize=6)
         figure.colorbar(image, ax=axes[0].tolist(), shrink=0.9)
+        figure.suptitle(CORRECTIONS[kind])
     facts = {name: getattr(illumination, name) for name in ("lower", "upper", "mean")}
     table = pd.DataFrame({"channel": channels, **facts, "highest": functions.max(axis=(1, 2))})
     return Drawing(figure, table)

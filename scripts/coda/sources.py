@@ -7,6 +7,7 @@ import pandas as pd
 
 from coda.errors import UserError
 from coda.gallery import Gallery
+from coda.wells import row_letters
 
 CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")
 
@@ -147,7 +148,8 @@ def list_images(
             f"{source} names them; add the load_data or leave the plate out (exclude_plates)."
         )
     if "well" not in images:
-        images["well"] = images["row"].astype(int).map(row_letters) + images["column"]
+        rows = images["row"].astype(int) - 1
+        images["well"] = rows.map(row_letters) + images["column"]
     names_of = dict(zip(naming.numbers, CHANNELS, strict=True))
     images["channel"] = images["channel"].astype(int).map(names_of)
     images["site"] = images["site"].astype(int) - 1 + naming.first_site
@@ -163,12 +165,3 @@ def list_images(
         .reset_index()
         .rename(columns={"well": "Metadata_Well", "site": "Metadata_Site"})
     )
-
-
-def row_letters(row: int) -> str:
-    """Give the letters of a plate's row: 1 is A, 26 is Z, 27 is AA.
-
-    >>> row_letters(32)
-    'AF'
-    """
-    return chr(64 + row) if row <= 26 else "A" + chr(64 + row - 26)

@@ -176,7 +176,8 @@ class CropStore:
     height, width : int
         Size of a crop, in pixels.
     settings : dict
-        The crop settings; ``um_per_pixel`` may differ between plates and is the first's.
+        The crop settings; ``um_per_pixel`` and ``nuclei`` may differ between plates and are the
+        first's.
 
     Raises
     ------
@@ -204,7 +205,7 @@ class CropStore:
                         f"The crops {path} have {key} {description[key]}, but {self.paths[0]} "
                         f"has {first[key]}; make both with the same settings."
                     )
-            how = [_without_um(each["settings"]) for each in (description, first)]
+            how = [_shared(each["settings"]) for each in (description, first)]
             if how[0] != how[1]:
                 raise UserError(
                     f"The crops {path} were made with {how[0]}, but {self.paths[0]} with {how[1]}; "
@@ -264,9 +265,10 @@ class CropStore:
         return out
 
 
-def _without_um(settings: dict) -> dict:
-    """Leave out the only setting in which plates may differ, as their microscopes do."""
-    return {name: value for name, value in settings.items() if name != "um_per_pixel"}
+def _shared(settings: dict) -> dict:
+    """Leave out the settings in which plates may differ: microscope, and nuclei in the gallery."""
+    own = ("um_per_pixel", "nuclei")
+    return {name: value for name, value in settings.items() if name not in own}
 
 
 def _open(path: Path) -> tuple[dict, pa.Table, list[np.ndarray]]:

@@ -111,6 +111,8 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
         ({"views__blur": 40}, "views.blur"),
         ({"adapt__accumulate": 3}, r"adapt.batch_size \(128\).*adapt.accumulate"),
         ({"adapt__validate_every": 3}, "adapt.validate_every"),
+        ({"crops__kind": "cells", "channels": ["ER", "Mito"]}, "crops.nuclei to gallery"),
+        ({"crops__illumination": "galery"}, "crops.illumination"),
         ({"choose__labelled": True, "data__wells": "all"}, "choose.labelled"),
         ({"model__weights": "imagnet"}, "model.weights"),
         ({"methods": ["coda"]}, "methods"),

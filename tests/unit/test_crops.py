@@ -2,6 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -110,7 +115,7 @@ def test_grid_and_channel_choice(plate):
     assert first["Crop_Y"].tolist() == np.repeat([15.5, 47.5, 79.5], 4).tolist()
 
 
-def test_single_cells_from_given_nuclei_and_from_segmentation(plate):
+def test_single_cells_from_given_nuclei_and_from_segmentation(plate, capsys):
     plate.estimate()
     nuclei = pd.DataFrame(
         [
@@ -121,7 +126,8 @@ def test_single_cells_from_given_nuclei_and_from_segmentation(plate):
         ],
         columns=["Metadata_Well", "Metadata_Site", "Y", "X"],
     )
-    table, store = plate.extract(settings={"kind": "cells"}, max_lost=1, nuclei=nuclei)
+    table, store = plate.extract(settings={"kind": "cells"}, nuclei=nuclei)
+    assert store.settings["nuclei"] == "gallery"
     assert table["crops"].sum() == len(store) == 3
     assert store.table[["Crop_Y", "Crop_X"]].to_numpy().tolist() == [
         [30.2, 40.4],
@@ -134,7 +140,12 @@ def test_single_cells_from_given_nuclei_and_from_segmentation(plate):
     )
     np.testing.assert_array_equal(store.view(0)[0], whole[30 - 16 : 30 + 16, 40 - 16 : 40 + 16])
 
-    table, store = plate.extract(settings={"kind": "cells"})
+    # Sites without a cell are told and do not count as lost; a plate without nuclei is segmented.
+    told = capsys.readouterr().err
+    assert "lost A02 site 1: none of its 0 nuclei" in told and "segmented" not in told
+    table, store = plate.extract(settings={"kind": "cells"}, nuclei=nuclei[:0])
+    assert "source_3 0042: the gallery has no nuclei" in capsys.readouterr().err
+    assert store.settings["nuclei"] == "segmented"
     assert (table["crops"] == 2).all()  # the third nucleus lies too near to the border
     found = store.table[["Crop_Y", "Crop_X"]].to_numpy().reshape(24, 2, 2)
     assert np.abs(found - np.array(plate.places[:2])).max() < 1
@@ -147,7 +158,7 @@ def test_common_pixel_size_rescales_and_keeps_places(plate):
     assert store.settings["um_per_pixel"] == 0.8 and store.settings["rescaled"]
     nuclei = pd.DataFrame({"Metadata_Well": "A01", "Metadata_Site": [0], "Y": 60.0, "X": 70.0})
     settings = {"um_per_pixel": 0.8, "size": 24, "kind": "cells"}
-    _, store = plate.extract(um=0.6, settings=settings, nuclei=nuclei, max_lost=1)
+    _, store = plate.extract(um=0.6, settings=settings, nuclei=nuclei)
     bright = np.argwhere(store.view(0)[0] > 128)
     # A disk of radius 9 at 3/4 of the size, in the middle of its crop.
     assert np.abs(bright.mean(axis=0) - 12).max() < 1
@@ -156,18 +167,18 @@ def test_common_pixel_size_rescales_and_keeps_places(plate):
 
 def test_the_gallerys_illumination_functions(plate):
     stats = plate.estimate()
-    rng, paths = np.random.default_rng(5), {}
-    for name in CHANNELS:
-        paths[name] = plate.folder / f"{name}.npy"
-        np.save(paths[name], rng.uniform(1, 2, (96, 112)).astype(np.float32))
+    rng, paths = np.random.default_rng(5), [plate.folder / f"{name}.npy" for name in CHANNELS]
+    for path in paths:
+        np.save(path, rng.uniform(1, 2, (96, 112)).astype(np.float32))
     settings = {"illumination": "gallery"}
     _, store = plate.extract(settings=settings, functions=paths)
-    whole = reference(plate.raw("A01", 0, "ER"), stats.upper[1], np.load(paths["ER"]))
+    whole = reference(plate.raw("A01", 0, "ER"), stats.upper[1], np.load(paths[1]))
     difference = np.abs(store.view(0)[1].astype(int) - whole[32:64, 40:72])
     assert difference.max() <= 1 and (difference == 0).mean() > 0.99
-    with pytest.raises(UserError, match="function of DNA.*crops.illumination"):
+    assert store.settings["illumination"] == "gallery"
+    with pytest.raises(UserError, match="0 illumination functions .* 2 channels"):
         plate.extract(settings=settings)
-    np.save(paths["ER"], np.ones((5, 5)))
+    np.save(paths[1], np.ones((5, 5)))
     with pytest.raises(UserError, match="ER.npy has size"):
         plate.extract(settings=settings, functions=paths)
 
@@ -176,6 +187,7 @@ def test_lost_sites_are_named_and_the_rest_goes_on(plate, capsys):
     (plate.images / "A01_s0_ER.tiff").write_bytes(bytes(5000))
     (plate.images / "A01_s1_DNA.tiff").unlink()
     tifffile.imwrite(plate.images / "A01_s2_DNA.tiff", np.ones((96, 112), np.uint8))
+    tifffile.imwrite(plate.images / "B02_s0_ER.tiff", np.full((96, 112), 700, np.uint16))
     for channel in CHANNELS:
         odd = np.random.default_rng(0).integers(0, 9, (80, 80)).astype(np.uint16)
         tifffile.imwrite(plate.images / f"B04_s2_{channel}.tiff", odd)
@@ -191,25 +203,34 @@ def test_lost_sites_are_named_and_the_rest_goes_on(plate, capsys):
         ("A01", 1),
         ("A01", 2),
         ("B01", 0),
+        ("B02", 0),
         ("B04", 1),
         ("B04", 2),
     ]
-    assert lost["status"].tolist() == ["broken"] * 3 + ["missing", "broken", "wrong size"]
+    assert lost["status"].tolist() == ["broken"] * 3 + ["missing", "broken", "broken", "wrong size"]
     for text, words in zip(
         lost["reason"],
-        ["ER .*zeros", "DNA .*absent", "DNA .*16 bits", "ER 404", "differ", "80 x 80 .* 112 x 96"],
+        [
+            "ER .*zeros",
+            "DNA .*absent",
+            "DNA .*16 bits",
+            "ER 404",
+            "ER .*blank",
+            "differ",
+            "80 x 80 .* 112 x 96",
+        ],
         strict=True,
     ):
         assert pd.Series(text).str.contains(words).all(), text
     table, store = plate.extract(processes=2)
-    assert len(store) == 18 and table["status"].tolist() == stats.sites["status"].tolist()
+    assert len(store) == 17 and table["status"].tolist() == stats.sites["status"].tolist()
     assert "source_3 0042: lost A01 site 0: ER" in capsys.readouterr().err
     assert len(stats.sites) == 24 and stats.size == (96, 112)
 
-    with pytest.raises(UserError, match=r"source_3 0042 lost 6 of 24 .*gallery.max_lost = 0.2"):
+    with pytest.raises(UserError, match=r"source_3 0042 lost 7 of 24 .*gallery.max_lost = 0.2"):
         plate.estimate(max_lost=0.2)
-    with pytest.raises(UserError, match="source_3 0042 has 18 usable .*crops.min_sites = 19"):
-        plate.estimate(min_sites=19)
+    with pytest.raises(UserError, match="source_3 0042 has 17 usable .*crops.min_sites = 18"):
+        plate.estimate(min_sites=18)
 
 
 def test_a_site_that_breaks_between_the_passes_is_lost(plate):
@@ -231,7 +252,7 @@ def test_settings_that_do_not_fit_are_refused(plate):
         plate.extract(settings={"um_per_pixel": 0.6})
     with pytest.raises(UserError, match="lacks the channel.*Mito"):
         plate.extract(channels=["DNA", "Mito"])
-    with pytest.raises(UserError, match="needs the channel DNA"):
+    with pytest.raises(UserError, match="source_3 0042 are not there: add DNA"):
         plate.extract(channels=["ER"], settings={"kind": "cells"})
     (plate.folder / "light.npz").write_bytes(b"PK damaged")
     with pytest.raises(UserError, match="light.npz"):
@@ -282,3 +303,35 @@ def test_work_is_spread_in_order_and_a_killed_worker_is_told():
         assert list(spread(_square, range(40), 3, processes)) == [3 * n * n for n in range(40)]
     with pytest.raises(UserError, match="memory"):
         list(spread(_die, range(4), None, 2))
+
+
+def test_workers_of_a_killed_job_end_with_it():
+    program = textwrap.dedent("""
+        import os, time
+        from coda.parallel import spread
+        def work(state, item):
+            time.sleep(0.05)
+            return os.getpid()
+        for pid in spread(work, range(10**6), None, 2):
+            print(pid, flush=True)
+    """)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as job:
+        workers = {int(job.stdout.readline()) for _ in range(8)}
+        assert len(workers) == 2 and job.pid not in workers
+        job.kill()
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in workers if alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def alive(pid):
+    """Whether a process runs; one that is dead and not yet collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -22,18 +22,48 @@ def test_a_failed_block_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_killed_writer_leaves_the_old_file(tmp_path):
+def write_in_a_process(path, then):
+    """Start a process that writes half a file, prints, and goes on with the line `then`."""
+    code = (
+        f"import os, signal, sys, time\nsys.path.insert(0, {str(SCRIPTS)!r})\n"
+        f"from coda.files import replacing\nwith replacing({str(path)!r}) as temporary:\n"
+        f"    temporary.write_text('half')\n    print('begun', flush=True)\n    {then}\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+
+
+def kill_a_writer(path):
+    child = write_in_a_process(path, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+
+
+def test_a_killed_writer_leaves_the_old_file_and_the_next_one_clears_up(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
-        "import os, signal\nfrom coda.files import replacing\n"
-        f"with replacing({str(path)!r}) as temporary:\n"
-        "    temporary.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert path.read_text() == "old"
+    kill_a_writer(path)
+    assert path.read_text() == "old" and len(os.listdir(tmp_path)) == 2
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["x.txt"]
+
+
+def test_clearing_up_spares_running_writers_and_other_files(tmp_path):
+    path = tmp_path / "x.txt"
+    kill_a_writer(tmp_path / "x.5.txt")
+    kill_a_writer(tmp_path / "x.csv")
+    others = set(os.listdir(tmp_path))
+    assert len(others) == 2
+    running = write_in_a_process(path, "time.sleep(60)")
+    assert running.stdout.readline() == b"begun\n"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / f".x.{running.pid}.txt").read_text() == "half"
+    running.kill()
+    running.communicate()
+    with replacing(path) as temporary:
+        temporary.write_text("newer")
+    assert path.read_text() == "newer" and set(os.listdir(tmp_path)) == {*others, "x.txt"}
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.csv.gz"])

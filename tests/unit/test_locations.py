@@ -1,15 +1,10 @@
-"""Crop places: centre, grid, nuclei of the gallery and of our own segmentation."""
+"""Crop places: centre, grid, nuclei of our own segmentation."""
 
 import numpy as np
-import pandas as pd
-import pytest
-from coda.errors import UserError
 from coda.locations import (
     cell_corners,
     centre_corner,
     grid_corners,
-    parse_group,
-    read_nuclei,
     segment_nuclei,
 )
 from hypothesis import given
@@ -83,52 +78,3 @@ def test_segmentation_finds_drawn_nuclei_and_parts_touching_ones():
 def test_segmentation_finds_nothing_in_noise():
     noise = np.random.default_rng(1).poisson(500, (200, 200)).astype(np.uint16)
     assert segment_nuclei(noise).shape == (0, 2)
-
-
-@pytest.mark.parametrize(
-    ("folder", "plate", "expected"),
-    [
-        ("BR00121431-A02-1", "BR00121431", ("A02", 1)),
-        ("CP-CC9-R1-29-B11-0", "CP-CC9-R1-29", ("B11", 0)),
-        ("JCPQC016-P24", "JCPQC016", ("P24", None)),
-        ("AF48", "GR00003381", ("AF48", None)),
-        ("1053601756", "1053601756", (None, None)),
-    ],
-)
-def test_analysis_folders_name_well_and_site(folder, plate, expected):
-    assert parse_group(folder, plate) == expected
-
-
-def test_nuclei_of_a_site_a_well_and_a_plate():
-    nuclei = b"ImageNumber,ObjectNumber,Location_Center_X,Location_Center_Y\n10,1,5.5,7\n12,1,1,2\n"
-    site = read_nuclei(nuclei, "P1-A02-1", "P1")
-    assert site.to_dict("list") == {
-        "Metadata_Well": ["A02", "A02"],
-        "Metadata_Site": [1, 1],
-        "Y": [7, 2],
-        "X": [5.5, 1],
-    }
-    image = b"ImageNumber,Metadata_Plate,Metadata_Well,Metadata_Site\n10,P1,b3,4\n11,P1,B03,5\n12,P1,C04,1\n"
-    for folder in ["P1-B03", "P1"]:
-        plate = read_nuclei(nuclei, folder, "P1", image)
-        assert plate["Metadata_Well"].tolist() == ["B03", "C04"]
-        assert plate["Metadata_Site"].tolist() == [4, 1]
-
-
-def test_bad_nuclei_are_named(tmp_path):
-    nuclei = b"ImageNumber,Location_Center_X,Location_Center_Y\n10,5.5,7\n"
-    with pytest.raises(UserError, match="P1-A02.*Image.csv"):
-        read_nuclei(nuclei, "P1-A02", "P1")
-    with pytest.raises(UserError, match="image numbers of 1 nuclei"):
-        read_nuclei(nuclei, "P1", "P1", b"ImageNumber,Metadata_Well,Metadata_Site\n1,A01,1\n")
-    with pytest.raises(UserError, match="Nuclei.csv of P1.*Location_Center_Y"):
-        read_nuclei(b"ImageNumber,Location_Center_X\n1,2\n", "P1-A02-1", "P1")
-    with pytest.raises(UserError, match="does not exist"):
-        read_nuclei(tmp_path / "Nuclei.csv", "P1-A02-1", "P1")
-    with pytest.raises(UserError, match="names neither"):
-        read_nuclei(nuclei, "Experiment", "P1")
-    path = tmp_path / "Nuclei.csv.gz"
-    pd.DataFrame({"ImageNumber": [1], "Location_Center_X": [2], "Location_Center_Y": [3]}).to_csv(
-        path
-    )
-    assert read_nuclei(path, "P1-A02-1", "P1")["Y"].tolist() == [3]

@@ -17,7 +17,7 @@ from coda.quality import (
     measure_site,
     spectrum_slope,
 )
-from coda.quality_figures import plot_illumination, plot_montage, plot_plate_maps, well_place
+from coda.quality_figures import plot_illumination, plot_montage, plot_plate_maps
 from coda.store import CropStore, CropWriter
 from coda.style import save_figure
 from scipy.ndimage import gaussian_filter
@@ -184,22 +184,19 @@ def test_figures_show_the_plate(inspected, tmp_path):
     montage = plot_montage(store, number=3, seed=1)
     worst, random = (montage.table[montage.table["shown"] == name] for name in ("worst", "random"))
     assert len(worst) == len(random) == 3
+    assert not worst.duplicated(["Metadata_Well", "Metadata_Site"]).any()  # each has two crops
     assert (worst["Quality_Flags"] != "").all() and random["Quality_ok"].all()
     functions = np.linspace(1, 1.5, 20 * 30, dtype=np.float32).reshape(1, 20, 30)
     facts = [np.array([value]) for value in (10.0, 900.0, 99.0)]
     empty = np.zeros((1, 9)), np.zeros((1, 4, 4)), pd.DataFrame()
     light = plot_illumination(Illumination(["DNA"], (20, 30), functions, *facts, *empty))
+    other = plot_illumination(
+        Illumination(["DNA"], (20, 30), functions, *facts, *empty), "gallery", functions * 0.8
+    )
+    assert other.table["highest"].tolist() == pytest.approx([1.2])
+    assert "of the gallery" in other.figure.get_suptitle()
+    assert other.figure.axes[1].get_ylim()[0] < 0.8
     assert light.table["highest"].tolist() == [1.5] and light.table["upper"].tolist() == [900]
     for name, drawing in [("maps", maps), ("montage", montage), ("light", light)]:
         save_figure(drawing, tmp_path / name, dpi=100, vector=False)
         assert sorted(path.suffix for path in tmp_path.glob(f"{name}.*")) == [".csv", ".png"]
-
-
-def test_wells_have_places_also_on_large_plates():
-    assert [well_place(well) for well in ("A01", "P24", "Z02", "AA01", "AF48")] == [
-        (0, 0),
-        (15, 23),
-        (25, 1),
-        (26, 0),
-        (31, 47),
-    ]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from coda.errors import UserError
 from coda.gallery import open_gallery
-from coda.sources import CHANNELS, NAMINGS, list_images, plate_folders, row_letters
+from coda.sources import CHANNELS, NAMINGS, list_images, plate_folders
 
 SHARED = Path("../shared/data")
 GUID = "EFC51B3-6F57-4273-AFE3-BAA0781C8ACF"
@@ -150,7 +150,3 @@ def test_what_cannot_be_listed_is_told(tmp_path):
         list_images(gallery, "source_2/images/b/images/x", "source_2", "x", ["DNA"])
     with pytest.raises(UserError, match="channels names Brightfield"):
         list_images(gallery, "source_2/images/b/images/x", "source_2", "x", ["Brightfield"])
-
-
-def test_row_letters():
-    assert [row_letters(row) for row in (1, 16, 26, 27, 32)] == ["A", "P", "Z", "AA", "AF"]

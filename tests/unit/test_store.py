@@ -6,10 +6,12 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from coda import store as store_module
 from coda.errors import UserError
 from coda.store import CropStore, CropWriter
@@ -74,6 +76,10 @@ def test_views_are_the_file_and_cannot_be_written(tmp_path):
     make(tmp_path / "a.arrow", [1, 1])
     store = CropStore([tmp_path / "a.arrow"])
     view = store.view(1)
+    with warnings.catch_warnings():  # torch has no read-only tensors and says so
+        warnings.simplefilter("ignore")
+        tensor = torch.from_numpy(view)
+    assert tensor.data_ptr() == view.ctypes.data and not view.flags.owndata
     before = pa.total_allocated_bytes()
     assert np.shares_memory(view, store.view(1)) and pa.total_allocated_bytes() == before
     with pytest.raises(ValueError, match="read-only"):
@@ -101,7 +107,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["a.arrow"]
 
 
-def test_a_killed_writer_leaves_no_file(tmp_path):
+def test_a_killed_writer_leaves_no_file_and_the_next_clears_up(tmp_path):
     program = f"""
         import numpy as np, sys, time
         from coda.store import CropWriter
@@ -119,14 +125,17 @@ def test_a_killed_writer_leaves_no_file(tmp_path):
     assert child.stdout.readline() == b"going\n"
     time.sleep(0.05)
     child.kill()
-    child.wait()
-    assert not (tmp_path / "a.arrow").exists()
+    child.communicate()
+    assert not (tmp_path / "a.arrow").exists() and len(os.listdir(tmp_path)) == 1
+    make(tmp_path / "a.arrow", [1])
+    assert os.listdir(tmp_path) == ["a.arrow"]
 
 
 def test_plates_that_do_not_fit_are_refused(tmp_path):
     make(tmp_path / "a.arrow", [1])
     make(tmp_path / "um.arrow", [1], settings={**SETTINGS, "um_per_pixel": 0.65})
-    CropStore([tmp_path / "a.arrow", tmp_path / "um.arrow"])
+    make(tmp_path / "nuclei.arrow", [1], settings={**SETTINGS, "nuclei": "segmented"})
+    CropStore([tmp_path / "a.arrow", tmp_path / "um.arrow", tmp_path / "nuclei.arrow"])
     make(tmp_path / "channels.arrow", [1], channels=["DNA", "ER", "Mito"])
     make(tmp_path / "height.arrow", [1], size=9)
     make(tmp_path / "grid.arrow", [1], settings={**SETTINGS, "kind": "grid"})

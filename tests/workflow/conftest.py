@@ -58,7 +58,7 @@ def gallery(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("gallery")
     settings = yaml.safe_load((ROOT / "config/tiny.yaml").read_text())["simulation"]
     seed = settings.pop("seed")
-    simulate_gallery(folder, {**settings, "effect": [1.6, 3.2], "nuclei": False}, seed)
+    simulate_gallery(folder, {**settings, "effect": [1.6, 3.2], "nuclei": True}, seed)
     return folder
 
 

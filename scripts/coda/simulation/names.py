@@ -8,6 +8,7 @@ from coda.errors import UserError
 from coda.simulation.cells import CHANNELS
 from coda.simulation.formats import SOURCES, Source
 from coda.simulation.world import generator
+from coda.wells import row_letters
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def plate_names(source: str, batch: int, plate: int) -> Plate:
 
 def well_names(grid: tuple[int, int]) -> list[str]:
     """Wells of a plate in reading order, A01 to P24 or AF48."""
-    letters = [chr(65 + row) if row < 26 else f"A{chr(65 + row - 26)}" for row in range(grid[0])]
-    return [f"{letter}{column + 1:02d}" for letter in letters for column in range(grid[1])]
+    rows, columns = map(range, grid)
+    return [f"{row_letters(row)}{column + 1:02d}" for row in rows for column in columns]
 
 
 def file_names(plate: Plate, well: str, site: int, seed: int) -> dict[str, str]:

@@ -1,0 +1,16 @@
+"""Fetch the gallery's own illumination functions of a plate."""
+
+from coda.files import read_table
+from coda.gallery import open_gallery
+from coda.illumination_functions import download_functions
+from coda.reporting import reported
+
+with reported(snakemake.log[0]):
+    settings = snakemake.config["gallery"]
+    names = ("root", "endpoint", "region", "attempts", "timeout")
+    download_functions(
+        open_gallery(**{name: settings[name] for name in names}),
+        read_table(snakemake.input.index),
+        snakemake.params.channels,
+        snakemake.output.functions,
+    )

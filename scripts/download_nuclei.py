@@ -1,0 +1,16 @@
+"""Fetch the centres of the gallery's own nuclei of a plate."""
+
+from coda.files import read_table
+from coda.gallery import open_gallery
+from coda.nuclei import download_nuclei
+from coda.reporting import reported
+
+with reported(snakemake.log[0]):
+    settings = snakemake.config["gallery"]
+    names = ("root", "endpoint", "region", "workers", "attempts", "timeout")
+    download_nuclei(
+        open_gallery(**{name: settings[name] for name in names}),
+        read_table(snakemake.input.index),
+        snakemake.output.nuclei,
+        settings["workers"],
+    )
