@@ -20,7 +20,7 @@ rule adapt_foundation:
     benchmark:
         f"{RESULTS}/benchmarks/adapt_foundation/{{source}}/seed_{{seed}}/{{target}}_{{method}}.tsv"
     wildcard_constraints:
-        method="oda|coda",
+        method="|".join(ADAPTATIONS),
     conda:
         "../envs/torch.yaml"
     threads: config["compute"]["threads"]

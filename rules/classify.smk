@@ -1,7 +1,8 @@
 """Step 2, and the baseline: classifiers of mechanisms of action on the training source.
 
 In: crops of the source's training plates with labels, its validation plate, and the frozen foundation.
-Out: task_model.safetensors and supervised.safetensors with their logs.
+Out: task_model.safetensors and supervised.safetensors with their logs; tokens.safetensors (mean and deviation of
+the tokens that the task model was trained on) and embeddings.parquet (CLS token of each training site).
 """
 
 
@@ -36,6 +37,33 @@ rule train_classifier:
         choose=CLASS_CHOICE,
     script:
         "../scripts/train_classifier.py"
+
+
+rule measure_tokens:
+    """Measure the tokens of the training source, which those of a target are aligned to."""
+    input:
+        crops=train_crops,
+        foundation=rules.pretrain_foundation.output.foundation,
+        code=code("measure_tokens"),
+    output:
+        statistics=f"{MODEL}/tokens.safetensors",
+        embeddings=f"{MODEL}/embeddings.parquet",
+    log:
+        f"{RESULTS}/logs/measure_tokens/{{source}}/seed_{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_tokens/{{source}}/seed_{{seed}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: config["compute"]["threads"]
+    resources:
+        gpu=1,
+        mem_mb=growing(16000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        settings=network_settings(),
+        precision=config["compute"]["precision"],
+    script:
+        "../scripts/measure_tokens.py"
 
 
 rule train_supervised:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from coda.config import check_config, pairs
 from coda.errors import UserError
+from coda.methods import ADAPTATIONS, ALIGNMENTS, METHODS, SUPERVISED
 
 try:
     check_config(
@@ -44,7 +45,12 @@ START = (
 GLOBAL_VIEWS = {key: value for key, value in config["views"].items() if "local" not in key}
 # What decides which classes a training must see.
 CLASS_CHOICE = {key: config["choose"][key] for key in ("wells", "compounds", "moas")}
-ADAPTATIONS = [method for method in config["methods"] if method in ("oda", "coda")]
+# Foundations to adapt: those behind the methods that are compared.
+ADAPTED_BY = [
+    name
+    for name in ADAPTATIONS
+    if any(METHODS[method].base == name for method in config["methods"])
+]
 
 
 wildcard_constraints:
@@ -83,6 +89,20 @@ def training_settings(section, *names):
     How it is watched and compiled changes no result, so its script reads `watch` and `compute` from the config.
     """
     return {"training": config[section]} | {name: config[name] for name in names}
+
+
+def network_settings(depth_of=None):
+    """What it takes to build trained networks again; the depth is the classifier's, set in that section."""
+    settings = {
+        "model": {key: config["model"][key] for key in ("architecture", "options")},
+        "image_size": config["views"]["global_size"],
+    }
+    return settings | ({"depth": config[depth_of]["depth"]} if depth_of else {})
+
+
+def methods_of(kind):
+    """Pattern of the names of all methods of a kind, chosen or not."""
+    return "|".join(name for name, method in METHODS.items() if method.kind == kind)
 
 
 def growing(least):

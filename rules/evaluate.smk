@@ -11,6 +11,7 @@ rule predict_sites:
         crops=tested_crops,
         foundation=foundation_of,
         classifier=classifier_of,
+        statistics=statistics_of,
         code=code("predict_sites"),
     output:
         predictions=PREDICTIONS,
@@ -19,7 +20,7 @@ rule predict_sites:
     benchmark:
         f"{RESULTS}/benchmarks/predict_sites/{{source}}/seed_{{seed}}/{{method}}_{{target}}.tsv"
     wildcard_constraints:
-        method="unadapted|oda|coda|supervised",
+        method=methods_of("network"),
     conda:
         "../envs/torch.yaml"
     threads: config["compute"]["threads"]
@@ -28,13 +29,9 @@ rule predict_sites:
         mem_mb=growing(16000),
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        settings=lambda wildcards: {
-            "model": {key: config["model"][key] for key in ("architecture", "options")},
-            "image_size": config["views"]["global_size"],
-            "depth": config["supervise" if wildcards.method == "supervised" else "classify"][
-                "depth"
-            ],
-        },
+        settings=lambda wildcards: network_settings(
+            "supervise" if METHODS[wildcards.method].base in SUPERVISED else "classify"
+        ),
         precision=config["compute"]["precision"],
     script:
         "../scripts/predict_sites.py"
@@ -55,7 +52,7 @@ rule predict_control:
     benchmark:
         f"{RESULTS}/benchmarks/predict_control/{{source}}/seed_{{seed}}/{{method}}_{{target}}.tsv"
     wildcard_constraints:
-        method="intensity|position",
+        method=methods_of("control"),
     conda:
         "../envs/images.yaml"
     resources:

@@ -42,9 +42,9 @@ def adaptation_crops(wildcards):
 
 
 def tested_crops(wildcards):
-    """Plates to predict: all of a target, only the validation plate at home."""
-    subsets = ["validation"] if wildcards.source == wildcards.target else []
-    return crops_of(wildcards.target, *subsets)
+    """Plates to predict: all of a target, only the validation plate where the others trained."""
+    at_home = wildcards.source == wildcards.target or METHODS[wildcards.method].base == "oracle"
+    return crops_of(wildcards.target, *(["validation"] if at_home else []))
 
 
 def all_crops(wildcards):
@@ -62,28 +62,42 @@ def all_quality(wildcards):
 
 
 def foundation_of(wildcards):
-    """The foundation behind a method; the supervised baseline has none."""
-    if wildcards.method == "supervised":
+    """The foundation behind a method: of step 1, adapted, or the target's own; the supervised baseline has none."""
+    base = METHODS[wildcards.method].base
+    if base in SUPERVISED:
         return []
-    path = rules.pretrain_foundation.output.foundation
-    return path if wildcards.method == "unadapted" else rules.adapt_foundation.output.foundation
+    if base in ADAPTATIONS:
+        return rules.adapt_foundation.output.foundation.replace("{method}", base)
+    return trained_by(rules.pretrain_foundation.output.foundation, base)
 
 
 def classifier_of(wildcards):
     """The classifier behind a method."""
-    if wildcards.method == "supervised":
+    base = METHODS[wildcards.method].base
+    if base == "supervised":
         return rules.train_supervised.output.weights
-    return rules.train_classifier.output.weights
+    return trained_by(rules.train_classifier.output.weights, base)
+
+
+def trained_by(path, base):
+    """The file at the source that trained it: for the oracle, the target itself."""
+    return path.replace("{source}", "{target}") if base == "oracle" else path
+
+
+def statistics_of(wildcards):
+    """Statistics of the training source's tokens, where those of the target are aligned to them."""
+    aligned = METHODS[wildcards.method].treatment in ALIGNMENTS
+    return rules.measure_tokens.output.statistics if aligned else []
 
 
 def all_predictions(wildcards):
-    """Predictions of every method for every pair, and at home of those that are not adapted."""
+    """Predictions of every method for every pair, and at home of those that do not adapt to a target."""
     return [
         PREDICTIONS.format(source=source, seed=seed, method=method, target=target)
         for source, target in sorted({*PAIRS, *((source, source) for source, _ in PAIRS)})
         for seed in SEEDS
         for method in config["methods"]
-        if source != target or method not in ADAPTATIONS
+        if source != target or METHODS[method].at_home
     ]
 
 
@@ -103,7 +117,7 @@ def training_logs(wildcards):
         logs["supervised"] = f"{model}/supervised.parquet"
     for source, target in PAIRS:
         if source == wildcards.source:
-            for method in ADAPTATIONS:
+            for method in ADAPTED_BY:
                 logs[f"{method} on {target}"] = (
                     f"{model}/adapted/{target}/{method}/adaptation.parquet"
                 )

@@ -2,15 +2,19 @@
 
 from coda.files import write_table
 from coda.machine import Machine
+from coda.methods import ALIGNMENTS, METHODS
 from coda.prediction import predict_sites
 from coda.reporting import reported
 
 with reported(snakemake.log[0]):
     source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))
+    treatment = METHODS[method].treatment
     predictions = predict_sites(
         crops=list(snakemake.input.crops),
         classifier=snakemake.input.classifier,
         foundation=snakemake.input.get("foundation") or None,
+        alignment=treatment if treatment in ALIGNMENTS else None,
+        statistics=snakemake.input.get("statistics") or None,
         settings=snakemake.params.settings,
         machine=Machine.given(
             snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]

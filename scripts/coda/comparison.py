@@ -22,6 +22,7 @@ from coda.estimates import (
 )
 from coda.evaluation import LEVELS, SITE, Score, classes_of, read_predictions, score_units, units
 from coda.files import read_table
+from coda.methods import METHODS
 from coda.metrics import pair_wins
 from coda.progress import track
 
@@ -152,11 +153,24 @@ def _score(
         "in_domain" if (split, file["method"]) == ("validation", "unadapted") else file["method"]
     )
     key = Key(file["train_source"], file["target_source"], file["seed"], method, split, level)
-    counted = units(rows, classes, level)
+    reason = _unanswered(rows, file["method"])
+    counted = units(rows.iloc[:0] if reason else rows, classes, level)
     wins = pair_wins(counted)
     drawn = bootstrap(counted, wins, replicates, seed)
     for metric, score in score_units(counted, wins).items():
+        score = Score(score.value, reason) if reason else score
         runs[key][metric, None] = Estimate(score, drawn[metric], len(counted))
     if len(counted):  # always naming the commonest class
         guess = Score(float(np.bincount(counted.labels).max() / len(counted)))
         runs[key._replace(method="chance")][ACCURACY] = Estimate(guess, None, len(counted))
+
+
+def _unanswered(rows: pd.DataFrame, method: str) -> str | None:
+    """Say why a split has no value: predictions lack for some of it, or the oracle was trained on it.
+
+    Part of a split would not be comparable with what the other methods get on all of it.
+    """
+    if METHODS[method].base == "oracle" and rows.empty:
+        return "the oracle was trained on these plates"
+    reasons = rows["Reason"].dropna().unique() if "Reason" in rows else []
+    return "; ".join(reasons) or None

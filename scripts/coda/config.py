@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from coda.errors import UserError
+from coda.methods import METHODS, chosen_methods
 
 # As `coda.simulation` names the tables it writes; a copy, since that package is heavy to import.
 SIMULATED_TABLES = {
@@ -161,6 +162,7 @@ def _check_contradictions(config: dict[str, Any]) -> None:
         unknown = [source for source in known if known[source]["um_per_pixel"] is None]
         if unknown:
             raise UserError(f"crops.um_per_pixel needs sources.{unknown[0]}.um_per_pixel.")
+    _check_methods(config)
     weights = config["model"]["weights"]
     if weights not in ("imagenet", "random") and not Path(weights).is_file():
         raise UserError(
@@ -188,6 +190,23 @@ def _check_views(config: dict[str, Any]) -> None:
                 f"views.blur ({views['blur']} pixels) is too strong for views.{name} ({views[name]}); "
                 "three times the blur must be less than the view."
             )
+
+
+def _check_methods(config: dict[str, Any]) -> None:
+    """Resolve the methods, and refuse those that the rest of the config leaves without what they need."""
+    config["methods"] = chosen_methods(config["methods"])
+    needing = [name for name in config["methods"] if METHODS[name].needs_dmso]
+    if needing and config["choose"]["labelled"]:
+        raise UserError(
+            f"choose.labelled leaves out the DMSO wells that {', '.join(needing)} (methods) need; "
+            "set it to false or remove them."
+        )
+    if "oracle" in config["methods"]:
+        for source in config["target_sources"]:
+            if config["sources"][source]["validation_plate"] is None:
+                raise UserError(
+                    f"The method oracle trains on {source}, so it needs sources.{source}.validation_plate."
+                )
 
 
 def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:

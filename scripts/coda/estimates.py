@@ -9,10 +9,14 @@ import pandas as pd
 
 from coda.bootstrap import draws, interval
 from coda.evaluation import Score
+from coda.methods import METHODS
 
 ALL = "all"  # stands for the sources in a mean over pairs
-BASELINES = ("unadapted", "oda", "intensity", "position")
-NOT_ADAPTED = ("in_domain", "unadapted", "supervised", "intensity", "position")
+BASELINES = ("unadapted", "oda", "intensity", "position", "shuffled")
+NOT_ADAPTED = (
+    "in_domain",
+    *(name for name, method in METHODS.items() if not method.adapts),
+)
 NO_GAP = "in domain is not above unadapted: there is no gap to close"
 WIDE_GAP = "no interval: in many resamples there is no gap to close"
 

@@ -87,7 +87,7 @@ def read_predictions(path: str | Path, embeddings: bool = False) -> pd.DataFrame
 def _one_row_a_site(table: pd.DataFrame) -> pd.DataFrame:
     logits = [LOGIT + name for name in classes_of(table)]
     grouped = table.astype(dict.fromkeys(logits, np.float64)).groupby(SITE, sort=False)
-    metadata = [name for name in table if name.startswith("Metadata_")]
+    metadata = [name for name in table if name.startswith("Metadata_") or name == "Reason"]
     sites = table.drop_duplicates(SITE)[metadata].set_index(SITE).join(grouped[logits].mean())
     if "Embedding" in table:
         sites["Embedding"] = grouped["Embedding"].agg(

@@ -6,7 +6,7 @@ import pandas as pd
 from coda.estimates import ALL
 from coda.names import SPLIT_NAMES, in_order, method_name, source_name, sources_in_order
 
-CONTROLS = ("intensity", "position")
+CONTROLS = ("intensity", "position", "shuffled")
 MAIN = "coda"
 
 
@@ -240,7 +240,8 @@ def _control(summary: pd.DataFrame, control: str, level: str) -> str:
     near = []
     for method in in_order(summary.loc[summary["baseline"] == control, "method"]):
         ahead = _one(summary, (ALL, ALL), method, "adapted", level, "difference", control)
-        if ahead is not None and method not in CONTROLS and not ahead["low"] > 0:
+        undefined = ahead is None or np.isnan(ahead["value"])
+        if not undefined and method not in CONTROLS and not ahead["low"] > 0:
             near.append(method_name(method) + (" (which it beats)" if ahead["high"] < 0 else ""))
     if near:
         return (

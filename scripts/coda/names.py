@@ -3,14 +3,11 @@
 import re
 from collections.abc import Iterable
 
+from coda.methods import METHODS
+
 METHOD_NAMES = {
     "in_domain": "In domain",
-    "unadapted": "Unadapted",
-    "oda": "ODA (no partners)",
-    "coda": "CODA",
-    "supervised": "Supervised",
-    "intensity": "Intensities only",
-    "position": "Well position only",
+    **{name: method.label for name, method in METHODS.items()},
     "chance": "Constant guess",
 }
 SPLIT_NAMES = {

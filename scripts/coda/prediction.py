@@ -1,10 +1,12 @@
 """Step 4 of the protocol: predictions and embeddings of every site of a source, once and in order."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from coda.checkpoints import read_header
 from coda.classifiers import build_task_model, load_foundation
@@ -14,6 +16,13 @@ from coda.machine import Machine
 from coda.models import Supervised, build_foundation, load_tensors, load_weights
 from coda.settings import ModelSettings
 from coda.store import CropStore
+from coda.tokens import (
+    Alignment,
+    TokenStatistics,
+    load_statistics,
+    measure_moments,
+    reference_sites,
+)
 
 
 def predict_sites(
@@ -23,6 +32,8 @@ def predict_sites(
     machine: Machine,
     what: str,
     foundation: str | None = None,
+    alignment: str | None = None,
+    statistics: str | None = None,
 ) -> pd.DataFrame:
     """Predict the mechanism of action for every site of the plates.
 
@@ -38,11 +49,18 @@ def predict_sites(
         Device, and the name for progress lines.
     foundation
         Weights of the foundation, adapted or not.
+    alignment
+        One of `coda.methods.ALIGNMENTS`, to bring the tokens of each plate to those of the training source: by
+        all of the plate's sites (``aligned``), their means only (``aligned_means``), or by its DMSO
+        wells against the training plates' (``aligned_dmso``).
+    statistics
+        The training source's statistics for it, from `coda.tokens.measure_tokens`.
 
     Returns
     -------
     DataFrame
-        One row a site: ``Metadata_*``, ``Logit_<class>`` and ``Embedding`` (the CLS token).
+        One row a site: ``Metadata_*``, ``Logit_<class>`` and ``Embedding`` (the CLS token). Where a plate
+        cannot be aligned these are NaN, and a column ``Reason`` says why.
 
     Raises
     ------
@@ -51,34 +69,107 @@ def predict_sites(
     """
     compute = machine.claim().compute()
     store = CropStore(crops)
+    classes = _classes(classifier, store)
+    backbone, head = _networks(classifier, foundation, settings, len(store.channels), len(classes))
+    backbone, head = backbone.to(compute.device), head.to(compute.device)
+    mapping = Alignment(backbone.embed_dim).to(compute.device) if alignment else nn.Identity()
+
+    def infer(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = mapping(backbone.forward_features(views))
+        return head(tokens), tokens[:, 0]
+
+    infer = compute.compiled(infer)
+    inputs = dict(size=settings["image_size"], compute=compute, threads=machine.threads)
+    if not alignment:
+        sites = np.arange(len(store))
+        logits, embedding = apply_to_sites(infer, store, sites, what=what, **inputs)
+        return _as_table(store.table, classes, logits, embedding)
+
+    kind = "dmso" if alignment == "aligned_dmso" else "all"
+    wanted = load_statistics(statistics).get(kind)
+    measured = measure_plates(backbone.forward_features, store, kind, **inputs)
+    parts = []
+    for plate, (rows, found) in measured.items():
+        table = store.table.iloc[rows]
+        if wanted is None or found is None:
+            who = "the training plates have" if wanted is None else f"plate {plate} has"
+            reason = f"{who} no {'DMSO ' * (kind == 'dmso')}site of good quality to align by"
+            print(f"{what}: {reason}; left empty.", flush=True)
+            logits, embedding = (
+                torch.full((len(rows), width), torch.nan)
+                for width in (len(classes), backbone.embed_dim)
+            )
+            parts.append(_as_table(table, classes, logits, embedding).assign(Reason=reason))
+            continue
+        mapping.fit(found, wanted, means_only=alignment == "aligned_means")
+        logits, embedding = apply_to_sites(infer, store, rows, what=f"{what}, {plate}", **inputs)
+        parts.append(_as_table(table, classes, logits, embedding))
+    return pd.concat(parts, ignore_index=True)
+
+
+def measure_plates(
+    tokens_of: Callable[[torch.Tensor], torch.Tensor], store: CropStore, kind: str, **inputs
+) -> dict[str, tuple[np.ndarray, TokenStatistics | None]]:
+    """Rows of each plate, and the statistics of its tokens over the reference sites of `kind` (None without any).
+
+    `inputs` as in `coda.tokens.measure_moments`.
+    """
+    rows = store.table.groupby("Metadata_Plate", sort=False).indices
+    reference = np.zeros(len(store), bool)
+    reference[reference_sites(store.table, kind)] = True
+    sites = np.flatnonzero(reference)
+    moments = measure_moments(tokens_of, store, sites, **inputs) if len(sites) else None
+    return {
+        plate: (
+            mine,
+            moments.statistics(np.isin(sites, mine)) if reference[mine].any() else None,
+        )
+        for plate, mine in rows.items()
+    }
+
+
+def _classes(classifier: str, store: CropStore) -> list[str]:
     header = read_header(classifier)
     if header["channels"] != store.channels:
         raise UserError(
             f"{classifier} was trained on the channels {header['channels']}, but the crops have {store.channels}; "
             "set channels in the config and make both again."
         )
-    classes, size = header["classes"], settings["image_size"]
+    return header["classes"]
+
+
+def _networks(
+    classifier: str, foundation: str | None, settings: dict[str, Any], channels: int, classes: int
+) -> tuple[nn.Module, nn.Module]:
+    """Load what makes tokens of views, and what makes logits of tokens."""
     model = ModelSettings(settings["model"]["architecture"], settings["model"]["options"], "random")
-    shape = (len(store.channels), size)
+    shape = (channels, settings["image_size"])
     if foundation is None:
-        network = Supervised(build_foundation(model, *shape, depth=settings["depth"]), len(classes))
-        backbone, task = network.foundation, None
+        network = Supervised(build_foundation(model, *shape, depth=settings["depth"]), classes)
+        parts = network.foundation, OnCls(network.classifier)
     else:
-        backbone = load_foundation(foundation, model, *shape)
-        network = task = build_task_model(model, settings["depth"], len(classes), *shape)
+        network = build_task_model(model, settings["depth"], classes, *shape)
+        parts = load_foundation(foundation, model, *shape), network
     load_weights(network, load_tensors(classifier), classifier)
-    network, backbone = network.eval().to(compute.device), backbone.eval().to(compute.device)
+    return tuple(part.eval() for part in parts)
 
-    def infer(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens = backbone.forward_features(views)
-        logits = network.classifier(tokens[:, 0]) if task is None else task(tokens)
-        return logits, tokens[:, 0]
 
-    sites = np.arange(len(store))
-    logits, embedding = apply_to_sites(
-        compute.compiled(infer), store, sites, size, compute, threads=machine.threads, what=what
-    )
+class OnCls(nn.Module):
+    """A classifier that looks at the CLS token only."""
+
+    def __init__(self, classifier: nn.Module):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map tokens (N, 1 + patches, width) to logits (N, classes)."""
+        return self.classifier(tokens[:, 0])
+
+
+def _as_table(
+    table: pd.DataFrame, classes: list[str], logits: torch.Tensor, embedding: torch.Tensor
+) -> pd.DataFrame:
     columns = {f"Logit_{name}": logits[:, number].numpy() for number, name in enumerate(classes)}
     columns["Embedding"] = list(embedding.numpy())
-    metadata = store.table.filter(regex="^Metadata_")
+    metadata = table.filter(regex="^Metadata_").reset_index(drop=True)
     return pd.concat([metadata, pd.DataFrame(columns)], axis=1)

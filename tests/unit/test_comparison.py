@@ -1,5 +1,7 @@
 """The study's tables on predictions with known answers."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -234,3 +236,36 @@ def test_without_a_plate_kept_out_its_scores_are_empty_and_say_why(tmp_path):
     assert rows[["value", "low", "high"]].isna().all(axis=None)
     assert (rows["n"] == 0).all()
     assert (rows["reason"] == "no labelled images").all()
+
+
+def test_a_split_that_a_method_cannot_answer_is_empty_and_says_why(world):
+    files, plates, _ = world
+    one = [f for f in files if f["seed"] == 0 and f["method"] in ("unadapted", "coda")]
+    file = next(f for f in one if f["method"] == "coda")
+    table = read_table(file["path"])
+    first = (
+        table["Metadata_Plate"] == table["Metadata_Plate"].iloc[0]
+    )  # a plate of the split adapted
+    logits = [name for name in table if name.startswith("Logit_")]
+    table.loc[first, logits] = np.nan
+    path = Path(file["path"]).with_name("holes.parquet")
+    write_table(table.assign(Reason=pd.Series("no DMSO").where(first)), path)
+    kept = table[table["Metadata_Plate"].isin(plates.query("subset == 'validation'").iloc[:, 1])]
+    home = Path(file["path"]).with_name("home.parquet")
+    write_table(kept, home)
+    ids = {name: file[name] for name in ("train_source", "target_source", "seed")}
+    more = [
+        ids | {"method": "coda_aligned_dmso", "path": str(path)},
+        ids | {"method": "oracle", "path": str(home)},
+    ]
+    found = score_predictions([*one, *more], plates, replicates=100)
+    why = {"coda_aligned_dmso": "no DMSO", "oracle": "the oracle was trained on these plates"}
+    for method, reason in why.items():
+        rows = pick(found.metrics, method=method, split="adapted", **ids)
+        assert len(rows) and rows["value"].isna().all() and rows["low"].isna().all()
+        assert set(rows["reason"]) == {reason}
+        rest = pick(found.metrics, method=method, split="held_out", metric="accuracy", **ids)
+        assert rest["value"].notna().all()
+        assert len(pick(found.metrics, method=method, split="held_out", metric="gap_closed", **ids))
+    whole = pick(found.metrics, method="coda", split="adapted", metric="accuracy", level="image")
+    assert whole["value"].notna().all()
