@@ -35,8 +35,25 @@ rule train_classifier:
         settings=training_settings("classify", "model") | {"views": GLOBAL_VIEWS},
         precision=config["compute"]["precision"],
         choose=CLASS_CHOICE,
+        shuffled=False,
     script:
         "../scripts/train_classifier.py"
+
+
+use rule train_classifier as train_shuffled with:
+    # The control: the same task model on labels permuted between compounds.
+    output:
+        weights=f"{MODEL}/shuffled.safetensors",
+        log=f"{MODEL}/shuffled.parquet",
+    log:
+        f"{RESULTS}/logs/train_shuffled/{{source}}/seed_{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_shuffled/{{source}}/seed_{{seed}}.tsv"
+    params:
+        settings=training_settings("classify", "model") | {"views": GLOBAL_VIEWS},
+        precision=config["compute"]["precision"],
+        choose=CLASS_CHOICE,
+        shuffled=True,
 
 
 rule measure_tokens:

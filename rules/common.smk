@@ -32,6 +32,7 @@ PAIRS = pairs(config)
 SEEDS = config["seeds"]
 MODEL = f"{RESULTS}/models/{{source}}/seed_{{seed}}"
 ADAPTED = f"{MODEL}/adapted/{{target}}/{{method}}"
+TENT = ADAPTED.replace("{method}", "supervised_tent")
 PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{target}}.parquet"
 FIGURES = f"{RESULTS}/figures"
 PER_PAIR = "{source}_to_{target}_seed_{seed}"

@@ -37,6 +37,31 @@ rule predict_sites:
         "../scripts/predict_sites.py"
 
 
+rule predict_probe:
+    """Predict from embeddings by a simple classifier, in place of the task model."""
+    input:
+        training=rules.measure_tokens.output.embeddings,
+        predictions=embeddings_of,
+        code=code("predict_probe"),
+    output:
+        predictions=PREDICTIONS,
+    log:
+        f"{RESULTS}/logs/predict_probe/{{source}}/seed_{{seed}}/{{method}}_{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_probe/{{source}}/seed_{{seed}}/{{method}}_{{target}}.tsv"
+    wildcard_constraints:
+        method=methods_of("probe"),
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        knn={key: config["knn"][key] for key in ("k", "temperature")},
+    script:
+        "../scripts/predict_probe.py"
+
+
 rule predict_control:
     """The controls: predict from the channels' intensities alone, or from the position on the plate alone."""
     input:

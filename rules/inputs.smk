@@ -41,6 +41,11 @@ def adaptation_crops(wildcards):
     return crops_of(wildcards.target, "train")
 
 
+def home_crops(wildcards):
+    """Plates of the training source, for the adaptations that see them again."""
+    return train_crops(wildcards) if wildcards.method in ("coda_labs", "coda_replay") else []
+
+
 def tested_crops(wildcards):
     """Plates to predict: all of a target, only the validation plate where the others trained."""
     at_home = wildcards.source == wildcards.target or METHODS[wildcards.method].base == "oracle"
@@ -73,10 +78,14 @@ def foundation_of(wildcards):
 
 def classifier_of(wildcards):
     """The classifier behind a method."""
-    base = METHODS[wildcards.method].base
-    if base == "supervised":
-        return rules.train_supervised.output.weights
-    return trained_by(rules.train_classifier.output.weights, base)
+    method = METHODS[wildcards.method]
+    trained = {
+        "supervised": rules.train_supervised,
+        "supervised_tent": rules.adapt_supervised,
+        "shuffled": rules.train_shuffled,
+    }
+    by = trained.get(method.treatment) or trained.get(method.base) or rules.train_classifier
+    return trained_by(by.output.weights, method.base)
 
 
 def trained_by(path, base):
@@ -88,6 +97,11 @@ def statistics_of(wildcards):
     """Statistics of the training source's tokens, where those of the target are aligned to them."""
     aligned = METHODS[wildcards.method].treatment in ALIGNMENTS
     return rules.measure_tokens.output.statistics if aligned else []
+
+
+def embeddings_of(wildcards):
+    """The predictions that hold the embeddings a probe reads."""
+    return PREDICTIONS.replace("{method}", METHODS[wildcards.method].base)
 
 
 def all_predictions(wildcards):
@@ -113,8 +127,9 @@ def training_logs(wildcards):
         "pretraining": f"{model}/pretraining.parquet",
         "task model": f"{model}/task_model.parquet",
     }
-    if "supervised" in config["methods"]:
-        logs["supervised"] = f"{model}/supervised.parquet"
+    for name in ("supervised", "shuffled"):
+        if name in config["methods"]:
+            logs[name] = f"{model}/{name}.parquet"
     for source, target in PAIRS:
         if source == wildcards.source:
             for method in ADAPTED_BY:

@@ -2,6 +2,7 @@
 
 from coda.foundation import train_foundation
 from coda.machine import Machine
+from coda.mixing import data_settings
 from coda.model_card import images_of
 from coda.reporting import reported
 from coda.settings import WatchSettings
@@ -9,10 +10,10 @@ from coda.settings import WatchSettings
 with reported(snakemake.log[0]):
     source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))
     settings = dict(snakemake.params.settings)
-    if method == "oda":
-        settings["data"] = {**settings["data"], "partners": []}
+    settings["data"] = data_settings(method, settings["data"])
     train_foundation(
         crops=list(snakemake.input.crops),
+        home=list(snakemake.input.home),
         start=snakemake.input.networks,
         outputs=dict(snakemake.output.items()),
         images=images_of(snakemake.config),

@@ -18,6 +18,7 @@ with reported(snakemake.log[0]):
             **snakemake.config["watch"], folder=snakemake.log[0].removesuffix(".log")
         ),
         settings=snakemake.params.settings,
+        shuffled=snakemake.params.shuffled,
         seed=int(snakemake.wildcards.seed),
         machine=Machine.given(
             snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]

@@ -13,7 +13,7 @@ from coda.compute import explain_memory, fingerprint, seed_everything
 from coda.machine import Machine
 from coda.models import Supervised, TaskModel, build_foundation, load_tensors, load_weights
 from coda.provenance import crops_checksum, describe_run, file_checksum, weights_checksum
-from coda.selection import check_classes, class_names, labelled_rows
+from coda.selection import check_classes, class_names, labelled_rows, shuffle_labels
 from coda.settings import ModelSettings, TaskSettings, ViewSettings, WatchSettings
 from coda.store import CropStore
 from coda.views import check_sizes
@@ -52,6 +52,7 @@ def train_classifier(
     foundation: str | None = None,
     watch: WatchSettings | None = None,
     expected: Sequence[str] = (),
+    shuffled: bool = False,
 ) -> None:
     """Train the task model on a frozen `foundation` (step 2), or without one the supervised baseline.
 
@@ -71,6 +72,8 @@ def train_classifier(
         How the training is watched; none of it changes what comes out.
     expected
         Classes that the labels lead to expect; the training plates must show them all.
+    shuffled
+        Whether to learn labels that are permuted between compounds: a control that must stand at chance.
 
     Raises
     ------
@@ -84,8 +87,13 @@ def train_classifier(
         inputs[foundation] = file_checksum(foundation)
     stores = CropStore(crops), CropStore(validation)
     check_classes(stores[0].table, expected)
-    classes = class_names([stores[0].table])
-    train, held = (Labelled(store, *labelled_rows(store.table, classes)) for store in stores)
+    tables = [store.table for store in stores]
+    classes = class_names(tables[:1])
+    tables = shuffle_labels(tables, seed) if shuffled else tables
+    train, held = (
+        Labelled(store, *labelled_rows(table, classes))
+        for store, table in zip(stores, tables, strict=True)
+    )
     model, views = ModelSettings(**settings["model"]), ViewSettings(**settings["views"])
     training = TaskSettings(**settings["training"])
     seed_everything(seed)

@@ -15,9 +15,9 @@ from coda.inference import cls_features
 from coda.knn import knn_accuracy
 from coda.learner import DinoLearner
 from coda.machine import Machine
+from coda.mixing import mix_sites
 from coda.model_card import describe_data, write_card
 from coda.models import load_tensors
-from coda.partners import find_partners
 from coda.pretraining import DinoTraining, steps_per_epoch
 from coda.provenance import (
     crops_checksum,
@@ -26,7 +26,7 @@ from coda.provenance import (
     file_checksum,
     weights_checksum,
 )
-from coda.selection import check_classes, class_names, labelled_rows, usable_rows
+from coda.selection import check_classes, class_names, labelled_rows
 from coda.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings, WatchSettings
 from coda.store import CropStore
 from coda.views import check_sizes
@@ -45,6 +45,7 @@ def train_foundation(
     watch: WatchSettings | None = None,
     classes: Sequence[str] = (),
     images: str = "",
+    home: Sequence[str] = (),
 ) -> None:
     """Train a foundation by DINO: step 1 of the protocol, or step 3 with `start`.
 
@@ -72,18 +73,20 @@ def train_foundation(
         Classes that the labels lead to expect; with `validation`, the plates must show them all.
     images
         A sentence on where the images come from, for the model card.
+    home
+        Crop stores of the training source, for the adaptations that see it again (`coda.mixing`).
 
     Raises
     ------
     UserError
         On bad settings or data, on collapse, or if a promised GPU is absent.
     """
-    inputs = {path: crops_checksum(path) for path in [*crops, *(validation or [])]}
+    inputs = {path: crops_checksum(path) for path in [*crops, *home, *(validation or [])]}
     inputs |= (
         weights_checksum(settings["model"]) if start is None else {start: file_checksum(start)}
     )
     job = dict(crops=crops, outputs=outputs, settings=settings, seed=seed, machine=machine)
-    job |= dict(what=what, validation=validation, start=start, inputs=inputs)
+    job |= dict(home=home, what=what, validation=validation, start=start, inputs=inputs)
     job |= dict(watch=watch or WatchSettings(), classes=classes, images=images)
     job["machine"] = machine.claim()
     launch(_train, machine.gpus, job)
@@ -95,15 +98,14 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
         job[name] for name in ("settings", "machine", "what", "start")
     )
     compute, first = machine.compute(rank, ranks), rank == 0
-    store = CropStore(job["crops"])
+    store = CropStore([*job["crops"], *job["home"]])
     if job["validation"]:
         check_classes(store.table, job["classes"])
-    rows = usable_rows(store.table, settings["data"]["wells"])
-    table = store.table.iloc[rows].reset_index(drop=True)
-    partners = find_partners(table, settings["data"]["partners"])
+    mixture = mix_sites(store.table, len(CropStore(job["crops"])), settings["data"], job["seed"])
+    rows, partners = mixture.rows, mixture.partners
     if first:
         print(f"{what}: {len(rows):,} of {len(store):,} crops on {device_name(compute.device)}")
-        print(f"{what}: partners: {partners.describe()}", flush=True)
+        print(f"{what}: partners: {mixture.describe()}", flush=True)
     identity = fingerprint(settings, job["seed"], job["inputs"], machine.precision)
     states = StateFolder(Path(job["outputs"]["foundation"]).with_suffix(".states"), identity)
     section = "pretrain" if start is None else "adapt"
@@ -112,7 +114,7 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
         dino = DinoSettings(**settings["training"])
         learner = DinoLearner(
             channels=len(store.channels),
-            steps_per_epoch=steps_per_epoch(len(rows), dino, ranks, section),
+            steps_per_epoch=steps_per_epoch(mixture.budget, dino, ranks, section),
             compute=compute,
             settings=dino,
             model=ModelSettings(**settings["model"]),
@@ -123,6 +125,7 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
         )
         check_sizes(learner.views, store, learner.teacher.foundation)
         training = DinoTraining(learner, store, rows, partners, machine.threads, watch=job["watch"])
+        training.groups = mixture.groups
         if job["validation"]:
             training.validate = _knn_judge(store, compute, job)
             training.validate_every = settings["knn"]["every"]
@@ -131,6 +134,7 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
         if first:
             header = describe_run(settings, job["seed"], compute.device, job["inputs"])
             header |= {"what": what, "precision": machine.precision, "ranks": ranks}
+            table = store.table.iloc[rows].reset_index(drop=True)
             header |= {"data": describe_data(table, partners, store.settings["um_per_pixel"])}
             header |= {"images": job["images"]}
             _write(training, states, job, header)

@@ -15,6 +15,7 @@ from coda.errors import UserError
 
 # Each rule draws from the sites that share `within` with the site and differ from it in `other`.
 RULES = {
+    "source": ("compound", "source"),
     "batch": ("compound", "batch"),
     "plate": ("compound", "plate"),
     "well": ("compound", "well"),
@@ -26,7 +27,7 @@ RULES = {
 class Partners:
     """Where each site finds its partner, as ranges in one sorted order of sites.
 
-    Sorted by compound, batch, plate and well, the sites that qualify are a range (same compound)
+    Sorted by compound, source, batch, plate and well, the sites that qualify are a range (same compound)
     less a smaller range inside it (same batch, say), so drawing a partner is a little arithmetic on
     four arrays, without a search per sample.
 
@@ -58,6 +59,7 @@ class Partners:
         """Say how many sites use which rule, for the log."""
         names, counts = np.unique(self.rule, return_counts=True)
         words = {
+            "source": "another source",
             "batch": "another batch",
             "plate": "another plate",
             "well": "another well of the compound",
@@ -99,6 +101,7 @@ def find_partners(table: pd.DataFrame, rules: list[str]) -> Partners:
     codes, groups = np.zeros(count, np.int64), {}
     for name, column in {
         "compound": compound,
+        "source": table["Metadata_Source"],
         "batch": batch,
         "plate": plate,
         "well": well,

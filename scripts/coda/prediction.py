@@ -59,8 +59,8 @@ def predict_sites(
     Returns
     -------
     DataFrame
-        One row a site: ``Metadata_*``, ``Logit_<class>`` and ``Embedding`` (the CLS token). Where a plate
-        cannot be aligned these are NaN, and a column ``Reason`` says why.
+        One row a site: ``Metadata_*``, ``Quality_ok``, ``Logit_<class>`` and ``Embedding`` (the CLS token).
+        Where a plate cannot be aligned these are NaN, and a column ``Reason`` says why.
 
     Raises
     ------
@@ -171,5 +171,5 @@ def _as_table(
 ) -> pd.DataFrame:
     columns = {f"Logit_{name}": logits[:, number].numpy() for number, name in enumerate(classes)}
     columns["Embedding"] = list(embedding.numpy())
-    metadata = table.filter(regex="^Metadata_").reset_index(drop=True)
+    metadata = table.filter(regex="^Metadata_|^Quality_ok$").reset_index(drop=True)
     return pd.concat([metadata, pd.DataFrame(columns)], axis=1)

@@ -14,7 +14,8 @@ from coda.checkpoints import StateFolder, save_weights
 from coda.compute import derive_seed, peak_memory
 from coda.errors import UserError
 from coda.learner import DinoLearner
-from coda.loader import Loader, epoch_order
+from coda.loader import Loader
+from coda.mixing import mixed_order
 from coda.models import load_tensors
 from coda.partners import Partners
 from coda.progress import Progress
@@ -71,6 +72,8 @@ class DinoTraining:
         Epochs between its calls.
     watch
         How often states are saved, and how long a collapse is looked at.
+    groups
+        Positions in `sites` that take turns within a batch (`coda.mixing`); all as one by default.
     """
 
     learner: DinoLearner
@@ -83,6 +86,7 @@ class DinoTraining:
     watch: WatchSettings = field(default_factory=WatchSettings)
     log: list[dict[str, Any]] = field(default_factory=list)
     best: float = -1.0
+    groups: list[np.ndarray] | None = None
 
     def run(
         self,
@@ -136,10 +140,11 @@ class DinoTraining:
         batch = learner.settings.batch_size
         part = slice(*(batch * (compute.rank + end) // compute.ranks for end in range(2)))
         kinds = ((2, True), (learner.views.local_count, False))
+        groups = self.groups or [np.arange(len(self.sites))]
         for step in range(learner.step, learner.steps):
             epoch, number = divmod(step, learner.steps_per_epoch)
             if number == 0 or step == learner.step:
-                order = epoch_order(np.arange(len(self.sites)), learner.seed, epoch)
+                order = mixed_order(groups, learner.seed, epoch)
             chosen = order[number * batch : (number + 1) * batch]
             seed = derive_seed(learner.seed, step)
             partner = self.partners.draw(chosen, np.random.default_rng(seed))

@@ -99,3 +99,21 @@ def labelled_rows(table: pd.DataFrame, classes: list[str]) -> tuple[np.ndarray, 
         keep &= table["Quality_ok"].to_numpy(bool)
     rows = np.flatnonzero(keep).astype(np.int64)
     return rows, numbers.to_numpy()[rows].astype(np.int64)
+
+
+def shuffle_labels(tables: list[pd.DataFrame], seed: int) -> list[pd.DataFrame]:
+    """Permute the mechanisms of action between the compounds, the same in all tables.
+
+    Each class keeps its number of compounds, and the wells of a compound stay together, so that what is learned
+    from such labels says nothing about mechanisms.
+    """
+    keys = ["Metadata_JCP2022", "Metadata_moa"]
+    known = pd.concat([table[keys] for table in tables]).dropna().drop_duplicates(keys[0])
+    known = known.sort_values(keys[0])
+    permuted = np.random.default_rng(seed).permutation(known["Metadata_moa"].to_numpy(object))
+    moas = dict(zip(known["Metadata_JCP2022"], permuted, strict=True))
+    labelled = [table["Metadata_moa"].notna() for table in tables]
+    return [
+        table.assign(Metadata_moa=table["Metadata_JCP2022"].map(moas).where(has, None))
+        for table, has in zip(tables, labelled, strict=True)
+    ]

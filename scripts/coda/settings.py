@@ -171,3 +171,18 @@ class WatchSettings:
     patience: int = 10
     tensorboard: bool = False
     folder: str | Path = "events"
+
+
+@dataclass(frozen=True)
+class TentSettings:
+    """Settings of TENT; the defaults are its paper's for ImageNet.
+
+    Attributes
+    ----------
+    epochs, batch_size, learning_rate
+        Of plain gradient descent with momentum 0.9.
+    """
+
+    epochs: int = 1
+    batch_size: int = 64
+    learning_rate: float = 0.00025

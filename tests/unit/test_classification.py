@@ -7,6 +7,7 @@ from coda.classifiers import train_classifier
 from coda.errors import UserError
 from coda.machine import Machine
 from coda.prediction import predict_sites
+from coda.selection import shuffle_labels
 from coda.store import CropStore
 from safetensors.torch import load_file
 from small_training import SETTINGS, outputs_in, train
@@ -14,7 +15,7 @@ from small_training import SETTINGS, outputs_in, train
 TRAINING = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16, "learning_rate": 2e-3}
 
 
-def classify(folder, plates, foundation=None, seed=1, epochs=3):
+def classify(folder, plates, foundation=None, seed=1, epochs=3, **options):
     outputs = {"weights": str(folder / "weights.safetensors"), "log": str(folder / "log.parquet")}
     settings = {
         "model": SETTINGS["model"],
@@ -22,7 +23,15 @@ def classify(folder, plates, foundation=None, seed=1, epochs=3):
         "training": {**TRAINING, "epochs": epochs},
     }
     train_classifier(
-        plates[:-1], plates[-1:], outputs, settings, seed, Machine(0, 1), "test", foundation
+        plates[:-1],
+        plates[-1:],
+        outputs,
+        settings,
+        seed,
+        Machine(0, 1),
+        "test",
+        foundation,
+        **options,
     )
     return outputs
 
@@ -112,3 +121,29 @@ def test_nothing_labelled_is_told(tiny_plates, tmp_path, monkeypatch):
     monkeypatch.setattr(coda.classifiers, "labelled_rows", lambda *_: (nothing, nothing))
     with pytest.raises(UserError, match="no labelled sites"):
         classify(tmp_path, tiny_plates)
+
+
+def test_shuffled_labels_keep_classes_and_wells_together(tiny_plates):
+    tables = [CropStore(tiny_plates[:2]).table, CropStore(tiny_plates[2:]).table]
+    shuffled = shuffle_labels(tables, seed=4)
+    keys = ["Metadata_JCP2022", "Metadata_moa"]
+    before, after = (pd.concat(t)[keys].dropna().drop_duplicates() for t in (tables, shuffled))
+    assert before["Metadata_JCP2022"].is_unique and after["Metadata_JCP2022"].is_unique
+    assert sorted(before["Metadata_moa"]) == sorted(after["Metadata_moa"])
+    changed = before.set_index(keys[0]).join(after.set_index(keys[0]), rsuffix="_new")
+    assert (changed.iloc[:, 0] != changed.iloc[:, 1]).any()
+    for one, two in zip(tables, shuffled, strict=True):
+        assert (one["Metadata_moa"].isna() == two["Metadata_moa"].isna()).all()
+        assert (one.drop(columns="Metadata_moa") == two.drop(columns="Metadata_moa")).all().all()
+
+
+def test_the_shuffled_control_learns_other_labels_than_the_task_model(
+    tiny_plates, tmp_path, foundation
+):
+    made = []
+    for name, shuffled in (("plain", False), ("shuffled", True)):
+        (tmp_path / name).mkdir()
+        made.append(classify(tmp_path / name, tiny_plates, foundation, shuffled=shuffled))
+    assert read_header(made[0]["weights"])["classes"] == read_header(made[1]["weights"])["classes"]
+    one, two = (load_file(outputs["weights"]) for outputs in made)
+    assert not all(torch.equal(one[name], two[name]) for name in one)

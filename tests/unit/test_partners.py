@@ -20,6 +20,7 @@ def admitted(table: pd.DataFrame, site: int, rules: list[str]) -> tuple[str, set
         table["Metadata_JCP2022"].notna(), table[KEYS].agg("/".join, axis=1)
     )
     groups = {
+        "source": table["Metadata_Source"],
         "batch": table[KEYS[:2]].agg("/".join, axis=1),
         "plate": table[KEYS[:3]].agg("/".join, axis=1),
         "well": table[KEYS].agg("/".join, axis=1),
@@ -45,7 +46,9 @@ tables = st.lists(
     min_size=1,
     max_size=40,
 ).map(make_table)
-orders = st.lists(st.sampled_from(["batch", "plate", "well", "site"]), unique=True, max_size=4)
+orders = st.lists(
+    st.sampled_from(["source", "batch", "plate", "well", "site"]), unique=True, max_size=5
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,0 +1,17 @@
+"""Predict from embeddings by a simple classifier, in place of the task model."""
+
+from coda.files import read_table, write_table
+from coda.methods import METHODS
+from coda.probes import predict_probe
+from coda.reporting import reported
+
+with reported(snakemake.log[0]):
+    method = METHODS[snakemake.wildcards.method]
+    predictions = predict_probe(
+        training=read_table(snakemake.input.training),
+        target=read_table(snakemake.input.predictions),
+        probe=method.probe,
+        sphered=method.treatment == "sphered",
+        knn=snakemake.params.knn,
+    )
+    write_table(predictions, snakemake.output.predictions)
