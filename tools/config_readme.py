@@ -1,8 +1,13 @@
 """Write config/README.md from config/schema.yaml: every key with its kind, default and meaning."""
 
+import sys
 from pathlib import Path
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from coda.methods import METHODS
 
 FOLDER = Path(__file__).parents[1] / "config"
 OPENING = """# Config
@@ -61,11 +66,33 @@ def as_yaml(value: object) -> str:
     )
 
 
+METHODS_OPENING = """
+## Methods
+
+The names that `methods` takes. Those that see the target see its images, never its labels, except the oracle, which is
+trained on the target's labels and counts on the plate kept out only. Aligned and sphered methods look at a whole plate
+at once (transductive). Those that need DMSO do not depend on what else stands on the plate; where a plate has no
+DMSO well their scores are empty, with the reason.
+
+| name | in figures | sees the target | needs DMSO wells |
+|---|---|---|---|
+"""
+
+
+def methods() -> str:
+    """Make a table row for each method."""
+    answers = {True: "yes", False: ""}
+    return METHODS_OPENING + "".join(
+        f"| `{name}` | {each.label} | {answers[each.adapts]} | {answers[each.needs_dmso]} |\n"
+        for name, each in METHODS.items()
+    )
+
+
 def page() -> str:
     """Make the whole page."""
     schema = yaml.safe_load((FOLDER / "schema.yaml").read_text())
     head = ["| key | kind | default | meaning |", "|---|---|---|---|"]
-    return "\n".join([OPENING, *head, *rows_of(schema, schema)]) + "\n"
+    return "\n".join([OPENING, *head, *rows_of(schema, schema)]) + "\n" + methods()
 
 
 if __name__ == "__main__":
