@@ -46,6 +46,9 @@ def apply_to_sites(
     tuple of float32 tensors, shape (sites, ...)
         On the CPU, in the order of `sites`.
     """
+    count = len(sites)
+    if compute.compile:  # for every size of a batch anew, so the last one is filled up
+        sites = np.concatenate([sites, sites[-1:].repeat(-count % batch_size)])
     plan = ((sites[start : start + batch_size], None) for start in range(0, len(sites), batch_size))
     progress = Progress(what, len(sites), "images") if what else None
     results = []
@@ -55,7 +58,7 @@ def apply_to_sites(
         results.append([output.float() for output in outputs])
         if progress:
             progress.update(len(batch))
-    return tuple(torch.cat(parts).cpu() for parts in zip(*results, strict=True))
+    return tuple(torch.cat(parts)[:count].cpu() for parts in zip(*results, strict=True))
 
 
 def cls_features(foundation: nn.Module, **inputs) -> torch.Tensor:

@@ -36,3 +36,21 @@ def test_no_gradient_is_kept(tiny_plates):
         COMPUTE,
     )
     assert not out.requires_grad
+
+
+def test_what_is_compiled_sees_one_size_of_batch(tiny_plates):
+    store, sizes = CropStore(tiny_plates[:1]), []
+
+    def means(views):
+        sizes.append(len(views))
+        return (views.mean(dim=(2, 3)), views[:, 0, 0, 0])
+
+    sites = np.arange(21)
+    plain, filled = (
+        apply_to_sites(
+            means, store, sites, 32, Compute(torch.device("cpu"), "fp32", compile), batch_size=8
+        )
+        for compile in (False, True)
+    )
+    assert sizes == [8, 8, 5, 8, 8, 8]
+    assert all(torch.equal(one, two) for one, two in zip(plain, filled, strict=True))
