@@ -8,6 +8,7 @@ import torch
 
 from coda.checkpoints import read_header
 from coda.classifiers import build_task_model, load_foundation
+from coda.compute import explain_memory
 from coda.errors import UserError
 from coda.inference import apply_to_sites
 from coda.machine import Machine
@@ -74,10 +75,11 @@ def predict_sites(
         logits = network.classifier(tokens[:, 0]) if task is None else task(tokens)
         return logits, tokens[:, 0]
 
-    sites = np.arange(len(store))
-    logits, embedding = apply_to_sites(
-        compute.compiled(infer), store, sites, size, compute, threads=machine.threads, what=what
-    )
+    sites, run = np.arange(len(store)), compute.compiled(infer)
+    with explain_memory(compute.device, "end other programs that use it, or predict elsewhere"):
+        logits, embedding = apply_to_sites(
+            run, store, sites, size, compute, threads=machine.threads, what=what
+        )
     columns = {f"Logit_{name}": logits[:, number].numpy() for number, name in enumerate(classes)}
     columns["Embedding"] = list(embedding.numpy())
     metadata = store.table.filter(regex="^Metadata_")

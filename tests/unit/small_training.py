@@ -54,6 +54,7 @@ def train(
     settings: dict = SETTINGS,
     seed: int = 3,
     gpus: int = 0,
+    precision: str = "bf16",
     **options,
 ) -> None:
     """Train on `plates`, all but the last, and judge by the last unless told otherwise."""
@@ -62,7 +63,7 @@ def train(
 
     options.setdefault("validation", plates[-1:])
     options.setdefault("outputs", outputs_in(folder))
-    machine = Machine(gpus, 1)
+    machine = Machine(gpus, 1, precision)
     train_foundation(
         plates[:-1], settings=settings, seed=seed, machine=machine, what="test", **options
     )

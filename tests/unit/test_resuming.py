@@ -160,3 +160,13 @@ def test_how_a_training_is_watched_starts_nothing_anew(tiny_plates, tmp_path, in
     interrupt(None)
     train(tmp_path, tiny_plates, watch=WatchSettings(save_minutes=7, patience=2))
     assert "goes on from the state after step 5" in capsys.readouterr().out
+
+
+def test_another_precision_goes_on_from_no_state(tiny_plates, tmp_path, interrupt, capsys):
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_plates, watch=OFTEN)
+    interrupt(None)
+    train(tmp_path, tiny_plates, precision="fp32")
+    assert "goes on" not in capsys.readouterr().out
+    assert read_header(outputs_in(tmp_path)["foundation"])["precision"] == "fp32"
