@@ -88,11 +88,8 @@ class ClassifierTraining:
             )
         self.steps_per_epoch = -(-len(self.train.sites) // batch)
         self.steps = self.settings.epochs * self.steps_per_epoch
-        fused = {"fused": True} if self.compute.device.type == "cuda" else {"foreach": True}
-        groups = decay_groups([self.classifier])
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=0.0, weight_decay=self.settings.weight_decay, **fused
-        )
+        groups, decay = decay_groups([self.classifier]), self.settings.weight_decay
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=decay, fused=True)
         self.run_view = self.compute.compiled(make_view)
         self.run_logits = self.compute.compiled(self._logits)
         self.means, self.step = Means(), 0

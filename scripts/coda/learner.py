@@ -54,10 +54,8 @@ class DinoLearner:
         if self.start is not None:
             self._load_networks(self.start)
         self.teacher.requires_grad_(False)
-        fused = {"fused": True} if self.compute.device.type == "cuda" else {"foreach": True}
-        self.optimizer = torch.optim.AdamW(
-            decay_groups([self.student]), lr=0.0, weight_decay=0.0, **fused
-        )
+        groups = decay_groups([self.student])
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
         if self.compute.checkpoint_activations:
             self.student.foundation.set_grad_checkpointing(True)
         alone = self.compute.ranks == 1

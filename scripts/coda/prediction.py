@@ -10,6 +10,7 @@ from torch import nn
 
 from coda.checkpoints import read_header
 from coda.classifiers import build_task_model, load_foundation
+from coda.compute import explain_memory
 from coda.errors import UserError
 from coda.inference import apply_to_sites
 from coda.machine import Machine
@@ -80,30 +81,27 @@ def predict_sites(
 
     infer = compute.compiled(infer)
     inputs = dict(size=settings["image_size"], compute=compute, threads=machine.threads)
-    if not alignment:
-        sites = np.arange(len(store))
-        logits, embedding = apply_to_sites(infer, store, sites, what=what, **inputs)
-        return _as_table(store.table, classes, logits, embedding)
-
-    kind = "dmso" if alignment == "aligned_dmso" else "all"
-    wanted = load_statistics(statistics).get(kind)
-    measured = measure_plates(backbone.forward_features, store, kind, **inputs)
-    parts = []
-    for plate, (rows, found) in measured.items():
-        table = store.table.iloc[rows]
-        if wanted is None or found is None:
-            who = "the training plates have" if wanted is None else f"plate {plate} has"
-            reason = f"{who} no {'DMSO ' * (kind == 'dmso')}site of good quality to align by"
-            print(f"{what}: {reason}; left empty.", flush=True)
-            logits, embedding = (
-                torch.full((len(rows), width), torch.nan)
-                for width in (len(classes), backbone.embed_dim)
-            )
-            parts.append(_as_table(table, classes, logits, embedding).assign(Reason=reason))
-            continue
-        mapping.fit(found, wanted, means_only=alignment == "aligned_means")
-        logits, embedding = apply_to_sites(infer, store, rows, what=f"{what}, {plate}", **inputs)
-        parts.append(_as_table(table, classes, logits, embedding))
+    with explain_memory(compute.device, "end other programs that use it, or predict elsewhere"):
+        if not alignment:
+            sites = np.arange(len(store))
+            logits, embedding = apply_to_sites(infer, store, sites, what=what, **inputs)
+            return _as_table(store.table, classes, logits, embedding)
+        kind = "dmso" if alignment == "aligned_dmso" else "all"
+        wanted = load_statistics(statistics).get(kind)
+        measured = measure_plates(backbone.forward_features, store, kind, **inputs)
+        parts = []
+        for plate, (rows, found) in measured.items():
+            table = store.table.iloc[rows]
+            if wanted is None or found is None:
+                who = "the training plates have" if wanted is None else f"plate {plate} has"
+                reason = f"{who} no {'DMSO ' * (kind == 'dmso')}site of good quality to align by"
+                print(f"{what}: {reason}; left empty.", flush=True)
+                parts.append(_empty(table, classes, backbone.embed_dim).assign(Reason=reason))
+                continue
+            mapping.fit(found, wanted, means_only=alignment == "aligned_means")
+            name = f"{what}, {plate}"
+            logits, embedding = apply_to_sites(infer, store, rows, what=name, **inputs)
+            parts.append(_as_table(table, classes, logits, embedding))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -173,3 +171,11 @@ def _as_table(
     columns["Embedding"] = list(embedding.numpy())
     metadata = table.filter(regex="^Metadata_|^Quality_ok$").reset_index(drop=True)
     return pd.concat([metadata, pd.DataFrame(columns)], axis=1)
+
+
+def _empty(table: pd.DataFrame, classes: list[str], width: int) -> pd.DataFrame:
+    """Predictions of sites for which there are none."""
+    logits, embedding = (
+        torch.full((len(table), size), torch.nan) for size in (len(classes), width)
+    )
+    return _as_table(table, classes, logits, embedding)

@@ -1,6 +1,5 @@
 """The log of a training, written after each epoch: a Parquet table, and events for TensorBoard."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,8 @@ class TrainingLog:
                     "add it to envs/torch.yaml), or set watch.tensorboard to false."
                 ) from error
             # The log holds the rows of earlier starts, so the events are written anew.
-            shutil.rmtree(watch.folder, ignore_errors=True)
-            Path(watch.folder).mkdir(parents=True)
+            for old in Path(watch.folder).glob("events.out.tfevents.*"):
+                old.unlink()
             self.events = SummaryWriter(str(watch.folder))
 
     def __call__(self, rows: list[dict[str, Any]]) -> None:

@@ -54,6 +54,7 @@ def train(
     settings: dict = SETTINGS,
     seed: int = 3,
     gpus: int = 0,
+    precision: str = "bf16",
     **options,
 ) -> None:
     """Train on `plates`, all but the last, and judge by the last unless told otherwise."""
@@ -62,7 +63,7 @@ def train(
 
     options.setdefault("validation", plates[-1:])
     options.setdefault("outputs", outputs_in(folder))
-    machine = Machine(gpus, 1)
+    machine = Machine(gpus, 1, precision)
     train_foundation(
         plates[:-1], settings=settings, seed=seed, machine=machine, what="test", **options
     )
@@ -70,17 +71,14 @@ def train(
 
 def run_in_two(function, gpus: int, job: dict) -> None:
     """Train in two processes on the CPU, in place of one a GPU."""
-    run_ranks(report_step, 2, function, job)
+    run_ranks(count_steps, 2, function, job)
 
 
-def report_step(rank: int, ranks: int, function, job: dict) -> None:
-    """Train as one of several processes, and say after which step it left."""
-    update, steps = DinoLearner.update, []
-    DinoLearner.update = lambda self: update(self) or steps.append(self.step)
-    try:
-        function(rank, ranks, job)
-    finally:
-        print("left after step", steps[-1], flush=True)
+def count_steps(rank: int, ranks: int, function, job: dict) -> None:
+    """Train as one of several processes, and keep its number of steps in the file ``steps_<rank>``."""
+    update, file = DinoLearner.update, Path(job["outputs"]["log"]).with_name(f"steps_{rank}")
+    DinoLearner.update = lambda self: update(self) or file.write_text(str(self.step))
+    function(rank, ranks, job)
 
 
 if __name__ == "__main__":

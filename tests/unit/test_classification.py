@@ -9,6 +9,7 @@ from coda.machine import Machine
 from coda.prediction import predict_sites
 from coda.selection import shuffle_labels
 from coda.store import CropStore
+from coda.training import Means
 from safetensors.torch import load_file
 from small_training import SETTINGS, outputs_in, train
 
@@ -112,6 +113,24 @@ def test_a_classifier_of_other_channels_is_refused(tiny_plates, tmp_path):
     save_weights(outputs["weights"], load_file(outputs["weights"]), header)
     with pytest.raises(UserError, match="Mito"):
         predict(tiny_plates, outputs["weights"])
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tiny_plates, tmp_path, monkeypatch):
+    monkeypatch.setattr(Means, "take", lambda self: {"loss": float("nan")})
+    with pytest.raises(UserError, match="nan in epoch 1; lower the learning rate"):
+        classify(tmp_path, tiny_plates)
+
+
+def test_the_log_has_all_that_is_watched(tiny_plates, tmp_path):
+    log = pd.read_parquet(classify(tmp_path, tiny_plates)["log"])
+    watched = ["loss", "learning_rate", "validation_accuracy", "samples_per_second"]
+    watched += ["waiting_share", "memory_gib"]
+    assert len(log) == 3 and np.isfinite(log[watched]).all(axis=None)
+
+
+def test_a_class_without_a_good_site_is_named_before_the_training(tiny_plates, tmp_path):
+    with pytest.raises(UserError, match=r"source_1 have no site.*\(kinase\).*choose.moas"):
+        classify(tmp_path, tiny_plates, expected=["kinase"])
 
 
 def test_nothing_labelled_is_told(tiny_plates, tmp_path, monkeypatch):

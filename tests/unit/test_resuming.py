@@ -92,8 +92,8 @@ def test_sigterm_to_one_of_two_processes_makes_both_leave_after_the_same_step(
     said, _ = running.communicate(timeout=120)
     assert running.returncode == PREEMPTED, said
     assert said.count("the state is saved") == 1
-    left = [int(line.split()[-1]) for line in said.splitlines() if line.startswith("left after")]
-    assert len(left) == 2 and left[0] == left[1] == read_header(states_in(tmp_path)[-1])["step"]
+    left = [int((tmp_path / f"steps_{rank}").read_text()) for rank in range(2)]
+    assert left == [read_header(states_in(tmp_path)[-1])["step"]] * 2
 
 
 class Interrupted(Exception):
@@ -160,3 +160,13 @@ def test_how_a_training_is_watched_starts_nothing_anew(tiny_plates, tmp_path, in
     interrupt(None)
     train(tmp_path, tiny_plates, watch=WatchSettings(save_minutes=7, patience=2))
     assert "goes on from the state after step 5" in capsys.readouterr().out
+
+
+def test_another_precision_goes_on_from_no_state(tiny_plates, tmp_path, interrupt, capsys):
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_plates, watch=OFTEN)
+    interrupt(None)
+    train(tmp_path, tiny_plates, precision="fp32")
+    assert "goes on" not in capsys.readouterr().out
+    assert read_header(outputs_in(tmp_path)["foundation"])["precision"] == "fp32"

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 from coda.errors import UserError
-from coda.selection import class_names, labelled_rows, usable_rows
+from coda.selection import check_classes, class_names, expected_classes, labelled_rows, usable_rows
 
 TABLE = pd.DataFrame(
     {
@@ -43,3 +43,28 @@ def test_classes_are_sorted_and_numbered():
 def test_classes_unknown_to_the_training_source_are_left_out():
     rows, _ = labelled_rows(TABLE.drop(columns="Quality_ok"), ["a"])
     assert rows.tolist() == [4]
+
+
+def test_classes_to_expect_are_those_that_the_choice_keeps():
+    compounds = pd.DataFrame({"Metadata_moa": ["b", None, "a", "b"]})
+    choice = {"wells": None, "compounds": None, "moas": None}
+    assert expected_classes(compounds, choice) == ["a", "b"]
+    assert expected_classes(compounds, choice | {"moas": ["b", "c"]}) == ["b"]
+    assert expected_classes(compounds, choice | {"wells": ["A01"]}) == []
+    assert expected_classes(compounds, choice | {"compounds": ["x"]}) == []
+
+
+def test_a_class_with_flagged_sites_alone_is_named():
+    table = pd.DataFrame(
+        {
+            "Metadata_moa": ["a", "b", None],
+            "Metadata_Source": "s",
+            "Quality_ok": [True, False, True],
+        }
+    )
+    with pytest.raises(
+        UserError, match=r"of s have no site of good quality of 1 of 2 classes \(b\)"
+    ):
+        check_classes(table, ["a"])
+    table["Quality_ok"] = True
+    check_classes(table, ["a"])
