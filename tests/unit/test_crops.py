@@ -244,6 +244,35 @@ def test_a_site_that_breaks_between_the_passes_is_lost(plate):
     assert (plate.folder / "crops.arrow").read_bytes() == before
 
 
+def test_a_job_killed_while_its_workers_cut_is_cleared_up_by_the_next(plate):
+    plate.estimate()
+    for name in ("index", "manifest"):
+        getattr(plate, name).to_parquet(plate.folder / f"{name}.parquet")
+    program = f"""
+        import time
+        from pathlib import Path
+        import pandas as pd
+        from coda.crops import CropWriter, extract_crops
+        def write(writer, metadata, pixels):
+            print("begun", flush=True)
+            time.sleep(60)
+        CropWriter.write = write
+        folder = Path({str(plate.folder)!r})
+        tables = [pd.read_parquet(folder / f"{{name}}.parquet") for name in ("index", "manifest")]
+        inputs = tables[0], folder / "images", tables[1], folder / "light.npz"
+        extract_crops(*inputs, folder / "crops.arrow", {SETTINGS!r}, None, 2)
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as job:
+        assert job.stdout.readline() == b"begun\n"
+        job.kill()
+        job.communicate(timeout=60)  # its workers hold the pipe open until they have ended too
+    assert len(list(plate.folder.glob(".crops.*.arrow"))) == 1
+    _, store = plate.extract()
+    assert len(store) == 24 and not list(plate.folder.glob(".*"))
+
+
 def test_settings_that_do_not_fit_are_refused(plate):
     plate.estimate()
     with pytest.raises(UserError, match=r"112 x 96 pixels.*crops.size = 100"):
