@@ -85,6 +85,7 @@ def page() -> str:
     """Make the whole page."""
     peak = 8 * WELLS * SITES * CHANNELS * SIDE**2 * 2 / 1e9
     speed = measured("training", "end to end, batch 128")
+    memory = measured("training", "peak memory, batch 128")
     return f"""# What a run takes
 
 <!-- Written by tools/cost_page.py from benchmarks/results/*.json. -->
@@ -94,8 +95,9 @@ own config, `snakemake plan` lists the gallery and counts objects and bytes exac
 
 ## By plates
 
-A Target-2 plate has {WELLS} wells of {SITES} sites; {LABELLED} wells hold compounds with a mechanism of action, and those
-alone are trained on. {CHANNELS} channels of {SIDE} x {SIDE} pixels, 16 bit; crops of {CROP} x {CROP}, 8 bit; {EPOCHS} epochs.
+A Target-2 plate has {WELLS} wells of {SITES} sites; {LABELLED} wells hold compounds with a mechanism of action,
+and those alone are trained on. {CHANNELS} channels of {SIDE} x {SIDE} pixels, 16 bit;
+crops of {CROP} x {CROP}, 8 bit; {EPOCHS} epochs.
 
 {by_plates()}
 
@@ -105,7 +107,7 @@ alone are trained on. {CHANNELS} channels of {SIDE} x {SIDE} pixels, 16 bit; cro
 - Crops: one process on {machine("crops")}, 96 sites; two processes were
   {measured("crops", "uncompressed: 2 processes over 1"):.1f} times as fast.
 - Training: {machine("training")},
-  DeiT-S/16 at batch 128, {speed:,.0f} sites a second and {measured("training", "peak memory, batch 128"):.0f} GiB of the GPU's memory;
+  DeiT-S/16 at batch 128, {speed:,.0f} sites a second and {memory:.0f} GiB of the GPU's memory;
   another GPU has another speed (`python benchmarks/training.py`).
 - Not measured, and so not here: the line to the gallery; classifier, supervised baseline and predictions on a GPU.
 

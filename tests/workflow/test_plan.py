@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, run_snakemake
+from snakemake.utils import update_config
 
 
 def test_the_plan_counts_what_a_run_would_fetch_and_fetches_nothing(workdir, gallery):
@@ -26,25 +27,26 @@ def test_the_plan_counts_what_a_run_would_fetch_and_fetches_nothing(workdir, gal
 def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, name, count):
     """Two plates of each source that the config names: enough to count the jobs."""
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    change = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
-    sources = config["sources"] | change.get("sources", {})
-    names = sorted({*change["train_sources"], *change["target_sources"]})
+    update_config(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
+    names = sorted({*config["train_sources"], *config["target_sources"]})
     plates = pd.DataFrame(
         [
             (source, f"batch_{number}", plate, "TARGET2")
             for source in names
-            for number, plate in enumerate([sources[source]["validation_plate"], f"{source}_other"])
+            for number, plate in enumerate(
+                [config["sources"][source]["validation_plate"], f"{source}_other"]
+            )
         ],
         columns=[f"Metadata_{part}" for part in ("Source", "Batch", "Plate", "PlateType")],
     )
     plates.to_csv(tmp_path / "plate.csv", index=False)
-    change["tables"] = config["tables"] | {"plate": str(tmp_path / "plate.csv")}
-    change["exclude_plates"] = []
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(change))
+    config["tables"]["plate"] = str(tmp_path / "plate.csv")
+    config["exclude_plates"] = []
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
     run_snakemake(tmp_path, tmp_path / "run.yaml", "results/metadata/plates.csv")
     said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run", "--quiet", "rules").stdout
     jobs = dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
     assert int(jobs["download_plate"]) == int(jobs["extract_crops"]) == count
-    assert int(jobs["pretrain_foundation"]) == len(change["train_sources"])
+    assert int(jobs["pretrain_foundation"]) == len(config["train_sources"])
     pairs = len(names) * (len(names) - 1) if name == "target2" else 1
     assert int(jobs["adapt_foundation"]) == 2 * pairs  # with and without partners
