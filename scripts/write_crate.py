@@ -13,8 +13,8 @@ with reported(snakemake.log[0]):
         provenance,
         snakemake.params.config,
         weights,
-        [Path(path) for path in snakemake.input.workflow],
-        Path(snakemake.params.root),
+        [Path(path).resolve() for path in snakemake.input.workflow],
+        Path(snakemake.params.root).resolve(),
     )
     files = [Path(path) for path in [*snakemake.input.results, *snakemake.input.plates]]
     # A figure's vector form and table lie beside its picture, a log and a card beside weights.
