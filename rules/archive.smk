@@ -39,7 +39,6 @@ rule write_crate:
         runtime=30,
     params:
         config=config,
-        root=os.path.relpath(SCRIPTS.parent),
     script:
         "../scripts/write_crate.py"
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from coda.crate import write_crate, write_provenance
+from coda.provenance import ROOT
 from coda.reporting import reported
 
 with reported(snakemake.log[0]):
@@ -14,7 +15,7 @@ with reported(snakemake.log[0]):
         snakemake.params.config,
         weights,
         [Path(path).resolve() for path in snakemake.input.workflow],
-        Path(snakemake.params.root).resolve(),
+        ROOT,
     )
     files = [Path(path) for path in [*snakemake.input.results, *snakemake.input.plates]]
     # A figure's vector form and table lie beside its picture, a log and a card beside weights.

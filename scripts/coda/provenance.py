@@ -14,7 +14,7 @@ import torch
 
 from coda.store import CropStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "timm", "numpy", "pandas", "pyarrow", "snakemake", "deepprofiler", "boto3")
 
 
