@@ -101,7 +101,6 @@ def write_crate(path: str | os.PathLike, files: list[Path], config: dict[str, An
     """
     root = Path(path).parent
     names = sorted({file.relative_to(root).as_posix() for file in files})
-    described = [_file(root, name) for name in names]
     newest = max((root / name).stat().st_mtime for name in names)
     # Of the newest result, not of the clock: the same results are described by the same bytes.
     date = datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
@@ -112,10 +111,10 @@ def write_crate(path: str | os.PathLike, files: list[Path], config: dict[str, An
     ]
     graph = [
         *_frame(names, date),
-        *_run(names, [entity["@id"] for entity in inputs], [entity["@id"] for entity in software], date),
+        *_run(root, names, [one["@id"] for one in inputs], [one["@id"] for one in software], date),
         *software,
         *inputs,
-        *[entity for entity in described if entity["@id"] != WORKFLOW],
+        *[_file(root, name) for name in names if name != WORKFLOW],
     ]  # fmt: skip
     context = [f"{CRATE}/context", "https://w3id.org/ro/terms/workflow-run/context"]
     with replacing(path) as temporary:
@@ -159,13 +158,14 @@ def _frame(names: list[str], date: str) -> list[dict[str, Any]]:
 
 
 def _run(
-    names: list[str], inputs: list[str], software: list[str], date: str
+    root: Path, names: list[str], inputs: list[str], software: list[str], date: str
 ) -> list[dict[str, Any]]:
     """Make the entities of the workflow and of its run."""
-    workflow = {
-        "@id": WORKFLOW,
+    workflow = _file(root, WORKFLOW) | {
         "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
         "name": "CODA workflow",
+        "description": "The workflow that made the results, as it was then.",
+        "encodingFormat": "text/plain",
         "version": code_version(),
         "programmingLanguage": {"@id": "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"},
         "softwareRequirements": _reference(software),
