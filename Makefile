@@ -1,5 +1,6 @@
 # make demo   sets up what it needs and runs the whole chain on a simulated gallery
 # make test   sets up what it needs and runs all tests
+# make coverage  the unit tests, and the lines that they miss
 # make lint   formatters and linters, as CI runs them
 # make lock   the locks again, after a change of requirements*.txt
 # make audit  known vulnerabilities of what is locked
@@ -22,7 +23,7 @@ endif
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
-.PHONY: demo test lint format setup lock audit screens clean
+.PHONY: demo test coverage lint format setup lock audit screens clean
 
 demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
@@ -34,6 +35,9 @@ demo: $(VENV)/run
 test: $(VENV)/dev
 	@echo "Running all tests."
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+coverage: $(VENV)/dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered tests/unit
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
