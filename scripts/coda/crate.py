@@ -9,6 +9,7 @@ import mimetypes
 import os
 import shutil
 import zipfile
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from coda.files import replacing
 from coda.provenance import code_version, describe_machine, file_checksum, software_versions
 
 METADATA = "ro-crate-metadata.json"
+WORKFLOW = "provenance/workflow/Snakefile"
+SETTINGS = "provenance/config.yaml"
 CRATE = "https://w3id.org/ro/crate/1.1"
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate 0.5",
@@ -55,12 +58,13 @@ def write_provenance(
     Parameters
     ----------
     folder
-        Gets ``config.yaml`` (resolved: it runs again as it is), ``machine.json`` (code, software, hardware),
-        ``models/`` (the header of every weights file with the file's checksum) and ``workflow/``.
+        Within the results. Gets ``config.yaml`` (resolved: it runs again as it is), ``machine.json``
+        (code, software, hardware), ``models/`` (the header of every weights file with the file's
+        checksum) and ``workflow/``.
     config
         The resolved config.
     weights
-        Weights files, with ``models`` in their paths.
+        Weights files among the results.
     workflow
         The files of the workflow, copied so that changes which were never committed are there too.
     root
@@ -72,7 +76,7 @@ def write_provenance(
     machine = {"code": code_version(), "software": software_versions()}
     _write_json(folder / "machine.json", machine | {"hardware": describe_machine()})
     for path in weights:
-        below = Path(*path.parts[path.parts.index("models") :])
+        below = path.relative_to(folder.parent)
         made = {"file": below.as_posix(), "bytes": path.stat().st_size}
         made |= {"sha256": file_checksum(path, 64), "header": read_header(path)}
         _write_json(folder / below.with_suffix(".json"), made)
@@ -101,8 +105,9 @@ def write_crate(path: str | os.PathLike, files: list[Path], config: dict[str, An
     """
     root = Path(path).parent
     names = sorted({file.relative_to(root).as_posix() for file in files})
-    newest = max((root / name).stat().st_mtime for name in names)
+    results = [name for name in names if not name.startswith("provenance/")]
     # Of the newest result, not of the clock: the same results are described by the same bytes.
+    newest = max((root / name).stat().st_mtime for name in results)
     date = datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
     inputs = _inputs(config)
     software = [
@@ -111,7 +116,7 @@ def write_crate(path: str | os.PathLike, files: list[Path], config: dict[str, An
     ]
     graph = [
         *_frame(names, date),
-        *_run(root, names, [one["@id"] for one in inputs], [one["@id"] for one in software], date),
+        *_run(root, results, [one["@id"] for one in inputs], [one["@id"] for one in software], date),
         *software,
         *inputs,
         *[_file(root, name) for name in names if name != WORKFLOW],
@@ -121,11 +126,7 @@ def write_crate(path: str | os.PathLike, files: list[Path], config: dict[str, An
         temporary.write_text(json.dumps({"@context": context, "@graph": graph}, indent=1) + "\n")
 
 
-WORKFLOW = "provenance/workflow/Snakefile"
-SETTINGS = "provenance/config.yaml"
-
-
-def _reference(names) -> list[dict[str, str]]:
+def _reference(names: Iterable[str]) -> list[dict[str, str]]:
     return [{"@id": name} for name in names]
 
 
@@ -158,7 +159,7 @@ def _frame(names: list[str], date: str) -> list[dict[str, Any]]:
 
 
 def _run(
-    root: Path, names: list[str], inputs: list[str], software: list[str], date: str
+    root: Path, results: list[str], inputs: list[str], software: list[str], date: str
 ) -> list[dict[str, Any]]:
     """Make the entities of the workflow and of its run."""
     workflow = _file(root, WORKFLOW) | {
@@ -189,7 +190,7 @@ def _run(
         "actionStatus": "http://schema.org/CompletedActionStatus",
         "instrument": {"@id": WORKFLOW},
         "object": _reference([SETTINGS, *inputs]),
-        "result": _reference(name for name in names if not name.startswith("provenance/")),
+        "result": _reference(results),
     }
     return [workflow, language, run]
 
