@@ -1,6 +1,6 @@
 """CODA: from plates in the Cell Painting Gallery to the figures of the study.
 
-Named targets: all (the default), figures, metrics, crops, plan.
+Named targets: all (the default), figures, metrics, crops, plan, archive.
 """
 
 from snakemake.utils import min_version
@@ -8,7 +8,8 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: "config/config.yaml"
+# Of this folder, wherever the run is started: a config given with --configfile is laid over it.
+configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "rules/common.smk"
@@ -22,12 +23,19 @@ include: "rules/classify.smk"
 include: "rules/adapt.smk"
 include: "rules/evaluate.smk"
 include: "rules/figures.smk"
+include: "rules/archive.smk"
 
 
 rule all:
     default_target: True
     input:
         report=f"{RESULTS}/report.html",
+        crate=f"{RESULTS}/ro-crate-metadata.json",
+
+
+rule archive:
+    input:
+        archive=f"{RESULTS}/archive.zip",
 
 
 rule figures:

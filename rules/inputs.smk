@@ -165,3 +165,28 @@ def all_figures(wildcards):
         for kind in ("measures", "sites", "illumination")
     ]
     return [f"{FIGURES}/{stem}.png" for stem in stems]
+
+
+def all_weights(wildcards):
+    """Weights of everything that was trained."""
+    names = ["foundation", "task_model"] + ["supervised"] * ("supervised" in config["methods"])
+    weights = []
+    for source in config["train_sources"]:
+        for seed in SEEDS:
+            model = MODEL.format(source=source, seed=seed)
+            weights += [f"{model}/{name}.safetensors" for name in names]
+    for source, target in PAIRS:
+        for seed in SEEDS:
+            for method in ADAPTATIONS:
+                adapted = ADAPTED.format(source=source, seed=seed, target=target, method=method)
+                weights.append(f"{adapted}/foundation.safetensors")
+    return weights
+
+
+def all_manifests(wildcards):
+    """Manifests of every plate that takes part."""
+    return [
+        f"{RESULTS}/manifests/{source}/{plate}.parquet"
+        for source in SOURCES
+        for plate in plates_of(source)
+    ]

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from coda.store import CropStore
 
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "timm", "numpy", "pandas", "pyarrow", "snakemake", "deepprofiler", "boto3")
 
 
@@ -46,7 +48,7 @@ def device_name(device: torch.device) -> str:
     """Say what `device` is: the GPU's name, or the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+    return f"CPU ({processor_name()}, {torch.get_num_threads()} threads)"
 
 
 def software_versions() -> dict[str, str]:
@@ -66,22 +68,47 @@ def weights_checksum(model: dict[str, Any]) -> dict[str, str]:
     return {} if weights in ("imagenet", "random") else {weights: file_checksum(weights)}
 
 
-def code_version() -> str:
-    """Commit of the workflow, with ``+changes`` if files differ from it; ``unknown`` outside git."""
-    folder = Path(__file__).parent
+def describe_machine() -> dict[str, str]:
+    """Hardware that this process may use: processor, cores, memory and GPUs."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = {
+        "processor": processor_name(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{memory / 2**30:.0f} GiB",
+    }
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return found | {"GPUs": ", ".join(names) or "none"}
+
+
+def processor_name() -> str:
+    """Model of the processor, as far as the system tells it."""
     try:
-        words = [
-            "git",
-            "-C",
-            str(folder),
-            "describe",
-            "--always",
-            "--abbrev=12",
-            "--dirty=+changes",
-        ]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        with open("/proc/cpuinfo") as file:
+            return next(
+                line.split(": ")[1].strip() for line in file if line.startswith("model name")
+            )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def code_version(folder: Path = ROOT) -> str:
+    """Commit of the workflow, with ``+changes`` if files differ from it; outside git its release.
+
+    A copy of the workflow that lies in a repository of something else has no commit of its own.
+    """
+    try:
+        top = _git(folder, "rev-parse", "--show-toplevel")
+        if Path(top).resolve() == folder.resolve():
+            return _git(folder, "describe", "--always", "--abbrev=12", "--dirty=+changes")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        pass
+    with open(folder / "pyproject.toml", "rb") as file:
+        return f"release {tomllib.load(file)['project']['version']}"
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def crops_checksum(path: str | os.PathLike, samples: int = 64) -> str:
@@ -98,7 +125,7 @@ def crops_checksum(path: str | os.PathLike, samples: int = 64) -> str:
     return digest.hexdigest()[:16]
 
 
-def file_checksum(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, shortened as in `crops_checksum`."""
+def file_checksum(path: str | os.PathLike, digits: int = 16) -> str:
+    """SHA-256 of a file as hexadecimal digits, by default shortened as in `crops_checksum`; 64 are all."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:digits]

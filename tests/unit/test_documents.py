@@ -1,5 +1,6 @@
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -46,6 +47,23 @@ def test_the_readme_names_only_files_that_are_there():
         r"`((?:config|profiles|rules|scripts)/[\w./]+)`", README
     ):
         assert (ROOT / name).exists(), name
+
+
+def test_pages_name_only_files_that_are_there():
+    for page in [ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        text = page.read_text()
+        linked = [page.parent / name for name in re.findall(r"\]\(([\w./-]+)\)", text)]
+        named = re.findall(
+            r"`((?:config|envs|profiles|rules|scripts|tools|tests|benchmarks|docs)/[\w./-]+)`", text
+        )
+        for path in [*linked, *(ROOT / name for name in named)]:
+            assert path.exists(), f"{page.name}: {path.name}"
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == project
+    assert f"## {project}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_modules_stay_short():

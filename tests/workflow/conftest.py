@@ -1,5 +1,6 @@
 """The real Snakefile on a tiny simulated gallery, served by a real S3 server."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -79,11 +80,18 @@ def workdir(tmp_path, gallery, endpoint) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, gallery, endpoint) -> tuple[Path, Path]:
-    """A whole run, made once for all tests that look at it; they leave it as it is."""
-    folder = tmp_path_factory.mktemp("finished")
-    config = write_config(folder, gallery, endpoint)
-    run_snakemake(folder, config)
-    return folder, config
+    """A whole run, made once for all tests that look at it; they leave it as it is.
+
+    Tests at work in several processes share it: the first makes it, the others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "finished"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "run.yaml").exists():
+            run_snakemake(folder, write_config(folder, gallery, endpoint))
+    return folder, folder / "run.yaml"
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 import pandas as pd
-from conftest import run_snakemake
+import pytest
+import yaml
+from conftest import ROOT, run_snakemake
+from snakemake.utils import update_config
 
 
 def test_the_plan_counts_what_a_run_would_fetch_and_fetches_nothing(workdir, gallery):
@@ -40,3 +43,32 @@ def test_a_misspelt_method_is_refused_with_the_nearest_right_one(workdir):
     words = ["--config", "methods=[unadapted, coda_alignd]"]
     done = run_snakemake(folder, config, "--dry-run", *words, check=False)
     assert done.returncode != 0 and "did you mean coda_aligned" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "count"), [("pair", 4), ("target2", 22)])
+def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, name, count):
+    """Two plates of each source that the config names: enough to count the jobs."""
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    update_config(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
+    names = sorted({*config["train_sources"], *config["target_sources"]})
+    plates = pd.DataFrame(
+        [
+            (source, f"batch_{number}", plate, "TARGET2")
+            for source in names
+            for number, plate in enumerate(
+                [config["sources"][source]["validation_plate"], f"{source}_other"]
+            )
+        ],
+        columns=[f"Metadata_{part}" for part in ("Source", "Batch", "Plate", "PlateType")],
+    )
+    plates.to_csv(tmp_path / "plate.csv", index=False)
+    config["tables"]["plate"] = str(tmp_path / "plate.csv")
+    config["exclude_plates"] = []
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    run_snakemake(tmp_path, tmp_path / "run.yaml", "results/metadata/plates.csv")
+    said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run", "--quiet", "rules").stdout
+    jobs = dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
+    assert int(jobs["download_plate"]) == int(jobs["extract_crops"]) == count
+    assert int(jobs["pretrain_foundation"]) == len(config["train_sources"])
+    pairs = len(names) * (len(names) - 1) if name == "target2" else 1
+    assert int(jobs["adapt_foundation"]) == 2 * pairs  # with and without partners

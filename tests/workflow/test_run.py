@@ -84,7 +84,7 @@ def test_a_second_run_does_nothing(finished):
 
 
 def test_a_figure_setting_redraws_that_figure_only(planned):
-    assert planned("figures={compounds: 1}") == {"plot_crops", "write_report", "all"}
+    assert planned("figures={compounds: 1}") == {"plot_crops", "write_report", "write_crate", "all"}
 
 
 def test_more_epochs_of_adaptation_spare_the_pretraining(planned):
@@ -102,8 +102,9 @@ def test_more_epochs_of_adaptation_spare_the_pretraining(planned):
 
 
 def test_how_to_fetch_changes_nothing_that_was_fetched(planned):
-    # The report is written again, since it shows the settings.
-    assert planned("gallery={workers: 4, attempts: 2, max_lost: 0.5}") == {"write_report", "all"}
+    # Report and provenance are written again, since they show the settings.
+    rules = planned("gallery={workers: 4, attempts: 2, max_lost: 0.5}")
+    assert rules == {"write_report", "write_crate", "all"}
 
 
 def test_how_trainings_are_watched_and_compiled_trains_nothing_again(planned):
