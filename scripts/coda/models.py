@@ -27,7 +27,8 @@ class SteadyAttention(Attention):
         if x.device.type != "cpu":
             return super().forward(x, attn_mask, is_causal)
         count, tokens, width = x.shape
-        q, k, v = self.qkv(x).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        heads = self.qkv(x).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = heads.contiguous()  # one copy here, instead of one before each product
         x = ((q * self.scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         return self.proj(x.transpose(1, 2).reshape(count, tokens, width))
 
