@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from coda.compute import Compute
+from coda.compute import Compute, keep_freed_memory
 from coda.devices import claim_gpus
 
 
@@ -50,6 +50,7 @@ class Machine:
         common |= dict(checkpoint_activations=self.checkpoint_activations)
         if not self.gpus:
             torch.set_num_threads(self.threads)
+            keep_freed_memory()
             return Compute(torch.device("cpu"), compile=False, **common)
         device = torch.device("cuda", self.devices[rank])
         torch.cuda.set_device(device)

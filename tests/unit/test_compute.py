@@ -1,4 +1,6 @@
 import os
+import platform
+import resource
 import subprocess
 import sys
 
@@ -21,6 +23,30 @@ from coda.reporting import reported
 def test_no_gpu_given_computes_on_the_cpu():
     compute = Machine(0, 1, "bf16", compile=True).compute()
     assert compute.device.type == "cpu" and not compute.compile
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_a_cpu_job_keeps_the_memory_that_tensors_free():
+    """In a process of its own, since it holds for a whole process."""
+    code = """
+import resource, torch
+from coda.machine import Machine
+Machine(0, 1).compute()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def step():
+    tensors = [torch.ones(2**21) for _ in range(20)]  # 160 MiB, all freed at the end
+for _ in range(3):
+    step()
+before = faults()
+for _ in range(5):
+    step()
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    pages = 5 * 160 * 2**20 // resource.getpagesize()
+    assert int(done.stdout) < pages / 10
 
 
 def test_precision_is_what_was_asked_for():
