@@ -1,6 +1,5 @@
 """The model card: what a foundation is, where it comes from, and how to load it, beside its weights."""
 
-import json
 import os
 from typing import Any
 
@@ -18,7 +17,7 @@ Weights: `{weights}`, the DINO teacher's backbone under timm's names. Its header
 
 ## Data
 
-{sites:,} crops in 8 bit, {um} um per pixel, from:
+{sites:,} crops in 8 bit, {pixel}, from:
 
 {plates}
 
@@ -62,7 +61,7 @@ import torch
 
 foundation = timm.create_model(
     {architecture!r}, checkpoint_path={weights!r}, in_chans={count}, img_size={size},
-    num_classes=0, dynamic_img_size=True, **{options},
+    num_classes=0, dynamic_img_size=True, **{options!r},
 ).eval()
 
 
@@ -106,20 +105,20 @@ def describe_data(table: pd.DataFrame, partners: Partners, um_per_pixel: float) 
 def write_card(path: str | os.PathLike, weights: str, header: dict[str, Any]) -> None:
     """Write the model card of the foundation in the file named `weights`, from its `header`."""
     settings, data, start = header["settings"], header["data"], header.get("start")
-    model = settings["model"]
+    model, um = settings["model"], data["um_per_pixel"]
     results = {name: value for name, value in header["results"].items() if name not in LEFT_OUT}
     by_labels = "knn_accuracy" in results
     text = CARD.format(
         title=f"Foundation: {header['what']}",
         architecture=model["architecture"],
-        options=json.dumps(model["options"]).replace("true", "True").replace("false", "False"),
+        options=model["options"],
         channels=", ".join(header["channels"]),
         count=len(header["channels"]),
         size=settings["views"]["global_size"],
         weights=weights,
         origin=_origin(start, model["weights"]),
         sites=data["sites"],
-        um=data["um_per_pixel"],
+        pixel=f"{um} um per pixel" if um else "pixel size not known",
         plates="\n".join(
             f"- {name}: {', '.join(plates)}" for name, plates in data["plates"].items()
         ),

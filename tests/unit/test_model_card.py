@@ -6,7 +6,7 @@ import pytest
 import torch
 from coda.checkpoints import read_header
 from coda.classifiers import load_foundation
-from coda.model_card import images_of
+from coda.model_card import images_of, write_card
 from coda.settings import ModelSettings
 from coda.store import CropStore
 from coda.views import centre_view
@@ -59,6 +59,15 @@ def test_the_card_says_what_the_header_knows(folders, tiny_plates):
     assert "Adapted without labels" in adapted and "trained on source_1 b1p1, b1p2, b2p1" in adapted
     assert "knn_accuracy" not in adapted
     assert re.search(r"[{}]\w", re.sub(r"```.*?```", "", text, flags=re.DOTALL)) is None
+
+
+def test_options_are_written_as_python_reads_them_and_no_pixel_size_is_made_up(folders, tmp_path):
+    header = read_header(folders[0] / "foundation.safetensors")
+    header["settings"]["model"]["options"] = {"qkv_bias": True, "norm_layer": None}
+    header["data"]["um_per_pixel"] = None
+    write_card(tmp_path / "card.md", "foundation.safetensors", header)
+    text = (tmp_path / "card.md").read_text()
+    assert "**{'qkv_bias': True, 'norm_layer': None}" in text and "pixel size not known" in text
 
 
 def test_simulated_images_are_called_simulated():
