@@ -8,6 +8,7 @@ nothing else moves. They re-estimate batch statistics as well, which a transform
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -23,7 +24,7 @@ from coda.provenance import crops_checksum, describe_run, file_checksum
 from coda.selection import usable_rows
 from coda.settings import ModelSettings, TentSettings
 from coda.store import CropStore
-from coda.training import Means, as_log
+from coda.training import Means
 from coda.views import centre_view
 
 MOMENTUM = 0.9
@@ -132,7 +133,7 @@ def adapt_supervised(
             machine.threads,
             what,
         )
-    write_table(as_log(log), outputs["log"])
+    write_table(pd.DataFrame(log), outputs["log"])
     inputs = {path: crops_checksum(path) for path in crops} | {weights: file_checksum(weights)}
     kept = {name: header[name] for name in ("classes", "channels")}
     described = describe_run(settings, seed, compute.device, inputs)

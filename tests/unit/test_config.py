@@ -10,6 +10,7 @@ from coda.settings import (
     HeadSettings,
     ModelSettings,
     TaskSettings,
+    TentSettings,
     ViewSettings,
     WatchSettings,
 )
@@ -52,7 +53,7 @@ def test_the_demos_config_is_right():
 @pytest.mark.parametrize(
     ("section", "settings"),
     [("head", HeadSettings), ("views", ViewSettings), ("pretrain", DinoSettings), ("adapt", DinoSettings),
-     ("model", ModelSettings), ("classify", TaskSettings), ("supervise", TaskSettings)],
+     ("model", ModelSettings), ("classify", TaskSettings), ("supervise", TaskSettings), ("tent", TentSettings)],
 )  # fmt: skip
 def test_defaults_of_the_schema_are_those_of_the_library(section, settings):
     assert checked()[section] == vars(settings())
