@@ -1,14 +1,16 @@
 # make demo   sets up what it needs and runs the whole chain on a simulated gallery
 # make test   sets up what it needs and runs all tests
+# make test-cluster   runs the workflow on a real Slurm: the one here, or (as root on Debian) one of its own
 # make lint   formatters and linters, as CI runs them
 
 PYTHON ?= python3
 CORES ?= 2
+CONFIG ?= config/tiny.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
-.PHONY: demo test lint format setup clean
+.PHONY: demo test test-cluster lint format setup clean
 
 demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
@@ -20,6 +22,10 @@ demo: $(VENV)/run
 test: $(VENV)/dev
 	@echo "Running all tests."
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+test-cluster: $(VENV)/cluster
+	@echo "Running $(CONFIG) on Slurm, through kills, cancels and limits."
+	CONFIG=$(CONFIG) $(BIN)/python -m pytest -rs tests/cluster $(PYTEST)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -48,6 +54,10 @@ $(VENV)/run: requirements.txt requirements-deepprofiler.txt | $(VENV)/bin/python
 $(VENV)/dev: requirements-dev.txt $(VENV)/run
 	@echo "Installing what the tests need besides."
 	$(BIN)/python -m pip install -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/cluster: requirements-cluster.txt $(VENV)/dev
+	$(BIN)/python -m pip install -r requirements-cluster.txt
 	@touch $@
 
 clean:

@@ -26,7 +26,7 @@ rule adapt_foundation:
     resources:
         gpu=config["compute"]["gpus"],
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 1440 * attempt,
+        runtime=growing(1440),
     params:
         settings=training_settings("adapt", "model", "head", "views", "data"),
         compute={key: config["compute"][key] for key in ("precision", "compile")},

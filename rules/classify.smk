@@ -28,7 +28,7 @@ rule train_classifier:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 480 * attempt,
+        runtime=growing(480),
     params:
         settings=training_settings("classify", "model", "views"),
         compute={key: config["compute"][key] for key in ("precision", "compile")},
@@ -56,7 +56,7 @@ rule train_supervised:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 480 * attempt,
+        runtime=growing(480),
     params:
         settings=training_settings("supervise", "model", "views"),
         compute={key: config["compute"][key] for key in ("precision", "compile")},

@@ -40,6 +40,8 @@ IMAGE_SHARE = 1000 // config["gallery"]["plates_in_flight"]
 START = (
     [config["model"]["weights"]] if config["model"]["weights"] not in ("imagenet", "random") else []
 )
+# For profiles of executors that do not know the resource gpu and have a word of their own for it.
+os.environ["CODA_GPUS"] = str(config["compute"]["gpus"])
 ADAPTATIONS = [method for method in config["methods"] if method in ("oda", "coda")]
 
 
@@ -79,7 +81,7 @@ def training_settings(section, *names):
 
 
 def growing(least):
-    """Memory in MB that doubles with every try."""
+    """Memory in MB, or time in minutes, that doubles with every try."""
     return lambda wildcards, attempt: least * 2 ** (attempt - 1)
 
 

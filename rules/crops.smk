@@ -25,7 +25,7 @@ rule estimate_illumination:
     threads: 4
     resources:
         mem_mb=growing(4000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
         image_store=IMAGE_SHARE,
     params:
         channels=config["channels"],
@@ -54,7 +54,7 @@ rule extract_crops:
     threads: 4
     resources:
         mem_mb=growing(4000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
         image_store=IMAGE_SHARE,
     params:
         settings={
@@ -84,7 +84,7 @@ rule inspect_plate:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=10,
+        runtime=growing(10),
     params:
         channels=config["channels"],
         limits=config["crops"]["flags"],

@@ -26,7 +26,7 @@ rule predict_sites:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
     params:
         settings=lambda wildcards: {
             "model": {key: config["model"][key] for key in ("architecture", "options")},
@@ -60,7 +60,7 @@ rule predict_control:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(8000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
     script:
         "../scripts/predict_control.py"
 
@@ -83,7 +83,7 @@ rule score_predictions:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(8000),
-        runtime=120,
+        runtime=growing(120),
     params:
         replicates=config["evaluate"]["replicates"],
         seed=config["evaluate"]["seed"],
