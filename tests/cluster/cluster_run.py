@@ -15,6 +15,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 1800.0  # seconds that any one thing may take, on a busy machine too
+started: list[subprocess.Popen] = []
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,20 @@ class Run:
     def prepare(cls, folder: Path, partition: str, changes: dict, rules: dict[str, dict]) -> "Run":
         """Write a config with `changes`, and the shipped profile fitted to the test cluster.
 
-        There is no account to charge and no accounting database; status is asked for often; no job
-        takes more threads than there are. `rules` adds resources of single rules.
+        There is no accounting database; status is asked for often; no job takes more threads than
+        there are. `rules` adds resources of single rules.
         """
         folder.mkdir(exist_ok=True)
         config = yaml.safe_load((ROOT / os.environ.get("CONFIG", "config/tiny.yaml")).read_text())
         for section, values in changes.items():
             config[section] = {**config.get(section, {}), **values}
         profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-        del profile["default-resources"]["slurm_account"]
         profile |= {
             "slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 3, "latency-wait": 10,
             "slurm-keep-successful-logs": True, "max-threads": os.cpu_count(),
         }  # fmt: skip
-        if not partition:  # a cluster with partitions of other names
+        if not partition:  # a cluster with accounts and partitions of other names
+            del profile["default-resources"]["slurm_account"]
             for resources in [profile["default-resources"], *profile["set-resources"].values()]:
                 del resources["slurm_partition"]
         for rule, resources in rules.items():
@@ -127,9 +128,11 @@ class Run:
             "STANDIN_PAUSE": str(pause),
         }  # fmt: skip
         with open(self.folder / "output.txt", "a") as output:
-            return subprocess.Popen(
+            running = subprocess.Popen(
                 command, cwd=self.folder, stdout=output, stderr=output, env=environment, start_new_session=True
             )  # fmt: skip
+        started.append(running)
+        return running
 
     def finish(self, running: subprocess.Popen) -> None:
         """Wait for the end, which must be a good one."""
@@ -156,3 +159,10 @@ def kill(running: subprocess.Popen) -> None:
     """End Snakemake, and what wraps it, at once."""
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
+
+
+def kill_all() -> None:
+    """End every Snakemake that a failed test left."""
+    for running in started:
+        if running.poll() is None:
+            kill(running)

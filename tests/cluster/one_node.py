@@ -18,6 +18,7 @@ PACKAGES = ("munge", "slurm-client", "slurmctld", "slurmd")
 CONFIG = Path("/etc/slurm")  # the executor plugin clears SLURM_CONF, so no other place will do
 
 # Memory is claimed, not there: rules ask for what a GPU node has, and no job of a test takes it.
+MARK = "# Written for a test of CODA, and of no use after it.\n"
 SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}
@@ -67,7 +68,7 @@ def one_node() -> Iterator[str]:
     if _answers():
         yield "gpu" if "gpu" in _said("sinfo", "-ho", "%R").split() else ""
         return
-    if (CONFIG / "slurm.conf").exists():
+    if (CONFIG / "slurm.conf").exists() and MARK not in (CONFIG / "slurm.conf").read_text():
         raise NoSlurm(
             f"{CONFIG}/slurm.conf is there, but its Slurm does not answer (scontrol ping)"
         )
@@ -132,7 +133,7 @@ def _configure(folder: Path, undo: ExitStack) -> None:
         "gres.conf": f"Name=gpu File={folder}/nvidia[0-1] Flags=nvidia_gpu_env\n",
     }
     for name, text in texts.items():
-        (CONFIG / name).write_text(text)
+        (CONFIG / name).write_text(MARK + text)
         undo.callback((CONFIG / name).unlink, missing_ok=True)
 
 
@@ -149,8 +150,14 @@ def _start(folder: Path, undo: ExitStack) -> None:
 
 
 def _daemon(command: list[str], folder: Path, undo: ExitStack, **who: str) -> None:
+    bound = [
+        "setpriv",
+        "--pdeathsig",
+        "TERM",
+        *command,
+    ]  # ends with the tests, even if those are killed
     with open(folder / f"{command[0]}.log", "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **who)
+        process = subprocess.Popen(bound, stdout=log, stderr=log, start_new_session=True, **who)
     undo.callback(process.wait)
     undo.callback(process.terminate)
 

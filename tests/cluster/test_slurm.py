@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from cluster_run import Run, jobs, kill, overlapping
+from cluster_run import Run, jobs, kill, kill_all, overlapping
 from one_node import NoSlurm, one_node
 from safetensors.torch import load_file
 
 # Enough steps for a training to be caught at, once each takes PAUSE seconds longer.
-EPOCHS, PAUSE = {"epochs": 40, "validate_every": 10}, 0.6
+EPOCHS, PAUSE = {"epochs": 40, "validate_every": 10, "patience": 40}, 0.6
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +24,7 @@ def partition():
     try:
         with one_node() as name:
             yield name
+            kill_all()
     except NoSlurm as reason:
         pytest.skip(f"no Slurm: {reason}")
 
@@ -32,7 +33,7 @@ def partition():
 def finished(partition, tmp_path_factory) -> Run:
     """A whole run, though Snakemake is killed on the way and one job is given too little memory at first."""
     folder = tmp_path_factory.mktemp("finished")
-    little = {"label_compounds": {"mem_mb": "60 * 20 ** (attempt - 1)"}}
+    little = {"label_compounds": {"mem_mb": "150 * 8 ** (attempt - 1)"}}
     run = Run.prepare(folder, partition, {"pretrain": EPOCHS}, little)
     running = run.start()
     crops = lambda state: [job for job in jobs(folder, "e") if job.state == state]  # noqa: E731
@@ -97,7 +98,7 @@ def test_after_a_kill_nothing_is_lost_and_nothing_runs_twice(finished):
 
 def test_a_job_with_too_little_memory_is_killed_and_gets_more(finished):
     first, second = jobs(finished.folder, "label_compounds")
-    assert (first.memory, second.memory) == ("60M", "1200M")
+    assert (first.memory, second.memory) == ("150M", "1200M")
     assert first.state != "COMPLETED" and second.state == "COMPLETED"
     logs = (finished.folder / ".snakemake/slurm_logs/rule_label_compounds").glob("*.log")
     assert any("memory" in path.read_text().lower() for path in logs)
