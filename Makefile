@@ -1,5 +1,6 @@
 # make demo   sets up what it needs and runs the whole chain on a simulated gallery
 # make test   sets up what it needs and runs all tests
+# make test-cluster  runs the workflow on a real Slurm: the one here, or (as root on Debian) one of its own
 # make coverage  the unit tests, and the lines that they miss
 # make lint   formatters and linters, as CI runs them
 # make lock   the locks again, after a change of requirements*.txt
@@ -8,6 +9,7 @@
 
 PYTHON ?= python3
 CORES ?= 2
+CONFIG ?= config/tiny.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 # Whole trees of packages with their hashes. Where packages come from an index of your own: make setup LOCKED=no
@@ -23,7 +25,7 @@ endif
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
-.PHONY: demo test coverage lint format setup lock audit screens clean
+.PHONY: demo test test-cluster coverage lint format setup lock audit screens clean
 
 demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
@@ -38,6 +40,10 @@ test: $(VENV)/dev
 
 coverage: $(VENV)/dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered tests/unit
+
+test-cluster: $(VENV)/cluster
+	@echo "Running $(CONFIG) on Slurm, through kills, cancels and limits."
+	CONFIG=$(CONFIG) $(BIN)/python -m pytest -rs tests/cluster $(PYTEST)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -76,6 +82,10 @@ $(VENV)/run: requirements.txt requirements.lock requirements-deepprofiler.txt | 
 $(VENV)/dev: requirements-dev.txt requirements-dev.lock $(VENV)/run
 	@echo "Installing what the tests need besides."
 	$(BIN)/python -m pip install $(INSTALL_DEV)
+	@touch $@
+
+$(VENV)/cluster: requirements-cluster.txt $(VENV)/dev
+	$(BIN)/python -m pip install -r requirements-cluster.txt
 	@touch $@
 
 clean:

@@ -29,7 +29,7 @@ rule adapt_foundation:
     resources:
         gpu=config["compute"]["gpus"],
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 1440 * attempt,
+        runtime=growing(1440),
     params:
         settings=training_settings("adapt", "model", "head", "views", "data"),
         precision=config["compute"]["precision"],
@@ -56,7 +56,7 @@ rule adapt_supervised:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
     params:
         settings=network_settings("supervise")
         | {"training": config["tent"], "wells": config["data"]["wells"]},

@@ -36,7 +36,7 @@ rule write_crate:
         "../envs/torch.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=30,
+        runtime=growing(30),
     params:
         config=config,
     script:
@@ -59,6 +59,6 @@ rule pack_archive:
         "../envs/torch.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=30,
+        runtime=growing(30),
     script:
         "../scripts/pack_archive.py"

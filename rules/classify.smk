@@ -30,7 +30,7 @@ rule train_classifier:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 480 * attempt,
+        runtime=growing(480),
     params:
         settings=training_settings("classify", "model") | {"views": GLOBAL_VIEWS},
         precision=config["compute"]["precision"],
@@ -75,7 +75,7 @@ rule measure_tokens:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
     params:
         settings=network_settings(),
         precision=config["compute"]["precision"],
@@ -104,7 +104,7 @@ rule train_supervised:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 480 * attempt,
+        runtime=growing(480),
     params:
         settings=training_settings("supervise", "model") | {"views": GLOBAL_VIEWS},
         precision=config["compute"]["precision"],

@@ -52,6 +52,8 @@ ADAPTED_BY = [
     for name in ADAPTATIONS
     if any(METHODS[method].base == name for method in config["methods"])
 ]
+# For profiles of executors that do not know the resource gpu and have a word of their own for it.
+os.environ["CODA_GPUS"] = str(config["compute"]["gpus"])
 
 
 wildcard_constraints:
@@ -107,7 +109,7 @@ def methods_of(kind):
 
 
 def growing(least):
-    """Memory in MB that doubles with every try."""
+    """Memory in MB, or time in minutes, that doubles with every try."""
     return lambda wildcards, attempt: least * 2 ** (attempt - 1)
 
 

@@ -27,7 +27,7 @@ rule download_functions:
         "../envs/gallery.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        runtime=growing(30),
     params:
         root=config["gallery"]["root"],
         channels=config["channels"],
@@ -52,7 +52,7 @@ rule download_nuclei:
         "../envs/gallery.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        runtime=growing(240),
     params:
         root=config["gallery"]["root"],
     script:
@@ -79,7 +79,7 @@ rule estimate_illumination:
     threads: 4
     resources:
         mem_mb=growing(4000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
         image_store=IMAGE_SHARE,
     params:
         channels=config["channels"],
@@ -119,7 +119,7 @@ rule extract_crops:
     threads: 4
     resources:
         mem_mb=growing(4000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
         image_store=IMAGE_SHARE,
     params:
         settings={
@@ -149,7 +149,7 @@ rule inspect_plate:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=10,
+        runtime=growing(10),
     params:
         channels=config["channels"],
         limits=config["crops"]["flags"],

@@ -22,7 +22,7 @@ if "simulation" in config:
         threads: 16
         resources:
             mem_mb=growing(4000),
-            runtime=60,
+            runtime=growing(60),
         params:
             settings=config["simulation"],
         script:

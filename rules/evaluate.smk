@@ -27,7 +27,7 @@ rule predict_sites:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
     params:
         settings=lambda wildcards: network_settings(
             "supervise" if METHODS[wildcards.method].base in SUPERVISED else "classify"
@@ -55,7 +55,7 @@ rule predict_probe:
         "../envs/torch.yaml"
     resources:
         mem_mb=growing(8000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
     params:
         knn={key: config["knn"][key] for key in ("k", "temperature")},
     script:
@@ -82,7 +82,7 @@ rule predict_control:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(8000),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        runtime=growing(120),
     script:
         "../scripts/predict_control.py"
 
@@ -105,7 +105,7 @@ rule score_predictions:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(8000),
-        runtime=120,
+        runtime=growing(120),
     params:
         replicates=config["evaluate"]["replicates"],
         seed=config["evaluate"]["seed"],

@@ -21,7 +21,7 @@ rule plot_accuracy:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
     script:
@@ -49,7 +49,7 @@ rule plot_confusion:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
     script:
@@ -78,7 +78,7 @@ rule plot_embedding:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=60,
+        runtime=growing(60),
     script:
         "../scripts/plot_embedding.py"
 
@@ -103,7 +103,7 @@ rule plot_training:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     params:
         names=lambda wildcards: list(training_logs(wildcards)),
         prototypes=config["head"]["prototypes"],
@@ -131,7 +131,7 @@ rule plot_sites_lost:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     script:
         "../scripts/plot_sites_lost.py"
 
@@ -152,7 +152,7 @@ rule plot_crops:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=20,
+        runtime=growing(20),
     params:
         compounds=config["figures"]["compounds"],
     script:
@@ -179,7 +179,7 @@ rule plot_quality:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=20,
+        runtime=growing(20),
     params:
         channels=config["channels"],
         illumination=config["crops"]["illumination"],
@@ -207,7 +207,7 @@ rule write_report:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=20,
+        runtime=growing(20),
     params:
         config=config,
         figures=FIGURES,

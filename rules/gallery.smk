@@ -24,7 +24,7 @@ rule download_plate:
         "../envs/gallery.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        runtime=growing(240),
         image_store=IMAGE_SHARE,
     params:
         # How to fetch (workers, attempts, timeout, max_lost) is read by the script: it changes no image,
@@ -57,7 +57,7 @@ rule plan_download:
         "../envs/gallery.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=60,
+        runtime=growing(60),
     params:
         gallery={
             key: config["gallery"][key]

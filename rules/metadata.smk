@@ -26,7 +26,7 @@ rule download_metadata:
         "../envs/gallery.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=30,
+        runtime=growing(30),
     params:
         location=lambda wildcards: config["tables"][wildcards.table],
         endpoint=config["gallery"]["endpoint"],
@@ -52,7 +52,7 @@ rule label_compounds:
         "../envs/gallery.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=10,
+        runtime=growing(10),
     params:
         min_compounds=config["labels"]["min_compounds"],
     script:
@@ -74,7 +74,7 @@ checkpoint select_plates:
         "../envs/gallery.yaml"
     resources:
         mem_mb=growing(1000),
-        runtime=10,
+        runtime=growing(10),
     params:
         plate_type=config["plate_type"],
         sources={
@@ -105,7 +105,7 @@ rule index_plate:
         "../envs/gallery.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     params:
         root=config["gallery"]["root"],
         channels=config["channels"],

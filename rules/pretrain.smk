@@ -28,7 +28,7 @@ rule pretrain_foundation:
     resources:
         gpu=config["compute"]["gpus"],
         mem_mb=growing(16000),
-        runtime=lambda wildcards, attempt: 1440 * attempt,
+        runtime=growing(1440),
     params:
         settings=training_settings("pretrain", "model", "head", "views", "data", "knn"),
         precision=config["compute"]["precision"],

@@ -38,11 +38,21 @@ def claim_gpus(count: int) -> tuple[int, ...]:
             f"The job was given {count} GPU(s) (resource gpu), but PyTorch {torch.__version__} sees {seen}; "
             "use profiles/cpu on a machine without a GPU, or check the driver and CUDA_VISIBLE_DEVICES."
         )
-    # Locks go by the machine's names of the GPUs: jobs may see different ones under the same number.
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",")[:seen] if visible else [str(number) for number in range(seen)]
     folder = Path(tempfile.gettempdir()) / f"coda_gpus_{os.getuid()}"
+    names = identities(seen)
     return tuple(names.index(name) for name in claim(names, count, folder))
+
+
+def identities(seen: int) -> list[str]:
+    """Name the first `seen` visible GPUs as the whole machine knows them.
+
+    Their numbers would not do: a scheduler that shows each job its own GPUs only, shows two jobs
+    different ones as number 0, and one would wait for the other.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if visible[0].startswith("MIG-"):  # parts of one GPU, which share its identity
+        return visible[:seen]
+    return [str(torch.cuda.get_device_properties(number).uuid) for number in range(seen)]
 
 
 def claim(names: list[str], count: int, folder: Path, pause: float = 1.0) -> list[str]:

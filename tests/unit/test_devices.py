@@ -1,5 +1,6 @@
 import multiprocessing
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -52,3 +53,41 @@ def test_a_process_that_asks_again_gets_what_it_has(tmp_path):
 def test_a_gpu_that_is_absent_is_told():
     with pytest.raises(UserError, match="profiles/cpu"):
         claim_gpus(1)
+
+
+@pytest.fixture
+def visible(monkeypatch, tmp_path):
+    """Let PyTorch see the GPUs of CUDA_VISIBLE_DEVICES, as a machine with many would show them."""
+
+    def show(devices: str) -> None:
+        names = devices.split(",")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+        monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: len(names))
+        monkeypatch.setattr(
+            "torch.cuda.get_device_properties", lambda n: SimpleNamespace(uuid=f"uuid-{names[n]}")
+        )
+
+    return show
+
+
+def test_a_job_takes_only_what_its_scheduler_shows_it(visible):
+    visible("5,2")
+    assert claim_gpus(1) == (0,) and claim_gpus(1) == (1,)
+    with pytest.raises(UserError, match="sees 2"):
+        claim_gpus(3)
+
+
+def test_two_jobs_that_both_call_their_gpu_0_do_not_wait_for_each_other(visible):
+    """Under control groups each job's own GPU has number 0, whichever it is."""
+    visible("5")
+    assert claim_gpus(1) == (0,)
+    visible("2")
+    assert claim_gpus(1) == (0,)  # would wait for ever, if number 0 were one device
+
+
+def test_parts_of_one_gpu_are_different_devices(visible, monkeypatch):
+    visible("MIG-a,MIG-b")
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda n: SimpleNamespace(uuid="same"))
+    assert claim_gpus(2) == (0, 1)

@@ -1,0 +1,137 @@
+"""The workflow on a real Slurm of one node, through everything that happens to jobs on a cluster."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from cluster_run import Run, jobs, kill, kill_all, overlapping
+from one_node import NoSlurm, one_node
+from safetensors.torch import load_file
+
+# Enough steps for a training to be caught at, once each takes PAUSE seconds longer.
+EPOCHS, PAUSE = {"epochs": 40, "validate_every": 10, "patience": 40}, 0.6
+
+
+@pytest.fixture(scope="session")
+def partition():
+    """A Slurm, and its partition for jobs with a GPU."""
+    pytest.importorskip(
+        "snakemake_executor_plugin_slurm", reason="pip install -r requirements-cluster.txt"
+    )
+    try:
+        with one_node() as name:
+            yield name
+            kill_all()
+    except NoSlurm as reason:
+        pytest.skip(f"no Slurm: {reason}")
+
+
+@pytest.fixture(scope="session")
+def finished(partition, tmp_path_factory) -> Run:
+    """A whole run, though Snakemake is killed on the way and one job is given too little memory at first."""
+    folder = tmp_path_factory.mktemp("finished")
+    little = {"label_compounds": {"mem_mb": "150 * 8 ** (attempt - 1)"}}
+    run = Run.prepare(folder, partition, {"pretrain": EPOCHS}, little)
+    running = run.start()
+    crops = lambda state: [job for job in jobs(folder, "e") if job.state == state]  # noqa: E731
+    run.await_while(running, lambda: crops("RUNNING") and crops("PENDING"))
+    kill(running)
+    (folder / "in_flight.txt").write_text(
+        "\n".join(job.what for job in crops("RUNNING") + crops("PENDING"))
+    )
+    run.finish(run.start())
+    return run
+
+
+@pytest.fixture(scope="session")
+def disturbed(finished, partition, tmp_path_factory) -> dict[str, Run]:
+    """The foundation trained again from the same crops, twice at once: each training is stopped on its way."""
+    stops = {
+        "cancelled": lambda job: ["scancel", str(job.number)],
+        # As an operator shortens a job; the profile asks for the signal 2 minutes ahead.
+        "out of time": lambda job: ["scontrol", "update", f"JobId={job.number}", "TimeLimit=1"],
+    }
+    runs, processes = {}, {}
+    for name in stops:
+        folder = tmp_path_factory.mktemp("disturbed")
+        runs[name] = run = Run.prepare(folder, partition, {"pretrain": EPOCHS}, {})
+        shutil.copytree(finished.results, run.results)
+        foundation(run).unlink()
+        target = str(foundation(run).relative_to(folder))
+        processes[name] = run.start("--rerun-triggers", "mtime", "--", target, pause=PAUSE)
+    for name, stop in stops.items():
+        run = runs[name]
+        states = run.results / "models"
+        run.await_while(processes[name], lambda: any(states.rglob("*.states/*/0*.safetensors")))  # noqa: B023
+        (job,) = jobs(run.folder)
+        subprocess.run(stop(job), check=True)
+    for name, run in runs.items():
+        run.finish(processes[name])
+    return runs
+
+
+def foundation(run: Run) -> Path:
+    (path,) = (run.results / "models").glob("*/*/networks.safetensors")
+    return path.with_name("foundation.safetensors")
+
+
+def test_a_run_ends_with_its_report(finished):
+    assert (finished.results / "report.html").stat().st_size > 0
+    assert (pd.read_csv(finished.results / "metrics.csv")["metric"] == "accuracy").any()
+    assert not list((finished.results / "models").rglob("*.states"))
+
+
+def test_after_a_kill_nothing_is_lost_and_nothing_runs_twice(finished):
+    assert "An earlier run left" in finished.output() and "was killed" in finished.output()
+    everything = jobs(finished.folder)
+    in_flight = (finished.folder / "in_flight.txt").read_text().splitlines()
+    assert len(in_flight) >= 2
+    for what in in_flight:
+        assert [job.state for job in everything if job.what == what] == ["COMPLETED"], what
+    for what in {job.what for job in everything}:
+        spans = [(job.begun, job.ended) for job in everything if job.what == what]
+        assert not overlapping(spans), what
+
+
+def test_a_job_with_too_little_memory_is_killed_and_gets_more(finished):
+    first, second = jobs(finished.folder, "label_compounds")
+    assert (first.memory, second.memory) == ("150M", "1200M")
+    assert first.state != "COMPLETED" and second.state == "COMPLETED"
+    logs = (finished.folder / ".snakemake/slurm_logs/rule_label_compounds").glob("*.log")
+    assert any("memory" in path.read_text().lower() for path in logs)
+
+
+def test_jobs_with_a_gpu_ask_for_it_and_never_share_it(finished):
+    by_rule = {job.what.split("_wildcards_")[0]: job.gpus for job in jobs(finished.folder)}
+    with_gpu = {
+        "pretrain_foundation",
+        "adapt_foundation",
+        "train_classifier",
+        "train_supervised",
+        "predict_sites",
+    }
+    assert {rule for rule, gpus in by_rule.items() if gpus} == with_gpu
+    names = ["second", "job", "device", "event"]
+    devices = pd.read_csv(finished.folder / "devices.txt", sep=" ", names=names)
+    spans = devices.pivot(index=["job", "device"], columns="event", values="second").reset_index()
+    numbers = {job.number for job in jobs(finished.folder) if job.gpus}
+    assert set(spans["job"]) == numbers and len(spans) == len(numbers) >= 8
+    for _, uses in spans.groupby("device"):
+        assert not overlapping(list(zip(uses["taken"], uses["left"], strict=True)))
+
+
+@pytest.mark.parametrize("stop", ["cancelled", "out of time"])
+def test_a_stopped_training_goes_on_to_the_same_weights(finished, disturbed, stop):
+    run = disturbed[stop]
+    first, second = jobs(run.folder)
+    assert first.state in {"cancelled": ("CANCELLED",), "out of time": ("FAILED", "TIMEOUT")}[stop]
+    assert second.state == "COMPLETED" and second.begun >= first.ended
+    assert "asked to stop; the state is saved" in run.said_by(first)
+    assert "goes on from the state after step" in run.said_by(second)
+    assert (first.minutes != second.minutes) and second.minutes == "2-00:00:00"
+    weights, same = load_file(foundation(finished)), load_file(foundation(run))
+    assert weights.keys() == same.keys() and len(weights) > 10
+    assert all(torch.equal(weights[name], same[name]) for name in weights)

@@ -1,0 +1,99 @@
+"""Every shipped profile: its words exist, its rules exist, and GPUs are asked for in the scheduler's own way."""
+
+import dataclasses
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.cli import get_argument_parser
+
+ROOT = Path(__file__).parents[2]
+PROFILES = {path.parent.name: path for path in sorted((ROOT / "profiles").glob("*/config.yaml"))}
+RULES = {
+    match[1]: match[2]
+    for path in (ROOT / "rules").glob("*.smk")
+    for match in re.finditer(
+        r"^ *(?:rule|checkpoint) (\w+):\n(.*?)(?=^ *(?:rule|checkpoint) |\Z)",
+        path.read_text(),
+        re.M | re.S,
+    )
+}
+WITH_GPU = {name for name, body in RULES.items() if "gpu=" in body}
+# The word of each executor that does not read the resource gpu.
+OWN_WORD = {"lsf": "lsf_extra", "aws-batch": "_gpus"}
+
+
+def read(name: str) -> dict:
+    return yaml.safe_load(PROFILES[name].read_text())
+
+
+def parts(name: str) -> tuple[set[str], set[str]]:
+    """Split the keys of a profile: those of its executor, and Snakemake's own."""
+    profile = read(name)
+    own = {key for key in profile if key.startswith(f"{profile.get('executor', 'local')}-")}
+    return own, set(profile) - own
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_keys_are_options_of_snakemake(name):
+    options = {word for action in get_argument_parser()._actions for word in action.option_strings}
+    assert {f"--{key}" for key in parts(name)[1]} <= options
+
+
+@pytest.mark.parametrize("name", [name for name in PROFILES if parts(name)[0]])
+def test_keys_of_executors_are_settings_of_their_plugins(name):
+    executor = read(name)["executor"]
+    module = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+    plugin = pytest.importorskip(module, reason=f"{module} is not installed", exc_type=ImportError)
+    settings = {field.name for field in dataclasses.fields(plugin.ExecutorSettings)}
+    own = {key.removeprefix(f"{executor}-").replace("-", "_") for key in parts(name)[0]}
+    assert own <= settings
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_rules_of_a_profile_exist_and_plates_in_flight_are_bounded(name):
+    profile = read(name)
+    assert set(profile.get("set-resources", {})) <= set(RULES)
+    assert "image_store=1000" in profile["resources"]
+
+
+def test_the_pins_of_plugins_are_those_of_the_requirements():
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    pins = (ROOT / "requirements-cluster.txt").read_text()
+    assert "pip install -r requirements-cluster.txt" in PROFILES["slurm"].read_text()
+    for plugin in ("slurm", "slurm-jobstep"):
+        version = importlib.metadata.version(f"snakemake-executor-plugin-{plugin}")
+        assert f"snakemake-executor-plugin-{plugin}=={version}\n" in pins
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_memory_and_time_of_every_rule_grow_with_its_tries(rule):
+    assert re.search(r"mem_mb=growing\(\d+\)", RULES[rule])
+    assert re.search(r"runtime=growing\(\d+\)", RULES[rule])
+
+
+def test_gpus_of_a_training_are_one_setting_for_every_scheduler(tmp_path):
+    """A dry run with compute.gpus 4: what each profile makes of it, without its executor."""
+    words = {}
+    for name, resource in OWN_WORD.items():
+        for rule, resources in read(name)["set-resources"].items():
+            words.setdefault(rule, {})[resource] = resources[resource]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cores": 8, "set-resources": words}))
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path),
+         "--configfile", str(ROOT / "config/config.yaml"), "--workflow-profile", str(tmp_path),
+         "--config", "compute={gpus: 4}", "--dry-run"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    blocks = re.findall(r"^rule (\w+):\n(.*?)(?=^\[|\Z)", done.stdout + done.stderr, re.M | re.S)
+    resources = {rule: body.split("resources: ")[1].splitlines()[0] for rule, body in blocks}
+    assert set(words) == WITH_GPU <= set(resources), done.stderr[-2000:]
+    for rule in WITH_GPU:
+        gpus = 4 if rule in ("pretrain_foundation", "adapt_foundation") else 1
+        given = resources[rule].split(", ")
+        assert f"gpu={gpus}" in given and f"_gpus={gpus}" in given
+        assert re.search(rf"lsf_extra=-gpu num={gpus}\b", resources[rule])
