@@ -1,6 +1,7 @@
 """Which files a rule needs, where that depends on wildcards, on the config or on the chosen plates."""
 
 import csv
+from types import SimpleNamespace
 
 
 @cache
@@ -168,19 +169,16 @@ def all_figures(wildcards):
 
 
 def all_weights(wildcards):
-    """Weights of everything that was trained."""
-    names = ["foundation", "task_model"] + ["supervised"] * ("supervised" in config["methods"])
-    weights = []
-    for source in config["train_sources"]:
-        for seed in SEEDS:
-            model = MODEL.format(source=source, seed=seed)
-            weights += [f"{model}/{name}.safetensors" for name in names]
+    """Weights behind the predictions of every method: foundations and classifiers, each once."""
+    weights = set()
     for source, target in PAIRS:
         for seed in SEEDS:
-            for method in ADAPTATIONS:
-                adapted = ADAPTED.format(source=source, seed=seed, target=target, method=method)
-                weights.append(f"{adapted}/foundation.safetensors")
-    return weights
+            for method in config["methods"]:
+                if METHODS[method].kind != "control":
+                    asked = SimpleNamespace(source=source, target=target, seed=seed, method=method)
+                    behind = [foundation_of(asked), classifier_of(asked)]
+                    weights |= {path.format(**vars(asked)) for path in behind if path}
+    return sorted(weights)
 
 
 def all_manifests(wildcards):

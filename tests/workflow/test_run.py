@@ -110,7 +110,7 @@ def test_how_to_fetch_changes_nothing_that_was_fetched(planned):
 def test_how_trainings_are_watched_and_compiled_trains_nothing_again(planned):
     watch = "watch={save_minutes: 1, patience: 3, tensorboard: true}"
     compute = "compute={compile: false, checkpoint_activations: true, gpus: 2, threads: 1}"
-    assert planned(watch, compute) == {"write_report", "all"}
+    assert planned(watch, compute) == {"write_report", "write_crate", "all"}
 
 
 def test_local_views_are_no_matter_of_classifiers(planned):
