@@ -35,7 +35,7 @@ class Evaluation:
     ----------
     metrics : pandas.DataFrame
         Every training run by itself: train_source, target_source, seed, method, split, level, metric, baseline,
-        value, low, high, n, reason.
+        value, low, high, p, p_holm, n, reason.
     summary : pandas.DataFrame
         The same averaged over seeds, and over pairs where both sources are ``"all"``; columns seeds and
         pairs count what went in, in place of seed. Its intervals resample the seeds too.
@@ -53,6 +53,8 @@ def read_scores(path: str | Path) -> pd.DataFrame:
         "value": float,
         "low": float,
         "high": float,
+        "p": float,
+        "p_holm": float,
         "n": int,
         "seeds": int,
         "pairs": int,
