@@ -57,13 +57,18 @@ def all_crops(wildcards):
     return [path for source in SOURCES for path in crops_of(source)]
 
 
-def all_quality(wildcards):
-    """Quality tables of every plate that takes part."""
+def quality_of(*sources):
+    """Quality tables of the plates of some sources."""
     return [
         f"{RESULTS}/quality/{source}/{plate}.parquet"
-        for source in SOURCES
+        for source in sources
         for plate in plates_of(source)
     ]
+
+
+def all_quality(wildcards):
+    """Quality tables of every plate that takes part."""
+    return quality_of(*SOURCES)
 
 
 def foundation_of(wildcards):
@@ -115,6 +120,12 @@ def all_predictions(wildcards):
     ]
 
 
+def run_predictions(wildcards):
+    """Predictions of everything trained on a source with one seed."""
+    folder = f"{RESULTS}/predictions/{wildcards.source}/seed_{wildcards.seed}/"
+    return [path for path in all_predictions(wildcards) if path.startswith(folder)]
+
+
 def predictions_of(method, target):
     """Name the predictions of one method; `target` may be the source itself."""
     return PREDICTIONS.replace("{method}", method).replace("{target}", target)
@@ -137,14 +148,6 @@ def training_logs(wildcards):
                     f"{model}/adapted/{target}/{method}/adaptation.parquet"
                 )
     return logs
-
-
-def quality_of(wildcards):
-    """Quality tables of a source's plates."""
-    return [
-        f"{RESULTS}/quality/{wildcards.source}/{plate}.parquet"
-        for plate in plates_of(wildcards.source)
-    ]
 
 
 def all_figures(wildcards):
