@@ -152,8 +152,10 @@ def training_logs(wildcards):
 
 def all_figures(wildcards):
     """Pictures of all figures, in the order of the report."""
-    stems = ["accuracy", "crops"]
-    for name in ("confusion", "embedding") if "coda" in config["methods"] else ():
+    stems = ["accuracy", "matrix", "crops"]
+    adapted = "coda" in config["methods"]
+    stems += ["slopes"] if adapted else []
+    for name in ("confusion", "gains", "calibration", "embedding") if adapted else ():
         for source, target in PAIRS:
             pair = PER_PAIR.format(source=source, target=target, seed=SEEDS[0])
             stems.append(f"{name}/{pair}")
