@@ -191,6 +191,7 @@ rule write_report:
     """Put findings, figures, tables, settings and versions into one HTML file."""
     input:
         summary=rules.score_predictions.output.summary,
+        representation=rules.score_embeddings.output.representation,
         quality=all_quality,
         plates=f"{RESULTS}/metadata/plates.csv",
         figures=all_figures,

@@ -7,6 +7,7 @@ from matplotlib.patches import Rectangle
 
 from coda.errors import UserError
 from coda.figures_accuracy import accuracies
+from coda.methods import ALIGNMENTS, METHODS
 from coda.names import SPLIT_NAMES, in_order, method_name, source_name, sources_in_order
 from coda.style import INK, MM, SEQUENTIAL, TEXT, Drawing, new_figure, style
 
@@ -69,8 +70,14 @@ def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
 
 
 def is_shown(method: str) -> bool:
-    """Methods of the figure: before adaptation, CODA and alignment; a panel each for all would tell less."""
-    return method in ("unadapted", "coda") or "aligned" in method
+    """Methods of the figure: before adaptation, CODA, and both aligned; a panel each for all would tell less."""
+    made = METHODS.get(method)
+    return (
+        made is not None
+        and made.kind == "network"
+        and made.base in ("unadapted", "coda")
+        and (made.treatment is None or made.treatment in ALIGNMENTS)
+    )
 
 
 def _square(

@@ -72,9 +72,13 @@ def export_profiles(predictions: list[str], folder: str | Path) -> None:
             raise UserError(
                 f"The predictions {path} have no embeddings; remove the file and predict again."
             )
-        profiles = well_profiles(read_predictions(path, embeddings=True))
-        for plate, wells in profiles.groupby("Metadata_Plate"):
-            write_table(wells, Path(folder, path.parent.name, path.stem, f"{plate}.parquet"))
+        sites = read_predictions(path, embeddings=True)
+        if "Reason" in sites:  # a method without an answer for a plate has no features of it either
+            sites = sites[sites["Reason"].isna()]
+        below = Path(folder, path.parent.name, path.stem)
+        below.mkdir(parents=True)
+        for plate, rows in sites.groupby("Metadata_Plate"):
+            write_table(well_profiles(rows), below / f"{plate}.parquet")
 
 
 def read_profiles(folder: str | Path) -> pd.DataFrame:

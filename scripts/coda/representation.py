@@ -18,6 +18,7 @@ from sklearn.metrics import silhouette_samples
 
 from coda.bootstrap import draws, interval
 from coda.evaluation import Score
+from coda.files import read_table
 from coda.profiles import features_of, read_profiles
 from coda.progress import track
 
@@ -74,15 +75,28 @@ def score_embeddings(
         source = folder.parent.name
         targets = [path for path in sorted(folder.glob("*/*")) if path.name != source]
         for path in track(targets, f"score profiles of {source}", len(targets), "profiles"):
-            homes = [path.parent / source, folder / "unadapted" / source]
-            at_home = read_profiles(next(home for home in homes if home.is_dir()))
-            kept = at_home[at_home["Metadata_Plate"].isin(validation)]
-            scores = score_representation(kept, read_profiles(path), replicates, seed)
+            missing = _plates(folder / "unadapted" / path.name) - _plates(path)
+            if (
+                missing
+            ):  # on some of the plates only it could not be compared with the other methods
+                reason = Score(float("nan"), f"no features of {', '.join(sorted(missing))}")
+                scores = _table(dict.fromkeys(METRICS, reason), replicates, seed)
+            else:
+                homes = [path.parent / source, folder / "unadapted" / source]
+                at_home = read_profiles(next(home for home in homes if _plates(home)))
+                kept = at_home[at_home["Metadata_Plate"].isin(validation)]
+                scores = score_representation(kept, read_profiles(path), replicates, seed)
             names = [source, path.name, int(folder.name.removeprefix("seed_")), path.parent.name]
             for place, (name, value) in enumerate(zip(RUN, names, strict=True)):
                 scores.insert(place, name, value)
             tables.append(scores)
     return pd.concat(tables, ignore_index=True)
+
+
+def read_representation(path: str | Path) -> pd.DataFrame:
+    """Read the scores back from CSV, numbers as numbers."""
+    numbers = dict.fromkeys(("value", "low", "high", "chance"), float) | {"seed": int, "n": int}
+    return read_table(path).astype(numbers)
 
 
 def score_representation(
@@ -130,7 +144,11 @@ def score_representation(
     for what, column in (("source", "Metadata_Source"), ("batch", "batch"), ("moa", MOA)):
         found[f"silhouette_{what}"] = _silhouette(distances, both, column)
         found[f"purity_{what}"] = _purity(distances, both, column)
-    return pd.DataFrame([_row(metric, found[metric], replicates, seed) for metric in METRICS])
+    return _table(found, replicates, seed)
+
+
+def _plates(folder: Path) -> set[str]:
+    return {path.stem for path in folder.glob("*.parquet")}
 
 
 def _standardised(wells: pd.DataFrame) -> pd.DataFrame:
@@ -218,6 +236,10 @@ def _purity(distances: np.ndarray, wells: pd.DataFrame, column: str) -> Scored |
 def _word(column: str, count: int) -> str:
     word = {MOA: "mechanism", "batch": "batch"}.get(column, "source")
     return word if count == 1 else {"batch": "batches"}.get(word, word + "s")
+
+
+def _table(found: dict[str, Scored | Score], replicates: int, seed: int) -> pd.DataFrame:
+    return pd.DataFrame([_row(metric, found[metric], replicates, seed) for metric in METRICS])
 
 
 def _row(metric: str, found: Scored | Score, replicates: int, seed: int) -> dict:

@@ -71,7 +71,7 @@ class Drawing(NamedTuple):
 
 
 def method_colour(method: str) -> str:
-    """Colour of a method; a variant such as ``coda_other`` has that of the method it varies."""
+    """Colour of a method; a variant such as ``coda_replay`` has that of the method it varies."""
     if method in METHOD_COLOURS:
         return METHOD_COLOURS[method]
     if "aligned" in method:

@@ -20,8 +20,9 @@ from test_evaluation import make_predictions
 from test_figures import assert_readable, overlapping
 
 PAGE = 297 / 25.4
-MANY = ["unadapted", "oda", "coda", "coda_other_batch", "aligned_all", "aligned_dmso", "coda_aligned_dmso",
-        "supervised", "supervised_tent", "sphering_knn", "oracle", "intensity", "position", "shuffled"]  # fmt: skip
+MANY = ["unadapted", "oda", "coda", "coda_batch", "coda_labs", "unadapted_aligned", "unadapted_aligned_dmso",
+        "coda_aligned_dmso", "supervised", "supervised_tent", "unadapted_knn_sphered", "oracle", "intensity",
+        "position", "shuffled"]  # fmt: skip
 PLATES = pd.DataFrame(
     {
         "Metadata_Source": "source_1",
@@ -41,7 +42,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def large():
-    """A summary of four sources, every pair, with methods that no table of names knows."""
+    """A summary of four sources, every pair, with many methods."""
     random, rows = np.random.default_rng(0), []
     sources = ("source_3", "source_5", "source_8", "source_11")
     for train in sources:
@@ -88,7 +89,13 @@ def test_matrix_has_every_pair_and_in_domain_on_the_diagonal(large):
     assert_readable(drawing.figure)
     assert drawing.figure.get_size_inches()[1] <= PAGE
     panels = [axes for axes in drawing.figure.axes if axes.texts]
-    shown = ["unadapted", "coda", "aligned_all", "aligned_dmso", "coda_aligned_dmso"]
+    shown = [
+        "unadapted",
+        "coda",
+        "unadapted_aligned",
+        "unadapted_aligned_dmso",
+        "coda_aligned_dmso",
+    ]
     assert {axes.get_title() for axes in panels} == {method_name(method) for method in shown}
     assert len(panels) == 2 * len(shown)
     for axes in panels:

@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from coda.files import write_table
 from coda.profiles import export_profiles, features_of, well_profiles
-from coda.representation import COMPOUND, METRICS, MOA, score_embeddings, score_representation
+from coda.representation import (
+    COMPOUND,
+    METRICS,
+    MOA,
+    read_representation,
+    score_embeddings,
+    score_representation,
+)
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 from test_evaluation import make_predictions
@@ -174,3 +181,33 @@ def test_every_method_is_scored_against_the_features_its_classifier_knows(tmp_pa
     values = scores.pivot(index="metric", columns="method", values="value")
     for method in ("coda", "intensity"):
         assert values[method].to_numpy() == pytest.approx(values["unadapted"].to_numpy())
+
+
+def test_a_method_without_features_of_a_plate_has_no_scores(tmp_path):
+    home = with_embeddings(make_predictions(plates=("V",)))
+    away = with_embeddings(make_predictions(plates=("P1", "P2")), seed=3)
+    away["Metadata_Source"] = "source_2"
+    there = (away["Metadata_Plate"] == "P1").to_numpy()
+    lacking = away.assign(Reason=np.where(there, None, "no DMSO well"))
+    unknown = np.full(12, np.nan, np.float32)
+    lacking["Embedding"] = [
+        known if answered else unknown
+        for known, answered in zip(away["Embedding"], there, strict=True)
+    ]
+    paths = []
+    for method, target, rows in (
+        ("unadapted", "source_1", home),
+        ("unadapted", "source_2", away),
+        ("coda_aligned_dmso", "source_2", lacking),
+    ):
+        path = tmp_path / "predictions/source_1/seed_4" / method / f"{target}.parquet"
+        write_table(rows, path)
+        paths.append(str(path))
+    folder = tmp_path / "profiles/source_1/seed_4"
+    export_profiles(paths, folder)
+    plates = pd.DataFrame({"Metadata_Plate": ["V"], "subset": ["validation"]})
+    write_table(score_embeddings([folder], plates, replicates=50), tmp_path / "scores.csv")
+    scores = read_representation(tmp_path / "scores.csv").set_index("method")
+    assert scores.loc["unadapted", "value"].notna().all()
+    empty = scores.loc["coda_aligned_dmso"]
+    assert empty["value"].isna().all() and (empty["reason"] == "no features of P2").all()
