@@ -75,11 +75,12 @@ def score_embeddings(
         source = folder.parent.name
         targets = [path for path in sorted(folder.glob("*/*")) if path.name != source]
         for path in track(targets, f"score profiles of {source}", len(targets), "profiles"):
-            missing = _plates(folder / "unadapted" / path.name) - _plates(path)
+            wanted, there = _plates(folder / "unadapted" / path.name), _plates(path)
             if (
-                missing
+                there != wanted
             ):  # on some of the plates only it could not be compared with the other methods
-                reason = Score(float("nan"), f"no features of {', '.join(sorted(missing))}")
+                lacking = f"no features of {len(wanted - there)} of {len(wanted)} plates"
+                reason = Score(float("nan"), lacking)
                 scores = _table(dict.fromkeys(METRICS, reason), replicates, seed)
             else:
                 homes = [path.parent / source, folder / "unadapted" / source]

@@ -210,4 +210,4 @@ def test_a_method_without_features_of_a_plate_has_no_scores(tmp_path):
     scores = read_representation(tmp_path / "scores.csv").set_index("method")
     assert scores.loc["unadapted", "value"].notna().all()
     empty = scores.loc["coda_aligned_dmso"]
-    assert empty["value"].isna().all() and (empty["reason"] == "no features of P2").all()
+    assert empty["value"].isna().all() and (empty["reason"] == "no features of 1 of 2 plates").all()
