@@ -154,26 +154,17 @@ def _metrics(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, str]
         summary["baseline"].isna() & (summary["train_source"] == ALL) & (summary["level"] == level)
     ]
     rows = rows[rows["method"] != "chance"]
-    table = rows.pivot_table(
-        index=["split", "method"], columns="metric", values="value", sort=False, dropna=False
-    )
-    table = table.loc[
-        [
-            (split, name)
-            for split in SPLIT_NAMES
-            for name in in_order(rows.loc[rows["split"] == split, "method"])
-        ]
-    ]
-    splits, methods = table.index.get_level_values(0), table.index.get_level_values(1)
-    table = _in_digits(table).reset_index(drop=True)
-    table.insert(0, "plates", splits.map(SPLIT_NAMES))
-    table.insert(0, "method", methods.map(method_name))
-    tables = [
-        (
-            table,
-            f"All metrics per {level}, means over seeds and pairs. Empty: undefined, see below.",
+    tables = []
+    for split, words in SPLIT_NAMES.items():
+        part = rows[rows["split"] == split]
+        if part.empty:
+            continue
+        table = part.pivot_table(
+            index="method", columns="metric", values="value", sort=False, dropna=False
         )
-    ]
+        table = _in_digits(table.loc[in_order(table.index)].rename(method_name))
+        text = f"All metrics per {level}, {words}: means over seeds and pairs. Empty: undefined, see below."
+        tables.append((table.rename_axis("method").reset_index(), text))
     undefined = undefined_frame(summary)
     if len(undefined):
         tables.append((undefined, "Why values, or intervals, are empty, at all levels."))
