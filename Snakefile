@@ -22,6 +22,7 @@ include: "rules/pretrain.smk"
 include: "rules/classify.smk"
 include: "rules/adapt.smk"
 include: "rules/evaluate.smk"
+include: "rules/study.smk"
 include: "rules/figures.smk"
 include: "rules/archive.smk"
 

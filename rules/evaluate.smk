@@ -1,7 +1,8 @@
 """Step 4: predictions of every site, and scores with intervals.
 
 In: crops, foundations and classifiers.
-Out: <results>/predictions/<source>/seed_<seed>/<method>/<target>.parquet, <results>/metrics.csv (every run), summary.csv (means), summary.txt.
+Out: <results>/predictions/<source>/seed_<seed>/<method>/<target>.parquet, <results>/metrics.csv (every run), summary.csv (means), summary.txt;
+<results>/profiles/<source>/seed_<seed>/<method>/<target>/<plate>.parquet and <results>/representation.csv (what the features hold).
 """
 
 
@@ -111,3 +112,51 @@ rule score_predictions:
         seed=config["evaluate"]["seed"],
     script:
         "../scripts/score_predictions.py"
+
+
+rule export_profiles:
+    """Well profiles of all methods of a training run, in the form that pycytominer and copairs read."""
+    input:
+        predictions=run_predictions,
+        code=code("export_profiles"),
+    output:
+        profiles=directory(f"{RESULTS}/profiles/{{source}}/seed_{{seed}}"),
+    log:
+        f"{RESULTS}/logs/export_profiles/{{source}}/seed_{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/export_profiles/{{source}}/seed_{{seed}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=60,
+    script:
+        "../scripts/export_profiles.py"
+
+
+rule score_embeddings:
+    """Score the features themselves: retrieval of replicates and mechanisms, mixing of batches."""
+    input:
+        plates=f"{RESULTS}/metadata/plates.csv",
+        profiles=expand(
+            rules.export_profiles.output.profiles,
+            source=sorted({source for source, _ in PAIRS}),
+            seed=SEEDS,
+        ),
+        code=code("score_embeddings"),
+    output:
+        representation=f"{RESULTS}/representation.csv",
+    log:
+        f"{RESULTS}/logs/score_embeddings.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score_embeddings.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        replicates=config["evaluate"]["replicates"],
+        seed=config["evaluate"]["seed"],
+    script:
+        "../scripts/score_embeddings.py"

@@ -114,7 +114,7 @@ rule plot_training:
 rule plot_sites_lost:
     """Map of the sites lost on the plates of a source."""
     input:
-        quality=quality_of,
+        quality=lambda wildcards: quality_of(wildcards.source),
         code=code("plot_sites_lost"),
     output:
         **figure("sites_lost/{source}"),
@@ -191,6 +191,7 @@ rule write_report:
     """Put findings, figures, tables, settings and versions into one HTML file."""
     input:
         summary=rules.score_predictions.output.summary,
+        representation=rules.score_embeddings.output.representation,
         quality=all_quality,
         plates=f"{RESULTS}/metadata/plates.csv",
         figures=all_figures,

@@ -58,13 +58,18 @@ def all_crops(wildcards):
     return [path for source in SOURCES for path in crops_of(source)]
 
 
-def all_quality(wildcards):
-    """Quality tables of every plate that takes part."""
+def quality_of(*sources):
+    """Quality tables of the plates of some sources."""
     return [
         f"{RESULTS}/quality/{source}/{plate}.parquet"
-        for source in SOURCES
+        for source in sources
         for plate in plates_of(source)
     ]
+
+
+def all_quality(wildcards):
+    """Quality tables of every plate that takes part."""
+    return quality_of(*SOURCES)
 
 
 def foundation_of(wildcards):
@@ -116,6 +121,12 @@ def all_predictions(wildcards):
     ]
 
 
+def run_predictions(wildcards):
+    """Predictions of everything trained on a source with one seed."""
+    folder = f"{RESULTS}/predictions/{wildcards.source}/seed_{wildcards.seed}/"
+    return [path for path in all_predictions(wildcards) if path.startswith(folder)]
+
+
 def predictions_of(method, target):
     """Name the predictions of one method; `target` may be the source itself."""
     return PREDICTIONS.replace("{method}", method).replace("{target}", target)
@@ -140,18 +151,12 @@ def training_logs(wildcards):
     return logs
 
 
-def quality_of(wildcards):
-    """Quality tables of a source's plates."""
-    return [
-        f"{RESULTS}/quality/{wildcards.source}/{plate}.parquet"
-        for plate in plates_of(wildcards.source)
-    ]
-
-
 def all_figures(wildcards):
     """Pictures of all figures, in the order of the report."""
-    stems = ["accuracy", "crops"]
-    for name in ("confusion", "embedding") if "coda" in config["methods"] else ():
+    stems = ["accuracy", "matrix", "crops"]
+    adapted = "coda" in config["methods"]
+    stems += ["slopes"] if adapted else []
+    for name in ("confusion", "gains", "calibration", "embedding") if adapted else ():
         for source, target in PAIRS:
             pair = PER_PAIR.format(source=source, target=target, seed=SEEDS[0])
             stems.append(f"{name}/{pair}")

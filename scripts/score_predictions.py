@@ -4,8 +4,8 @@ from pathlib import Path
 
 from coda.comparison import score_predictions
 from coda.files import read_table, replacing, write_table
-from coda.findings import accuracy_table
 from coda.reporting import reported
+from coda.score_tables import accuracy_table
 
 with reported(snakemake.log[0]):
     files = []

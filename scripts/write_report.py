@@ -1,24 +1,29 @@
 """Put everything a reader looks at into one HTML file."""
 
 import pandas as pd
+from coda.caveats import caveats
 from coda.comparison import read_scores
 from coda.contents import report_sections
 from coda.files import read_table
 from coda.findings import findings
 from coda.report import write_report
 from coda.reporting import reported
+from coda.representation import read_representation
 
 with reported(snakemake.log[0]):
     config = snakemake.params.config
     summary = read_scores(snakemake.input.summary)
+    representation = read_representation(snakemake.input.representation)
     quality = pd.concat([read_table(path) for path in snakemake.input.quality])
     plates = read_table(snakemake.input.plates)
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
-        "\n\n".join(findings(summary, quality, config["figures"]["level"])),
+        findings(summary, representation, config["figures"]["level"]),
+        caveats(summary, plates, quality, simulated="simulation" in config),
         report_sections(
             summary,
+            representation,
             quality,
             plates,
             snakemake.params.figures,

@@ -1,7 +1,7 @@
 """Every method on every pair of sources, scored and compared on the same wells."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,16 @@ from coda.estimates import (
     over_pairs,
     over_seeds,
 )
-from coda.evaluation import LEVELS, SITE, Score, classes_of, read_predictions, score_units, units
+from coda.evaluation import (
+    LEVELS,
+    SITE,
+    Score,
+    classes_of,
+    read_predictions,
+    score_units,
+    target_splits,
+    units,
+)
 from coda.files import read_table
 from coda.methods import METHODS
 from coda.metrics import pair_wins
@@ -35,7 +44,7 @@ class Evaluation:
     ----------
     metrics : pandas.DataFrame
         Every training run by itself: train_source, target_source, seed, method, split, level, metric, baseline,
-        value, low, high, n, reason.
+        value, low, high, p, p_holm, n, reason.
     summary : pandas.DataFrame
         The same averaged over seeds, and over pairs where both sources are ``"all"``; columns seeds and
         pairs count what went in, in place of seed. Its intervals resample the seeds too.
@@ -53,6 +62,8 @@ def read_scores(path: str | Path) -> pd.DataFrame:
         "value": float,
         "low": float,
         "high": float,
+        "p": float,
+        "p_holm": float,
         "n": int,
         "seeds": int,
         "pairs": int,
@@ -104,7 +115,7 @@ def score_predictions(
                 f"{file['path']} and {files[0]['path']} differ in their classes; train on the same labels."
             )
         _check_sites(predictions, file, subset, seen)
-        for split, rows in _splits(predictions, file, subset):
+        for split, rows in _splits(predictions, file, plates).items():
             for level in LEVELS:
                 _score(runs, file, split, level, rows, classes, replicates, seed)
     summary = over_pairs(over_seeds(runs, replicates, seed))
@@ -128,15 +139,10 @@ def _check_sites(predictions: pd.DataFrame, file: dict, subset: pd.Series, seen:
             )
 
 
-def _splits(
-    predictions: pd.DataFrame, file: dict, subset: pd.Series
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    part = subset.reindex(pd.MultiIndex.from_frame(predictions[SITE[:2]])).to_numpy()
-    if file["target_source"] == file["train_source"]:
-        yield "validation", predictions[part == "validation"]
-    else:
-        yield "adapted", predictions[part == "train"]
-        yield "held_out", predictions[part == "validation"]
+def _splits(predictions: pd.DataFrame, file: dict, plates: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    parts = target_splits(predictions, plates)
+    at_home = file["target_source"] == file["train_source"]
+    return {"validation": parts["held_out"]} if at_home else parts
 
 
 def _score(

@@ -4,18 +4,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from coda.findings import accuracy_frame
+from coda.estimates import ALL
+from coda.findings import CONTROLS
+from coda.names import SPLIT_NAMES, in_order, method_name, source_name, sources_in_order
 from coda.report import Section, settings_table, versions_table
+from coda.score_tables import controls_frame, methods_frame, pairs_frame, undefined_frame
 
 CAPTIONS = Path(__file__).parents[2] / "report"
 SPLITS = {
-    "adapted": "plates that adaptation saw, without their labels",
+    "adapted": "plates that adaptation saw, without their labels (transductive)",
     "held_out": "the plate kept out of adaptation",
 }
 
 
 def report_sections(
     summary: pd.DataFrame,
+    representation: pd.DataFrame,
     quality: pd.DataFrame,
     plates: pd.DataFrame,
     folder: str,
@@ -28,6 +32,8 @@ def report_sections(
     ----------
     summary
         `coda.comparison.Evaluation.summary`.
+    representation
+        `coda.representation.score_embeddings`.
     quality
         One row a planned site, with its status and ``Quality_*`` columns.
     plates
@@ -45,43 +51,51 @@ def report_sections(
     def drawn(*kinds: str) -> list[tuple[str, str]]:
         """Figures of the given kinds, each with its caption and what it shows."""
         return [
-            (path, f"{_subject(stem)}{caption(kind)}")
+            (path, f"{_subject(stem)}{_caption(kind)}{_behind(path, stem)}")
             for kind in kinds
             for stem, path in stems.items()
             if stem.split("/")[0] == kind
         ]
 
-    def caption(kind: str) -> str:
-        path = CAPTIONS / f"{kind}.rst"
-        return " ".join(path.read_text().split())
+    def folded(*kinds: str) -> dict[str, list[tuple[str, str]]]:
+        """Figures of the given kinds, gathered by what they are about: a pair or a plate."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for path, words in drawn(*kinds):
+            stem = Path(path).relative_to(folder).with_suffix("").as_posix()
+            about = _subject(stem.rsplit("_", 1)[0] if stem.startswith("quality/") else stem)
+            groups.setdefault(about.rstrip(". "), []).append((path, words))
+        return groups
 
-    results = [
-        (
-            accuracy_frame(summary, split, level),
-            f"Accuracy per {level} on {words}, with 95 % intervals.",
-        )
-        for split, words in SPLITS.items()
-        if (summary["split"] == split).any()
-    ]
-    full = summary[summary["baseline"].isna() & (summary["train_source"] != "all")]
-    metrics = full[full["level"] == level].pivot_table(
-        index=["train_source", "target_source", "split", "method"], columns="metric", values="value"
-    )
     return [
-        Section("Results", figures=drawn("accuracy", "confusion", "embedding"), tables=results),
-        Section("Data", figures=drawn("crops", "sites_lost"), tables=[_plates(plates, quality)]),
+        Section(
+            "Data",
+            _data_words(quality),
+            figures=drawn("crops"),
+            tables=[_plates(plates, quality)],
+        ),
+        Section("Quality", figures=drawn("sites_lost"), folded=folded("quality")),
         Section("Training", figures=drawn("training")),
         Section(
-            "Metrics",
-            text="metrics.csv beside this file has every value with its interval, per image, well and compound.",
+            "Results",
+            "metrics.csv beside this file has every run by itself, summary.csv the means over seeds and pairs, "
+            "both per image, well and compound, with intervals and tests; representation.csv has the scores "
+            "of the features.",
+            figures=drawn("accuracy", "matrix", "slopes"),
             tables=[
-                (metrics.round(3).reset_index(), f"All metrics per {level}, means over seeds.")
+                *_accuracies(summary, level),
+                *_metrics(summary, level),
+                _features(representation),
             ],
         ),
-        Section("Quality of the plates", figures=drawn("quality")),
+        Section("Pair by pair", folded=folded("gains", "confusion", "calibration", "embedding")),
+        *_controls(summary, level),
         Section("Settings", tables=[(settings_table(config), "The resolved config.")]),
         Section("Versions", tables=[(versions_table(), "Software that made this report.")]),
     ]
+
+
+def _caption(kind: str) -> str:
+    return " ".join((CAPTIONS / f"{kind}.rst").read_text().split())
 
 
 def _subject(stem: str) -> str:
@@ -90,6 +104,101 @@ def _subject(stem: str) -> str:
     if not words:
         return ""
     return " ".join(words).replace("_to_", " to ").replace("_seed_", ", seed ") + ". "
+
+
+def _behind(path: str, stem: str) -> str:
+    return (
+        f" The table behind it: figures/{stem}.csv."
+        if Path(path).with_suffix(".csv").exists()
+        else ""
+    )
+
+
+def _data_words(quality: pd.DataFrame) -> str:
+    labelled = quality[quality["Metadata_moa"].notna()]
+    plates = quality[["Metadata_Source", "Metadata_Plate"]].drop_duplicates()
+    wells = labelled[["Metadata_Source", "Metadata_Plate", "Metadata_Well"]].drop_duplicates()
+    return (
+        f"{plates['Metadata_Source'].nunique()} sources with {len(plates)} plates. "
+        f"{labelled['Metadata_JCP2022'].nunique()} compounds of {labelled['Metadata_moa'].nunique()} mechanisms "
+        f"of action have a label; they stand in {len(wells):,} wells with {len(labelled):,} planned sites. "
+        "Wells without a label count in no score."
+    )
+
+
+def _accuracies(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, str]]:
+    """Tables of the accuracies: over all pairs with the tests, then pair by pair."""
+    tables = []
+    for split, words in SPLITS.items():
+        if (summary["split"] == split).any():
+            text = (
+                f"Accuracy per {level} on {words}: means over pairs with 95 % intervals, differences from unadapted on "
+                "the same resamples, their p corrected by Holm over the methods, and the pairs in which a difference "
+                "survives the correction over all methods and pairs."
+            )
+            tables.append((methods_frame(summary, split, level), text))
+    for train in sources_in_order(set(summary["train_source"]) - {ALL}):
+        for split, words in SPLITS.items():
+            frame = pairs_frame(summary, train, split, level)
+            if len(frame):
+                text = (
+                    f"Accuracy per {level} on {words}, trained on {source_name(train)}; a star marks differences from "
+                    "unadapted that survive the correction."
+                )
+                tables.append((frame, text))
+    return tables
+
+
+def _metrics(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, str]]:
+    rows = summary[
+        summary["baseline"].isna() & (summary["train_source"] == ALL) & (summary["level"] == level)
+    ]
+    rows = rows[rows["method"] != "chance"]
+    tables = []
+    for split, words in SPLIT_NAMES.items():
+        part = rows[rows["split"] == split]
+        if part.empty:
+            continue
+        table = part.pivot_table(
+            index="method", columns="metric", values="value", sort=False, dropna=False
+        )
+        table = _in_digits(table.loc[in_order(table.index)].rename(method_name))
+        text = f"All metrics per {level}, {words}: means over seeds and pairs. Empty: undefined, see below."
+        tables.append((table.rename_axis("method").reset_index(), text))
+    undefined = undefined_frame(summary)
+    if len(undefined):
+        tables.append((undefined, "Why values, or intervals, are empty, at all levels."))
+    return tables
+
+
+def _features(representation: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    means = representation.pivot_table(
+        index="method", columns="metric", values="value", sort=False, dropna=False
+    )
+    chance = representation.pivot_table(columns="metric", values="chance", sort=False)
+    table = means.loc[in_order(means.index)].rename(method_name)
+    table = pd.concat([table, chance.rename({"chance": "by chance"})])[list(means.columns)]
+    empty = representation[representation["value"].isna()]
+    why = "".join(
+        f" Empty {metric}: {'; '.join(sorted(set(rows['reason'])))}."
+        for metric, rows in empty.groupby("metric")
+    )
+    return _in_digits(table).rename_axis("method").reset_index(), _caption("features") + why
+
+
+def _in_digits(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers with three decimals, undefined ones empty; columns in words."""
+    text = table.map(lambda value: "" if pd.isna(value) else f"{value:.3f}")
+    return text.rename(columns=lambda name: name.replace("_", " ")).rename_axis(columns=None)
+
+
+def _controls(summary: pd.DataFrame, level: str) -> list[Section]:
+    there = [name for name in CONTROLS if name in set(summary["method"])]
+    if not there:
+        return []
+    table = controls_frame(summary, there, level)
+    caption = f"Accuracy per {level} above each control, mean over pairs."
+    return [Section("Controls", _caption("controls"), tables=[(table, caption)])]
 
 
 def _plates(plates: pd.DataFrame, quality: pd.DataFrame) -> tuple[pd.DataFrame, str]:

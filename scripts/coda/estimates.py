@@ -10,6 +10,7 @@ import pandas as pd
 from coda.bootstrap import draws, interval
 from coda.evaluation import Score
 from coda.methods import METHODS
+from coda.significance import corrected, is_planned, paired_p
 
 ALL = "all"  # stands for the sources in a mean over pairs
 BASELINES = ("unadapted", "oda", "intensity", "position", "shuffled")
@@ -161,7 +162,11 @@ def _mean(
 
 
 def estimates_table(estimates: Estimates, without: list[str]) -> pd.DataFrame:
-    """One value a row with its interval, less the columns in `without`."""
+    """One value a row with its interval and, for a planned test, its p; less the columns in `without`.
+
+    Holm's correction is over the methods and pairs of a seed, split and level; means over pairs are a
+    family of their own, as they repeat what the pairs say.
+    """
     rows = []
     for key, by in estimates.items():
         for (metric, baseline), estimate in by.items():
@@ -178,9 +183,16 @@ def estimates_table(estimates: Estimates, without: list[str]) -> pd.DataFrame:
                 "low": low,
                 "high": high,
             }
+            p = (
+                paired_p(value, estimate.replicates)
+                if is_planned(key.method, metric, baseline)
+                else np.nan
+            )
+            values |= {"mean": key.train_source == ALL, "p": p}
             counts = {"n": estimate.n, "seeds": estimate.seeds, "pairs": estimate.pairs}
             rows.append({**key._asdict(), **values, **counts, "reason": reason})
     table = pd.DataFrame(rows).astype({"baseline": object, "reason": object})
-    return table.drop(columns=without).sort_values(
+    table = corrected(table, ["seed", "split", "level", "mean"])
+    return table.drop(columns=[*without, "mean"]).sort_values(
         list(Key._fields[:2]), kind="stable", ignore_index=True
     )

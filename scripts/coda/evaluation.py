@@ -161,6 +161,19 @@ def units(predictions: pd.DataFrame, classes: list[str], level: str) -> Units:
     )
 
 
+def target_splits(predictions: pd.DataFrame, plates: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Divide the sites of a target: ``adapted`` plates train, the ``held_out`` one is for validation.
+
+    `plates` has Metadata_Source, Metadata_Plate and subset.
+    """
+    subset = plates.set_index(SITE[:2])["subset"]
+    part = subset.reindex(pd.MultiIndex.from_frame(predictions[SITE[:2]])).to_numpy()
+    return {
+        "adapted": predictions[part == "train"],
+        "held_out": predictions[part == "validation"],
+    }
+
+
 def score(predictions: pd.DataFrame, classes: list[str], level: str = "image") -> dict[str, Score]:
     """Every metric of the protocol on one table of predictions.
 

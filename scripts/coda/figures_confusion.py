@@ -7,10 +7,9 @@ from matplotlib.figure import Figure
 
 from coda.errors import UserError
 from coda.evaluation import classes_of, units
-from coda.style import MM, SEQUENTIAL, TEXT, Drawing, new_figure, style
+from coda.style import MM, SEQUENTIAL, TEXT, Drawing, new_figure, shortened, style
 
 FEW = 16  # up to so many classes there is room for names below the columns and numbers in the cells
-LONGEST = 34  # characters of a name, about 40 mm
 
 
 def confusion_matrices(
@@ -74,7 +73,7 @@ def _counts(predictions: pd.DataFrame, classes: list[str], level: str) -> np.nda
 
 
 def _label(axes: Axes, classes: list[str], few: bool) -> None:
-    names = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in classes]
+    names = [shortened(name) for name in classes]
     ticks = np.arange(len(classes))
     if few:
         axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")

@@ -8,7 +8,7 @@ from sklearn.manifold import TSNE
 
 from coda.evaluation import WELL
 from coda.names import source_name
-from coda.style import EMPTY, FAINT, MARKERS, MM, PALETTE, Drawing, new_figure, style
+from coda.style import EMPTY, FAINT, MARKERS, MM, PALETTE, Drawing, new_figure, shortened, style
 
 SHOWN = 8  # more classes than this cannot be told apart by colour and marker
 MOST = 900  # wells on the map; t-SNE then takes some ten seconds on one core
@@ -104,7 +104,6 @@ def _by_class(axes: Axes, points: pd.DataFrame, table: pd.DataFrame) -> None:
         axes.scatter(others["x"], others["y"], s=4, color=EMPTY, linewidths=0, label=label)
     for name, colour, marker in zip(shown, PALETTE, MARKERS, strict=False):
         rows = points[points["Metadata_moa"] == name]
-        words = name if len(name) <= 30 else name[:29] + "…"
         axes.scatter(
             rows["x"],
             rows["y"],
@@ -113,7 +112,7 @@ def _by_class(axes: Axes, points: pd.DataFrame, table: pd.DataFrame) -> None:
             marker=marker,
             linewidths=0,
             alpha=0.85,
-            label=words,
+            label=shortened(name),
         )
 
 

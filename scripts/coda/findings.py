@@ -1,125 +1,30 @@
-"""What was found, in words and in one table, from the summary of the scores alone."""
+"""What was found, in a few sentences made from the scores alone, the disappointing ones as plainly."""
 
 import numpy as np
 import pandas as pd
 
 from coda.estimates import ALL
-from coda.names import SPLIT_NAMES, in_order, method_name, source_name, sources_in_order
+from coda.names import SPLIT_NAMES, in_order, method_name
+from coda.score_tables import MAIN, score_of, told
+from coda.significance import LEVEL
 
 CONTROLS = ("intensity", "position", "shuffled")
-MAIN = "coda"
-
-
-def accuracy_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd.DataFrame:
-    """One row a pair of sources, one column a method, as text ``0.584 [0.552, 0.613]``.
-
-    Parameters
-    ----------
-    summary
-        `coda.comparison.Evaluation.summary`.
-    split
-        ``"adapted"`` or ``"held_out"``.
-    level
-        ``"image"``, ``"well"`` or ``"compound"``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns train, target, in domain (on the training source's own validation plate), the methods, the share of
-        the gap closed by CODA, the constant guess and n. The last row is the mean over pairs.
-        An undefined value is empty.
-    """
-    rows = summary[(summary["level"] == level) & (summary["split"] == split)]
-    plain = rows[rows["metric"] == "accuracy"].set_index(
-        ["train_source", "target_source", "method"]
-    )
-    pairs = {(row.train_source, row.target_source) for row in rows.itertuples()} - {(ALL, ALL)}
-    order = [
-        (train, target)
-        for train in sources_in_order(p[0] for p in pairs)
-        for target in sources_in_order(p[1] for p in pairs)
-    ]
-    methods = in_order(method for _, _, method in plain.index)
-    table = []
-    for train, target in [pair for pair in order if pair in pairs] + (
-        [(ALL, ALL)] if len(pairs) > 1 else []
-    ):
-        home = _one(summary, (train, train), "in_domain", "validation", level)
-        line = {
-            "train": source_name(train),
-            "target": source_name(target),
-            method_name("in_domain"): _told(home),
-        }
-        if train == ALL:
-            line |= {"train": "mean of", "target": f"{len(pairs)} pairs"}
-        found = {
-            method: plain.loc[(train, target, method)]
-            for method in methods
-            if (train, target, method) in plain.index
-        }
-        line |= {
-            method_name(method): _told(found.get(method))
-            for method in methods
-            if method != "chance"
-        }
-        gap = _one(rows, (train, target), MAIN, split, level, "gap_closed")
-        line["Gap closed by CODA"] = _told(gap, percent=True)
-        line[method_name("chance")] = _told(found.get("chance"))
-        line["n"] = f"{max(row['n'] for row in found.values()):,}"
-        table.append(line)
-    return pd.DataFrame(table)
-
-
-def accuracy_table(summary: pd.DataFrame, level: str = "image") -> str:
-    """Lay out the accuracies for a terminal of some 110 columns, with the short names of the config.
-
-    Returns
-    -------
-    str
-        A block for the adapted plates, then one for the plate kept out: two lines a pair,
-        the values and, below, their intervals.
-    """
-    seeds = int(summary["seeds"].max()) if len(summary) else 0
-    runs = "1 seed" if seeds == 1 else f"mean of {seeds} seeds"
-    unit = "compounds" if level == "compound" else "wells"
-    blocks = [f"Accuracy per {level}, {runs}; below it the 95 % interval (bootstrap over {unit})"]
-    short = {method_name(method): method for method in summary["method"]}
-    for split in ("adapted", "held_out"):
-        frame = accuracy_frame(summary, split, level).rename(
-            columns=short | {"Gap closed by CODA": "gap closed"}
-        )
-        if frame.empty:
-            continue
-        cells = [list(frame.columns)]
-        for row in frame.to_numpy():
-            values, _, intervals = zip(
-                *(cell.rstrip("]").partition(" [") for cell in row), strict=True
-            )
-            cells += [
-                values,
-                [bounds.replace(" %, ", " to ").replace(", ", "-") for bounds in intervals],
-            ]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        blocks.append(
-            "\n".join(
-                [_capital(SPLIT_NAMES[split]), lines[0], "-" * max(map(len, lines)), *lines[1:]]
-            )
-        )
-    return "\n\n".join(blocks)
+# Rows that are no method one could choose.
+NOT_CHOSEN = (*CONTROLS, "oracle", "in_domain", "chance")
+NAMED = 6  # methods named in a sentence before the rest are counted
 
 
 def findings(
-    summary: pd.DataFrame, quality: pd.DataFrame | None = None, level: str = "image"
+    summary: pd.DataFrame, representation: pd.DataFrame | None = None, level: str = "image"
 ) -> list[str]:
-    """Tell what was found in a few sentences made from the numbers, the disappointing ones as plainly.
+    """Tell what was found.
 
     Parameters
     ----------
     summary
         `coda.comparison.Evaluation.summary`.
-    quality
-        One row a planned site with its status, for a sentence on sites lost.
+    representation
+        `coda.representation.score_embeddings`.
     level
         Level of the accuracies told.
     """
@@ -130,20 +35,18 @@ def findings(
             said.append(_adaptation(summary, split, level))
     if {MAIN, "oda"} <= methods:
         said.append(_partners(summary, level))
+    said.append(_highest(summary, level))
+    said.append(_calibration(summary, level))
+    if representation is not None:
+        said.append(_features(representation))
     said += [_control(summary, control, level) for control in CONTROLS if control in methods]
-    if quality is not None and len(quality):
-        lost = int((quality["status"] != "ok").sum())
-        said.append(
-            f"Of {len(quality):,} planned sites {lost:,} ({100 * lost / len(quality):.1f} %) were lost; "
-            "they count nowhere."
-        )
     return [sentence for sentence in said if sentence]
 
 
 def _starting_point(summary: pd.DataFrame, level: str) -> str:
-    home = _one(summary, (ALL, ALL), "in_domain", "validation", level)
-    guess = _one(summary, (ALL, ALL), "chance", "validation", level)
-    away = _one(summary, (ALL, ALL), "unadapted", "adapted", level)
+    home = _known(summary, "in_domain", "validation", level)
+    guess = _known(summary, "chance", "validation", level)
+    away = _known(summary, "unadapted", "adapted", level)
     parts = []
     if home is not None:
         chance = (
@@ -171,17 +74,19 @@ def _starting_point(summary: pd.DataFrame, level: str) -> str:
 
 
 def _adaptation(summary: pd.DataFrame, split: str, level: str) -> str:
-    after = _one(summary, (ALL, ALL), MAIN, split, level)
-    gain = _one(summary, (ALL, ALL), MAIN, split, level, "difference", "unadapted")
-    gap = _one(summary, (ALL, ALL), MAIN, split, level, "gap_closed")
+    after = _known(summary, MAIN, split, level)
+    gain = _known(summary, MAIN, split, level, "difference", "unadapted")
+    gap = score_of(summary, (ALL, ALL), MAIN, split, level, "gap_closed")
     if after is None or gain is None:
         return ""
     where = (
-        "On the plates it adapted to" if split == "adapted" else "On plates kept out of adaptation"
+        "On the plates it adapted to (transductive: the same images, without their labels)"
+        if split == "adapted"
+        else "On plates kept out of adaptation"
     )
     sentence = f"{where}, CODA reached {_share(after)}, {_points(gain)} against no adaptation. {_verdict(gain)}"
     if gap is not None and not np.isnan(gap["value"]):
-        sentence += f" That is {_told(gap, percent=True)} of the gap to in domain."
+        sentence += f" That is {told(gap, percent=True)} of the gap to in domain."
     elif gap is not None:
         sentence += f" The share of the gap closed is undefined: {gap['reason']}."
     return f"{sentence} {_pairs(summary, split, level)}".strip()
@@ -196,30 +101,28 @@ def _verdict(gain: pd.Series) -> str:
 
 
 def _pairs(summary: pd.DataFrame, split: str, level: str) -> str:
-    rows = summary[
-        (summary["metric"] == "difference")
-        & (summary["baseline"] == "unadapted")
-        & (summary["method"] == MAIN)
+    tests = summary[
+        summary["p_holm"].notna()
         & (summary["split"] == split)
         & (summary["level"] == level)
         & (summary["train_source"] != ALL)
-    ].dropna(subset="value")
-    if len(rows) < 2:
+    ]
+    rows = tests[(tests["method"] == MAIN) & (tests["baseline"] == "unadapted")]
+    if rows.empty:
         return ""
-    higher, clear, lower = (
-        (rows["value"] > 0).sum(),
-        (rows["low"] > 0).sum(),
-        (rows["high"] < 0).sum(),
-    )
+    survive = rows.loc[rows["p_holm"] < LEVEL, "value"]
+    higher, lower = int((survive > 0).sum()), int((survive < 0).sum())
+    raised = int((rows["value"] > 0).sum())
     return (
-        f"It was higher in {higher} of {len(rows)} pairs, with intervals clear of zero in {clear}; "
-        f"clearly lower in {lower}."
+        f"It was higher in {raised} of {len(rows)} {_plural('pair', len(rows))}. Corrected for all {len(tests)} tests "
+        f"of methods and pairs (Holm, {100 * LEVEL:.0f} %), the difference survives in {higher + lower}"
+        f"{f', {lower} of them to the worse' if lower else ''}."
     )
 
 
 def _partners(summary: pd.DataFrame, level: str) -> str:
-    kept = _one(summary, (ALL, ALL), MAIN, "held_out", level, "difference", "oda")
-    seen = _one(summary, (ALL, ALL), MAIN, "adapted", level, "difference", "oda")
+    kept = _known(summary, MAIN, "held_out", level, "difference", "oda")
+    seen = _known(summary, MAIN, "adapted", level, "difference", "oda")
     if kept is None or seen is None:
         return ""
     clear = [row["low"] > 0 for row in (seen, kept)]
@@ -232,63 +135,103 @@ def _partners(summary: pd.DataFrame, level: str) -> str:
     )
 
 
+def _highest(summary: pd.DataFrame, level: str) -> str:
+    """Name the method that came out highest where it matters most, with the warning that this needs."""
+    rows = summary[
+        (summary["metric"] == "accuracy")
+        & (summary["level"] == level)
+        & (summary["train_source"] == ALL)
+        & ~summary["method"].isin(NOT_CHOSEN)
+    ].dropna(subset="value")
+    for split in ("held_out", "adapted"):
+        part = rows[rows["split"] == split]
+        if len(part) > 2:
+            best = part.loc[part["value"].idxmax()]
+            return (
+                f"Highest of the {len(part)} methods on the {SPLIT_NAMES[split]}: {method_name(best['method'])}, "
+                f"{_share(best)}. It was picked by this very number, which therefore leans high."
+            )
+    return ""
+
+
+def _calibration(summary: pd.DataFrame, level: str) -> str:
+    ends = [
+        _known(summary, method, "held_out", level, "calibration_error")
+        for method in ("unadapted", MAIN)
+    ]
+    if any(end is None for end in ends):
+        return ""
+    before, after = (100 * end["value"] for end in ends)
+    return (
+        f"On plates kept out the classifier's confidence missed its accuracy by {before:.0f} points before adaptation "
+        f"and by {after:.0f} after it (expected calibration error)."
+    )
+
+
+def _features(representation: pd.DataFrame) -> str:
+    """Tell whether adaptation brought the sources together, and whether mechanisms became easier to find."""
+    means = representation.groupby(["method", "metric"])[["value", "chance"]].mean()
+    wanted = [
+        (method, metric)
+        for method in ("unadapted", MAIN)
+        for metric in ("purity_source", "purity_moa")
+    ]
+    if not set(wanted) <= set(means.dropna().index):
+        return ""
+    before, moa_before, after, moa_after = (100 * means["value"].loc[wanted]).to_numpy()
+    mixed, random = 100 * means["chance"].loc[wanted[:2]].to_numpy()
+    return (
+        "In the features themselves, the nearest wells were of the same source in "
+        f"{before:.0f} % of cases before adaptation and {after:.0f} % after it ({mixed:.0f} % if sources were mixed), "
+        f"and, other compounds only, of the same mechanism in {moa_before:.0f} % and {moa_after:.0f} % "
+        f"({random:.0f} % by chance)."
+    )
+
+
 def _control(summary: pd.DataFrame, control: str, level: str) -> str:
-    value = _one(summary, (ALL, ALL), control, "adapted", level)
+    value = _known(summary, control, "adapted", level)
     if value is None:
         return ""
     sentence = f"Control, {method_name(control).lower()}: {_share(value)} on the adapted plates."
-    near = []
+    near, beaten = [], []
     for method in in_order(summary.loc[summary["baseline"] == control, "method"]):
-        ahead = _one(summary, (ALL, ALL), method, "adapted", level, "difference", control)
-        undefined = ahead is None or np.isnan(ahead["value"])
-        if not undefined and method not in CONTROLS and not ahead["low"] > 0:
-            near.append(method_name(method) + (" (which it beats)" if ahead["high"] < 0 else ""))
-    if near:
-        return (
-            f"{sentence} Warning: it comes near {', '.join(near)}, so these have not shown that they "
-            "read more than this control does."
-        )
-    return f"{sentence} Every method is clearly above it."
+        ahead = _known(summary, method, "adapted", level, "difference", control)
+        if ahead is not None and method not in NOT_CHOSEN and not ahead["low"] > 0:
+            (beaten if ahead["high"] < 0 else near).append(method_name(method))
+    if not near + beaten:
+        return f"{sentence} Every method is clearly above it."
+    above = f" It lies above {_listed(beaten)}." if beaten else ""
+    level_with = f" It comes near {_listed(near)}." if near else ""
+    return f"{sentence} Warning:{above}{level_with} These have not shown that they read more than this control does."
 
 
-def _one(
+def _known(
     summary: pd.DataFrame,
-    pair: tuple[str, str],
     method: str,
     split: str,
     level: str,
     metric: str = "accuracy",
     baseline: str | None = None,
 ) -> pd.Series | None:
-    rows = summary[
-        (summary["train_source"] == pair[0])
-        & (summary["target_source"] == pair[1])
-        & (summary["method"] == method)
-        & (summary["split"] == split)
-        & (summary["level"] == level)
-        & (summary["metric"] == metric)
-        & ((summary["baseline"] == baseline) if baseline else True)
-    ]
-    return rows.iloc[0] if len(rows) else None
-
-
-def _told(row: pd.Series | None, percent: bool = False) -> str:
-    if row is None or np.isnan(row["value"]):
-        return ""
-    form, factor = ("{:.0f} %", 100) if percent else ("{:.3f}", 1)
-    value, low, high = (form.format(factor * row[name]) for name in ("value", "low", "high"))
-    return value if np.isnan(row["low"]) else f"{value} [{low}, {high}]"
+    """Mean over pairs of a score, None where it is undefined."""
+    row = score_of(summary, (ALL, ALL), method, split, level, metric, baseline)
+    return None if row is None or np.isnan(row["value"]) else row
 
 
 def _share(row: pd.Series) -> str:
     value, low, high = (100 * row[name] for name in ("value", "low", "high"))
-    return f"{value:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+    return f"{value:.1f} %" + ("" if np.isnan(low) else f" (95 % interval {low:.1f} to {high:.1f})")
 
 
 def _points(row: pd.Series) -> str:
     value, low, high = (100 * row[name] for name in ("value", "low", "high"))
-    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+    return f"{value:+.1f} points" + ("" if np.isnan(low) else f" ({low:+.1f} to {high:+.1f})")
 
 
-def _capital(words: str) -> str:
-    return words[0].upper() + words[1:]
+def _listed(names: list[str]) -> str:
+    rest = len(names) - NAMED
+    return "; ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else word + "s"

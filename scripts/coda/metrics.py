@@ -58,7 +58,7 @@ def metric_replicates(
             "kappa": _kappa(confusion, 1.0 - np.eye(len(counted.classes))),
             "quadratic_kappa": _kappa(confusion, _squared_distance(len(counted.classes))),
             "macro_auc": _macro_auc(counted, weights, wins),
-            "calibration_error": _calibration_error(counted, weights),
+            "calibration_error": calibration_error(counted, weights),
         }
 
 
@@ -160,11 +160,19 @@ def _macro_auc(counted: "Units", weights: np.ndarray, wins: list[np.ndarray]) ->
     return np.where(pairs > 0, total / pairs, np.nan)
 
 
-def _calibration_error(counted: "Units", weights: np.ndarray) -> np.ndarray:
-    """Expected calibration error over equal bins of confidence (Guo et al., 2017)."""
+def confidence_bins(counted: "Units") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidence of each unit (its highest probability), whether it is right, and its bin of confidence.
+
+    `BINS` bins of equal width from 0 to 1, each with its upper edge.
+    """
     confidence = counted.probabilities.max(axis=1)
     right = counted.probabilities.argmax(axis=1) == counted.labels
-    bin_of = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    return confidence, right, np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+
+
+def calibration_error(counted: "Units", weights: np.ndarray) -> np.ndarray:
+    """Expected calibration error over `confidence_bins` (Guo et al., 2017), shape (R,)."""
+    confidence, right, bin_of = confidence_bins(counted)
     excess = _sums(bin_of, BINS, counted.groups, weights, confidence - right)
     total = (weights * np.bincount(counted.groups)).sum(axis=1)
     return np.abs(excess).sum(axis=1) / total

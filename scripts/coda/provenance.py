@@ -5,7 +5,6 @@ import os
 import platform
 import subprocess
 import tomllib
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import numpy as np
 import torch
 
 from coda.store import CropStore
+from coda.versions import software_versions
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "timm", "numpy", "pandas", "pyarrow", "snakemake", "deepprofiler", "boto3")
 
 
 def describe_run(
@@ -49,17 +48,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({processor_name()}, {torch.get_num_threads()} threads)"
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of Python, the system and the packages that results depend on."""
-    versions = {"python": platform.python_version(), "system": platform.platform()}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def weights_checksum(model: dict[str, Any]) -> dict[str, str]:

@@ -3,9 +3,7 @@
 import base64
 import io
 import math
-import platform
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jinja2
@@ -14,21 +12,11 @@ from PIL import Image
 
 from coda.errors import UserError
 from coda.files import replacing
+from coda.versions import software_versions
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 # Pixels across a figure on the page: sharp on a dense screen, a tenth of the bytes of the print size.
 SCREEN_WIDTH = 1400
-PACKAGES = (
-    "torch",
-    "timm",
-    "snakemake",
-    "deepprofiler",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "matplotlib",
-    "pyarrow",
-)
 
 
 @dataclass
@@ -45,15 +33,24 @@ class Section:
         PNG files; the caption is also what a screen reader tells of the image.
     tables : list of (pandas.DataFrame, caption)
         Shown whole, without their index; an empty cell stays empty.
+    folded : dict
+        More figures, by the words that a reader clicks on to see them.
     """
 
     title: str
     text: str = ""
     figures: list[tuple[str | Path, str]] = field(default_factory=list)
     tables: list[tuple[pd.DataFrame, str]] = field(default_factory=list)
+    folded: dict[str, list[tuple[str | Path, str]]] = field(default_factory=dict)
 
 
-def write_report(path: str | Path, title: str, summary: str, sections: list[Section]) -> None:
+def write_report(
+    path: str | Path,
+    title: str,
+    found: list[str],
+    notes: list[str],
+    sections: list[Section],
+) -> None:
     """Write the report, whole or not at all.
 
     Parameters
@@ -62,8 +59,10 @@ def write_report(path: str | Path, title: str, summary: str, sections: list[Sect
         The HTML file to make.
     title
         Title of the page.
-    summary
-        Text of the front page; a blank line starts a new paragraph.
+    found
+        What was found: the paragraphs of the front page.
+    notes
+        What to keep in mind with it: a list below them.
     sections
         Parts in their order.
 
@@ -81,7 +80,7 @@ def write_report(path: str | Path, title: str, summary: str, sections: list[Sect
         (section, [(table, _numeric(table), caption) for table, caption in section.tables])
         for section in sections
     ]
-    page = template.render(title=title, summary=summary, parts=parts)
+    page = template.render(title=title, found=found, notes=notes, parts=parts)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -103,15 +102,9 @@ def settings_table(config: dict) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "value"])
 
 
-def versions_table(packages: tuple[str, ...] = PACKAGES) -> pd.DataFrame:
+def versions_table() -> pd.DataFrame:
     """Versions of Python and of the packages that the results depend on."""
-    rows = [("python", platform.python_version())]
-    for package in packages:
-        try:
-            rows.append((package, version(package)))
-        except PackageNotFoundError:
-            rows.append((package, "not installed"))
-    return pd.DataFrame(rows, columns=["package", "version"])
+    return pd.DataFrame(software_versions().items(), columns=["package", "version"])
 
 
 def _inline(path: str | Path) -> str:

@@ -31,6 +31,8 @@ METHOD_COLOURS = {
     "intensity": "#CC79A7",
     "position": "#D55E00",
 }
+ALIGNED = "#009E73"
+LONGEST = 34  # characters of a name beside a figure, about 40 mm
 _SETTINGS = {
     "font.family": "DejaVu Sans",
     "font.size": TEXT,
@@ -66,6 +68,20 @@ class Drawing(NamedTuple):
 
     figure: Figure
     table: pd.DataFrame
+
+
+def method_colour(method: str) -> str:
+    """Colour of a method; a variant such as ``coda_replay`` has that of the method it varies."""
+    if method in METHOD_COLOURS:
+        return METHOD_COLOURS[method]
+    if "aligned" in method:
+        return ALIGNED
+    return METHOD_COLOURS.get(method.split("_")[0], FAINT)
+
+
+def shortened(name: str) -> str:
+    """Cut a name that would take too much of a figure."""
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 @contextmanager

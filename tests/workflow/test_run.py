@@ -23,10 +23,31 @@ def test_a_run_gives_metrics_figures_and_report(finished):
     assert {"accuracy", "gap_closed"} <= set(metrics["metric"])
     text = (folder / "results/summary.txt").read_text()
     assert "source 5" in text and "source 3" in text and "gap closed" in text
-    for stem in ("accuracy", "crops", "confusion/source_5_to_source_3_seed_1", "embedding/source_5_to_source_3_seed_1",
-                 "training/source_5_seed_1", "sites_lost/source_3"):  # fmt: skip
+    pairs = [
+        f"{kind}/source_5_to_source_3_seed_1"
+        for kind in ("confusion", "gains", "calibration", "embedding")
+    ]
+    for stem in (
+        "accuracy",
+        "matrix",
+        "slopes",
+        "crops",
+        *pairs,
+        "training/source_5_seed_1",
+        "sites_lost/source_3",
+    ):
         for suffix in ("pdf", "png", "csv"):
             assert (folder / f"results/figures/{stem}.{suffix}").stat().st_size > 0
+
+
+def test_a_run_gives_profiles_and_scores_of_the_features(finished):
+    folder, _ = finished
+    scores = pd.read_csv(folder / "results/representation.csv")
+    assert {"unadapted", "coda", "position"} <= set(scores["method"])
+    assert (scores["value"].notna() | scores["reason"].notna()).all()
+    profiles = list((folder / "results/profiles/source_5/seed_1/coda/source_3").glob("*.parquet"))
+    assert len(profiles) == 2
+    assert "Metadata_JCP2022" in pd.read_parquet(profiles[0])
 
 
 def test_the_report_is_whole(finished):

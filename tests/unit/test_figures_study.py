@@ -1,0 +1,208 @@
+"""Figures of the comparison: right with one pair and legible with many methods, sources and mechanisms."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from coda.comparison import score_predictions
+from coda.errors import UserError
+from coda.evaluation import classes_of, score, target_splits
+from coda.figures_accuracy import accuracy_bars
+from coda.figures_calibration import reliability
+from coda.figures_gains import recall_gains
+from coda.figures_matrix import matrix_map
+from coda.figures_slopes import apart, slope_chart
+from coda.names import method_name
+from coda.significance import LEVEL
+from hypothesis import given
+from hypothesis import strategies as st
+from test_comparison import write_world
+from test_evaluation import make_predictions
+from test_figures import assert_readable, overlapping
+
+PAGE = 297 / 25.4
+MANY = ["unadapted", "oda", "coda", "coda_batch", "coda_labs", "unadapted_aligned", "unadapted_aligned_dmso",
+        "coda_aligned_dmso", "supervised", "supervised_tent", "unadapted_knn_sphered", "oracle", "intensity",
+        "position", "shuffled"]  # fmt: skip
+PLATES = pd.DataFrame(
+    {
+        "Metadata_Source": "source_1",
+        "Metadata_Plate": ["P1", "P2"],
+        "subset": ["train", "validation"],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """One training source, one target."""
+    files, plates = write_world(tmp_path_factory.mktemp("world"))
+    files = [file for file in files if file["train_source"] == "source_1"]
+    return score_predictions(files, plates, replicates=50).summary
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A summary of four sources, every pair, with many methods."""
+    random, rows = np.random.default_rng(0), []
+    sources = ("source_3", "source_5", "source_8", "source_11")
+    for train in sources:
+        home = {"train_source": train, "target_source": train, "split": "validation"}
+        rows.append(home | {"method": "in_domain", "metric": "accuracy", "value": 0.6})
+        for target in set(sources) - {train}:
+            for split in ("adapted", "held_out"):
+                for method in [*MANY, "chance"]:
+                    run = {"train_source": train, "target_source": target, "split": split}
+                    run |= {"method": method, "value": random.uniform(0.1, 0.6)}
+                    rows.append(run | {"metric": "accuracy"})
+                    test = {"metric": "difference", "baseline": "unadapted"}
+                    if method not in ("unadapted", "chance"):
+                        rows.append(run | test | {"p": 0.01, "p_holm": random.uniform(0, 0.2)})
+    table = pd.DataFrame(rows).assign(level="image", n=100, seeds=3, pairs=1, reason=None)
+    return table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
+
+
+def fields(axes):
+    """Accuracies printed in a panel of the matrix, by row and column."""
+    places = {tuple(map(round, text.get_position()[::-1])): text.get_text() for text in axes.texts}
+    return {place: float(text) for place, text in places.items()}
+
+
+def test_many_methods_and_pairs_stay_legible_on_a_page(large):
+    figure = accuracy_bars(large).figure
+    assert_readable(figure)
+    assert figure.get_size_inches()[1] <= PAGE
+    names = figure.axes[0].get_yticklabels()
+    assert not overlapping(names)
+    assert {name.get_text() for name in names} == {method_name(method) for method in MANY}
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(set(titles)) == 12 and titles[0] == "source 3 to source 5"
+
+
+def test_a_star_is_a_difference_that_survives(large):
+    drawing = accuracy_bars(large)
+    drawn = sum(text.get_text() == "*" for axes in drawing.figure.axes for text in axes.texts)
+    assert drawn == (drawing.table["p_holm"] < LEVEL).sum() > 0
+
+
+def test_matrix_has_every_pair_and_in_domain_on_the_diagonal(large):
+    drawing = matrix_map(large)
+    assert_readable(drawing.figure)
+    assert drawing.figure.get_size_inches()[1] <= PAGE
+    panels = [axes for axes in drawing.figure.axes if axes.texts]
+    shown = [
+        "unadapted",
+        "coda",
+        "unadapted_aligned",
+        "unadapted_aligned_dmso",
+        "coda_aligned_dmso",
+    ]
+    assert {axes.get_title() for axes in panels} == {method_name(method) for method in shown}
+    assert len(panels) == 2 * len(shown)
+    for axes in panels:
+        found = fields(axes)
+        assert len(found) == 16
+        assert all(found[place, place] == 0.6 for place in range(4))
+    wanted = large.query(
+        "train_source == 'source_8' and target_source == 'source_3' and method == 'coda'"
+        " and metric == 'accuracy' and split == 'adapted'"
+    )["value"].item()
+    first = next(axes for axes in panels if axes.get_title() == "CODA")
+    assert fields(first)[2, 0] == pytest.approx(wanted, abs=0.005)
+    assert set(MANY) < set(drawing.table["method"])
+
+
+def test_matrix_and_slopes_of_one_pair(small):
+    drawing = matrix_map(small)
+    assert_readable(drawing.figure)
+    rows = drawing.table.set_index(["method", "split"])["value"]
+    assert fields(drawing.figure.axes[0]) == {
+        (0, 0): pytest.approx(rows["in_domain", "validation"], abs=0.005),
+        (0, 1): pytest.approx(rows["unadapted", "adapted"], abs=0.005),
+    }
+    slopes = slope_chart(small)
+    assert_readable(slopes.figure)
+    for axes, split in zip(slopes.figure.axes, ("adapted", "held_out"), strict=True):
+        line = axes.lines[0].get_ydata()
+        assert line == pytest.approx([rows["unadapted", split], rows["coda", split]])
+
+
+def test_slopes_of_many_pairs(large):
+    figure = slope_chart(large).figure
+    assert_readable(figure)
+    assert figure.get_size_inches()[1] <= PAGE
+    for axes in figure.axes:
+        names = [text for text in axes.texts if text.get_text().startswith("source")]
+        assert len(names) == 3 and not overlapping(names)
+
+
+def test_slopes_need_both_ends(small):
+    with pytest.raises(UserError, match="unadapted and coda"):
+        slope_chart(small[small["method"] != "coda"])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_labels_are_moved_apart_and_keep_their_order(places):
+    moved = apart(np.array(places), 0.05)
+    assert (np.diff(np.sort(moved)) > 0.05 - 1e-3).all()
+    assert (np.diff(moved[np.argsort(places, kind="stable")]) > -1e-9).all()
+    assert moved.mean() == pytest.approx(np.mean(places))
+
+
+@pytest.mark.parametrize("classes", [4, 54])
+def test_gains_are_differences_of_recall(classes):
+    before, after = (
+        make_predictions(3, classes, compounds=6, sites=2, skill=skill) for skill in (0.5, 2.5)
+    )
+    drawing = recall_gains(before, after, PLATES, replicates=200)
+    assert_readable(drawing.figure)
+    assert not overlapping(drawing.figure.axes[0].get_yticklabels())
+    names = sorted(classes_of(before))
+    for split in ("adapted", "held_out"):
+        rows = drawing.table[drawing.table["split"] == split]
+        for column, table in (("before", before), ("after", after)):
+            expected = score(target_splits(table, PLATES)[split], names)["macro_recall"].value
+            assert rows[column].mean() == pytest.approx(expected)
+        assert rows["gain"].to_numpy() == pytest.approx(rows["after"] - rows["before"])
+        assert ((rows["low"] <= rows["gain"]) & (rows["gain"] <= rows["high"])).all()
+        assert (rows["n"] == 12).all()
+
+
+def test_gain_against_itself_is_nothing_and_few_wells_have_no_interval():
+    table = make_predictions(1, 3, compounds=6)
+    same = recall_gains(table, table, PLATES, replicates=50).table
+    assert (same[["gain", "low", "high"]] == 0).all(axis=None)
+    few = make_predictions(1, 3, compounds=2)
+    few = few[(few["Metadata_moa"] != "moa 2") | (few["Metadata_Plate"] == "P1")]
+    found = recall_gains(few, few, PLATES, replicates=50).table
+    assert found[["low", "high"]].isna().all(axis=None)
+    assert found["reason"].notna().all()
+    absent = found[(found["moa"] == "moa 2") & (found["split"] == "held_out")]
+    assert absent["gain"].isna().all() and (absent["reason"] == "no labelled images").all()
+
+
+def test_reliability_adds_up_to_the_calibration_error():
+    before, after = (make_predictions(2, 5, compounds=8, skill=skill) for skill in (0.5, 3.0))
+    drawing = reliability(before, after, PLATES, replicates=100)
+    assert_readable(drawing.figure)
+    names = sorted(classes_of(before))
+    for title, table in (("Unadapted", before), ("CODA", after)):
+        for split, rows in target_splits(table, PLATES).items():
+            bins = drawing.table.set_index(["panel", "split"]).loc[(title, split)]
+            error = (bins["share"] * (bins["accuracy"] - bins["confidence"]).abs()).sum()
+            found = score(rows, names)
+            assert error == pytest.approx(found["calibration_error"].value)
+            accuracy = (bins["share"] * bins["accuracy"]).sum()
+            assert accuracy == pytest.approx(found["accuracy"].value)
+            assert bins["confidence"].between(bins["from"], bins["to"]).all()
+            words = [
+                text.get_text() for text in drawing.figure.findobj(lambda x: hasattr(x, "get_text"))
+            ]
+            assert any(f"calibration error {error:.2f} [" in text for text in words)
+
+
+def test_nothing_labelled_is_refused():
+    table = make_predictions()
+    blank = table.assign(Metadata_moa=None)
+    for draw in (recall_gains, reliability):
+        with pytest.raises(UserError, match="no labelled sites"):
+            draw(blank, blank, PLATES, replicates=50)
