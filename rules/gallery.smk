@@ -11,6 +11,7 @@ rule download_plate:
     """Fetch and verify all images of a plate."""
     input:
         gallery=GALLERY,
+        plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         index=rules.index_plate.output.index,
         code=code("download_plate"),
     output:
@@ -29,7 +30,7 @@ rule download_plate:
     params:
         # How to fetch (workers, attempts, timeout, max_lost) is read by the script: it changes no image,
         # so a change of it must not fetch anything again.
-        root=config["gallery"]["root"],
+        root=lambda wildcards: root_of(**wildcards),
         channels=config["channels"],
     script:
         "../scripts/download_plate.py"
@@ -61,9 +62,14 @@ rule plan_download:
     params:
         gallery={
             key: config["gallery"][key]
-            for key in ("root", "endpoint", "region", "workers", "attempts", "timeout")
+            for key in ("endpoint", "region", "workers", "attempts", "timeout")
         },
+        roots=lambda wildcards: [
+            root_of(source, plate) for source in SOURCES for plate in plates_of(source)
+        ],
         channels=config["channels"],
-        plates_in_flight=config["gallery"]["plates_in_flight"],
+        plates_in_flight=(
+            None if config["gallery"]["keep_images"] else config["gallery"]["plates_in_flight"]
+        ),
     script:
         "../scripts/plan_download.py"
