@@ -76,7 +76,7 @@ rule estimate_illumination:
     priority: 10
     conda:
         "../envs/images.yaml"
-    threads: 4
+    threads: PLATE_THREADS
     resources:
         mem_mb=growing(4000),
         runtime=growing(120),
@@ -116,7 +116,7 @@ rule extract_crops:
     priority: 20
     conda:
         "../envs/images.yaml"
-    threads: 4
+    threads: PLATE_THREADS
     resources:
         mem_mb=growing(4000),
         runtime=growing(120),

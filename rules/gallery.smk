@@ -23,6 +23,7 @@ rule download_plate:
         f"{RESULTS}/benchmarks/download_plate/{{source}}/{{plate}}.tsv"
     conda:
         "../envs/gallery.yaml"
+    threads: PLATE_THREADS
     resources:
         mem_mb=growing(2000),
         runtime=growing(240),
