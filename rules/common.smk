@@ -69,6 +69,19 @@ wildcard_constraints:
 
 
 @cache
+def imported(path):
+    """List the modules of the library that a file imports."""
+    files = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "coda":
+            place = SCRIPTS.joinpath(*node.module.split("."))
+            candidates = [place.with_suffix(".py"), place / "__init__.py"]
+            candidates += [place / f"{name.name}.py" for name in node.names]
+            files += [file for file in candidates if file.is_file()]
+    return files
+
+
+@cache
 def code(script):
     """List a script and every module of the library that it uses, directly or not.
 
@@ -80,13 +93,7 @@ def code(script):
         path = waiting.pop()
         if path not in found:
             found[path] = os.path.relpath(path)
-            tree = ast.parse(path.read_text())
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "coda":
-                    place = SCRIPTS.joinpath(*node.module.split("."))
-                    candidates = [place.with_suffix(".py"), place / "__init__.py"]
-                    candidates += [place / f"{name.name}.py" for name in node.names]
-                    waiting += [file for file in candidates if file.is_file()]
+            waiting += imported(path)
     return sorted(found.values())
 
 

@@ -13,6 +13,10 @@ rule download_plate:
         gallery=GALLERY,
         plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         index=rules.index_plate.output.index,
+        # What else of the gallery the crops need comes first, so that no images wait for it on the disk.
+        first=lambda wildcards: ancient(
+            expand([*GALLERY_FUNCTIONS, *filter(None, [GALLERY_NUCLEI])], **wildcards)
+        ),
         code=code("download_plate"),
     output:
         images=directory(IMAGES) if config["gallery"]["keep_images"] else temp(directory(IMAGES)),
