@@ -38,6 +38,10 @@ FIGURES = f"{RESULTS}/figures"
 PER_PAIR = "{source}_to_{target}_seed_{seed}"
 # A profile gives the image store as 1000 parts; each plate on its way takes its share of them.
 IMAGE_SHARE = 1000 // config["gallery"]["plates_in_flight"]
+# The three jobs that a plate goes through while its images lie on the disk take the same share and the
+# same threads, and the later ones go first: what one job of a plate frees always has room for its
+# next, so no plate waits with its images while another is fetched.
+PLATE_THREADS = 2
 # A file of weights to start from is an input of what starts from it.
 START = (
     [config["model"]["weights"]] if config["model"]["weights"] not in ("imagenet", "random") else []
@@ -65,6 +69,19 @@ wildcard_constraints:
 
 
 @cache
+def imported(path):
+    """List the modules of the library that a file imports."""
+    files = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "coda":
+            place = SCRIPTS.joinpath(*node.module.split("."))
+            candidates = [place.with_suffix(".py"), place / "__init__.py"]
+            candidates += [place / f"{name.name}.py" for name in node.names]
+            files += [file for file in candidates if file.is_file()]
+    return files
+
+
+@cache
 def code(script):
     """List a script and every module of the library that it uses, directly or not.
 
@@ -76,13 +93,7 @@ def code(script):
         path = waiting.pop()
         if path not in found:
             found[path] = os.path.relpath(path)
-            tree = ast.parse(path.read_text())
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "coda":
-                    place = SCRIPTS.joinpath(*node.module.split("."))
-                    candidates = [place.with_suffix(".py"), place / "__init__.py"]
-                    candidates += [place / f"{name.name}.py" for name in node.names]
-                    waiting += [file for file in candidates if file.is_file()]
+            waiting += imported(path)
     return sorted(found.values())
 
 

@@ -14,6 +14,7 @@ rule download_functions:
     """Fetch the gallery's own illumination functions of a plate."""
     input:
         gallery=GALLERY,
+        plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         index=rules.index_plate.output.index,
         code=code("download_functions"),
     output:
@@ -29,7 +30,7 @@ rule download_functions:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        root=config["gallery"]["root"],
+        root=lambda wildcards: root_of(**wildcards),
         channels=config["channels"],
     script:
         "../scripts/download_functions.py"
@@ -39,6 +40,7 @@ rule download_nuclei:
     """Fetch the centres of the gallery's own nuclei of a plate; none are an empty table."""
     input:
         gallery=GALLERY,
+        plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         index=rules.index_plate.output.index,
         code=code("download_nuclei"),
     output:
@@ -54,7 +56,7 @@ rule download_nuclei:
         mem_mb=growing(4000),
         runtime=growing(240),
     params:
-        root=config["gallery"]["root"],
+        root=lambda wildcards: root_of(**wildcards),
     script:
         "../scripts/download_nuclei.py"
 
@@ -76,7 +78,7 @@ rule estimate_illumination:
     priority: 10
     conda:
         "../envs/images.yaml"
-    threads: 4
+    threads: PLATE_THREADS
     resources:
         mem_mb=growing(4000),
         runtime=growing(120),
@@ -116,7 +118,7 @@ rule extract_crops:
     priority: 20
     conda:
         "../envs/images.yaml"
-    threads: 4
+    threads: PLATE_THREADS
     resources:
         mem_mb=growing(4000),
         runtime=growing(120),

@@ -11,7 +11,12 @@ rule download_plate:
     """Fetch and verify all images of a plate."""
     input:
         gallery=GALLERY,
+        plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         index=rules.index_plate.output.index,
+        # What else of the gallery the crops need comes first, so that no images wait for it on the disk.
+        first=lambda wildcards: ancient(
+            expand([*GALLERY_FUNCTIONS, *filter(None, [GALLERY_NUCLEI])], **wildcards)
+        ),
         code=code("download_plate"),
     output:
         images=directory(IMAGES) if config["gallery"]["keep_images"] else temp(directory(IMAGES)),
@@ -22,6 +27,7 @@ rule download_plate:
         f"{RESULTS}/benchmarks/download_plate/{{source}}/{{plate}}.tsv"
     conda:
         "../envs/gallery.yaml"
+    threads: PLATE_THREADS
     resources:
         mem_mb=growing(2000),
         runtime=growing(240),
@@ -29,7 +35,7 @@ rule download_plate:
     params:
         # How to fetch (workers, attempts, timeout, max_lost) is read by the script: it changes no image,
         # so a change of it must not fetch anything again.
-        root=config["gallery"]["root"],
+        root=lambda wildcards: root_of(**wildcards),
         channels=config["channels"],
     script:
         "../scripts/download_plate.py"
@@ -61,9 +67,14 @@ rule plan_download:
     params:
         gallery={
             key: config["gallery"][key]
-            for key in ("root", "endpoint", "region", "workers", "attempts", "timeout")
+            for key in ("endpoint", "region", "workers", "attempts", "timeout")
         },
+        roots=lambda wildcards: [
+            root_of(source, plate) for source in SOURCES for plate in plates_of(source)
+        ],
         channels=config["channels"],
-        plates_in_flight=config["gallery"]["plates_in_flight"],
+        plates_in_flight=(
+            None if config["gallery"]["keep_images"] else config["gallery"]["plates_in_flight"]
+        ),
     script:
         "../scripts/plan_download.py"

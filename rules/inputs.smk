@@ -6,20 +6,35 @@ from types import SimpleNamespace
 
 @cache
 def read_plates(path):
-    """Read the chosen plates: a list of (source, plate, subset)."""
+    """Read the chosen plates: by source and plate, what is said of them."""
     with open(path) as file:
         rows = csv.DictReader(file)
-        return [(row["Metadata_Source"], row["Metadata_Plate"], row["subset"]) for row in rows]
+        return {(row["Metadata_Source"], row["Metadata_Plate"]): row for row in rows}
+
+
+def chosen_plates():
+    """Give the chosen plates, once they are chosen."""
+    return read_plates(checkpoints.select_plates.get().output.plates)
 
 
 def plates_of(source, *subsets):
-    """Give the plates of a source in the given subsets (all by default), once they are chosen."""
-    table = read_plates(checkpoints.select_plates.get().output.plates)
+    """Give the plates of a source in the given subsets (all by default)."""
     return [
         plate
-        for owner, plate, subset in table
-        if owner == source and (not subsets or subset in subsets)
+        for (owner, plate), row in chosen_plates().items()
+        if owner == source and (not subsets or row["subset"] in subsets)
     ]
+
+
+def own_place(source, plate):
+    """Give what the sample sheet says of where a plate lies: root, load_data, layout."""
+    row = chosen_plates().get((source, plate), {})
+    return {key: row[key] for key in ("root", "load_data", "layout") if row.get(key)}
+
+
+def root_of(source, plate):
+    """Give the root below which a plate's keys lie."""
+    return own_place(source, plate).get("root", config["gallery"]["root"])
 
 
 def crops_of(source, *subsets):

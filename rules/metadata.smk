@@ -63,6 +63,7 @@ checkpoint select_plates:
     """Choose the plates that take part, and which of them are kept for validation."""
     input:
         plate=TABLE.format(table="plate"),
+        sample_sheet=config["sample_sheet"] or [],
         code=code("select_plates"),
     output:
         plates=f"{RESULTS}/metadata/plates.csv",
@@ -93,6 +94,7 @@ rule index_plate:
         # A plate's sites do not change when other plates are chosen.
         plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         well=TABLE.format(table="well"),
+        layout=lambda wildcards: own_place(**wildcards).get("layout", []),
         compounds=rules.label_compounds.output.compounds,
         code=code("index_plate"),
     output:
@@ -107,7 +109,8 @@ rule index_plate:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        root=config["gallery"]["root"],
+        root=lambda wildcards: root_of(**wildcards),
+        load_data=lambda wildcards: own_place(**wildcards).get("load_data"),
         channels=config["channels"],
         choose=config["choose"],
     script:

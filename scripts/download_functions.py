@@ -7,9 +7,9 @@ from coda.reporting import reported
 
 with reported(snakemake.log[0]):
     settings = snakemake.config["gallery"]
-    names = ("root", "endpoint", "region", "attempts", "timeout")
+    names = ("endpoint", "region", "attempts", "timeout")
     download_functions(
-        open_gallery(**{name: settings[name] for name in names}),
+        open_gallery(snakemake.params.root, **{name: settings[name] for name in names}),
         read_table(snakemake.input.index),
         snakemake.params.channels,
         snakemake.output.functions,

@@ -9,9 +9,9 @@ from coda.reporting import reported
 
 with reported(snakemake.log[0]):
     settings = snakemake.config["gallery"]
-    names = ("root", "endpoint", "region", "workers", "attempts", "timeout")
+    names = ("endpoint", "region", "workers", "attempts", "timeout")
     download_plate(
-        open_gallery(**{name: settings[name] for name in names}),
+        open_gallery(snakemake.params.root, **{name: settings[name] for name in names}),
         read_table(snakemake.input.index),
         snakemake.params.channels,
         Path(snakemake.output.images),

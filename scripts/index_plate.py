@@ -3,23 +3,22 @@
 from coda.files import read_table, write_table
 from coda.gallery import open_gallery
 from coda.indexing import choose_sites, index_plate
+from coda.plates import read_wells
 from coda.reporting import reported
 
 with reported(snakemake.log[0]):
     settings = snakemake.config["gallery"]
     source, plate = snakemake.wildcards.source, snakemake.wildcards.plate
-    plates, wells = read_table(snakemake.input.plates), read_table(snakemake.input.well)
-    plates, wells = (
-        table[(table["Metadata_Source"] == source) & (table["Metadata_Plate"] == plate)]
-        for table in (plates, wells)
-    )
+    plates = read_table(snakemake.input.plates)
+    own = plates[(plates["Metadata_Source"] == source) & (plates["Metadata_Plate"] == plate)]
     index = index_plate(
-        open_gallery(**{name: settings[name] for name in ("root", "endpoint", "region")}),
+        open_gallery(snakemake.params.root, settings["endpoint"], settings["region"]),
         source,
-        plates["Metadata_Batch"].iloc[0],
+        own["Metadata_Batch"].iloc[0],
         plate,
-        wells,
+        read_wells(snakemake.input.well, source, plate, snakemake.input.get("layout") or None),
         read_table(snakemake.input.compounds),
         snakemake.params.channels,
+        snakemake.params.load_data,
     )
     write_table(choose_sites(index, **snakemake.params.choose), snakemake.output.index)

@@ -9,8 +9,11 @@ from coda.reporting import reported
 with reported(snakemake.log[0]):
     indexes = [read_table(path) for path in snakemake.input.indexes]
     names = ["Metadata_Source", "Metadata_Plate"]
+    galleries = {
+        root: open_gallery(root, **snakemake.params.gallery) for root in {*snakemake.params.roots}
+    }
     plan = plan_download(
-        open_gallery(**snakemake.params.gallery),
+        [galleries[root] for root in snakemake.params.roots],
         pd.concat([index[names].iloc[:1] for index in indexes], ignore_index=True),
         indexes,
         snakemake.params.channels,

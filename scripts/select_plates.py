@@ -1,12 +1,16 @@
 """Choose the plates that take part."""
 
 from coda.files import read_table, write_table
-from coda.plates import select_plates
+from coda.plates import add_own_plates, read_sample_sheet, select_plates
 from coda.reporting import reported
 
 with reported(snakemake.log[0]):
+    plates = read_table(snakemake.input.plate)
+    if snakemake.input.sample_sheet:
+        sheet = read_sample_sheet(snakemake.input.sample_sheet, snakemake.params.plate_type)
+        plates = add_own_plates(plates, sheet)
     plates = select_plates(
-        read_table(snakemake.input.plate),
+        plates,
         snakemake.params.plate_type,
         snakemake.params.sources,
         snakemake.params.exclude,

@@ -10,19 +10,19 @@ COUNTS = ["plates", "wells", "sites", "objects", "absent", "bytes"]
 
 
 def plan_download(
-    gallery: Gallery,
+    galleries: list[Gallery],
     plates: pd.DataFrame,
     indexes: list[pd.DataFrame],
     channels: list[str],
-    plates_in_flight: int,
+    plates_in_flight: int | None,
     workers: int = 16,
 ) -> pd.DataFrame:
     """Count what downloading the plates would bring, without downloading an image.
 
     Parameters
     ----------
-    gallery
-        Where the images lie; their folders are listed.
+    galleries
+        Where the images of each plate lie; their folders are listed.
     plates
         One row a plate, with ``Metadata_Source`` and ``Metadata_Plate``.
     indexes
@@ -30,7 +30,7 @@ def plan_download(
     channels
         Channels that would be downloaded.
     plates_in_flight
-        How many plates may lie on the disk at once.
+        How many plates may lie on the disk at once; None if all of them stay.
     workers
         Plates listed at once.
 
@@ -43,7 +43,7 @@ def plan_download(
         take on the disk.
     """
     with ThreadPoolExecutor(workers) as pool:
-        counted = list(pool.map(lambda index: count_plate(gallery, index, channels), indexes))
+        counted = list(pool.map(lambda *plate: count_plate(*plate, channels), galleries, indexes))
     table = pd.DataFrame(counted, columns=COUNTS)
     sources = plates["Metadata_Source"].to_numpy()
     rows = {source: add_up(part, plates_in_flight) for source, part in table.groupby(sources)}
@@ -71,9 +71,9 @@ def count_plate(gallery: Gallery, index: pd.DataFrame, channels: list[str]) -> l
     ]
 
 
-def add_up(table: pd.DataFrame, plates_in_flight: int) -> dict[str, int]:
+def add_up(table: pd.DataFrame, plates_in_flight: int | None) -> dict[str, int]:
     """Sum the counts of plates; the peak is the size of the largest that can lie side by side."""
-    peak = table["bytes"].nlargest(plates_in_flight).sum()
+    peak = table["bytes"].nlargest(plates_in_flight or len(table)).sum()
     return {name: int(table[name].sum()) for name in COUNTS} | {"peak_bytes": int(peak)}
 
 

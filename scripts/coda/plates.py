@@ -140,17 +140,36 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
     return sheet.reindex(columns=[*PLATE_COLUMNS, "root", "load_data", "layout"])
 
 
-def sample_sheet_wells(sheet: pd.DataFrame) -> pd.DataFrame:
-    """Give the wells of a sample sheet's layouts in the form of JUMP's well table."""
-    layouts = [
-        read_table(row.layout, WELL_COLUMNS[2:]).assign(
-            Metadata_Source=row.Metadata_Source, Metadata_Plate=row.Metadata_Plate
-        )
-        for row in sheet.dropna(subset="layout").itertuples()
-    ]
-    if not layouts:
-        return pd.DataFrame(columns=WELL_COLUMNS, dtype=str)
-    return pd.concat(layouts, ignore_index=True)[WELL_COLUMNS]
+def add_own_plates(plates: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
+    """Put the plates of a sample sheet beside JUMP's; of a plate in both, the sheet's row counts."""
+    both = pd.concat([plates, sheet], ignore_index=True)
+    return both.drop_duplicates(["Metadata_Source", "Metadata_Plate"], keep="last")
+
+
+def read_wells(
+    table: str | Path, source: str, plate: str, layout: str | Path | None = None
+) -> pd.DataFrame:
+    """Read the wells of one plate.
+
+    Parameters
+    ----------
+    table
+        JUMP's wells as Parquet, `WELL_COLUMNS`; of its million rows only the plate's are read.
+    source, plate
+        Which plate.
+    layout
+        File with Metadata_Well and Metadata_JCP2022 that is read instead: a plate of one's own.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `WELL_COLUMNS`, all text.
+    """
+    if layout is None:
+        own = [("Metadata_Source", "==", source), ("Metadata_Plate", "==", plate)]
+        return pd.read_parquet(table, columns=WELL_COLUMNS, filters=own)
+    wells = read_table(layout, WELL_COLUMNS[2:])
+    return wells.assign(Metadata_Source=source, Metadata_Plate=plate)[WELL_COLUMNS]
 
 
 def check_name(name: object, where: str) -> None:

@@ -10,10 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from coda.bucket import PassingFault, network_faults, public_client, receive
+from coda.bucket import (
+    PassingFault,
+    address_of,
+    get_object,
+    network_faults,
+    public_client,
+    receive,
+)
 from coda.errors import UserError
 from coda.gallery import (
     BrokenObject,
@@ -64,6 +71,7 @@ class S3Gallery(Gallery):
         self.root = f"s3://{self.bucket}/{prefix}".rstrip("/")
         self.prefix = checked_prefix(prefix)
         self.client = public_client(endpoint, region, workers, timeout)
+        self.address = address_of(self.client, self.bucket)
         self.prober = public_client(endpoint, region, 1, min(timeout, LONGEST_PROBE))
         self.attempts, self.timeout = attempts, timeout
         self.backoff, self.patience = backoff, patience
@@ -77,7 +85,7 @@ class S3Gallery(Gallery):
 
         def load() -> None:
             content.clear()
-            receive(self.ask("get_object", Key=name), content.extend, self.timeout)
+            receive(get_object(self.client, self.address, name), content.extend, self.timeout)
 
         self.persist(load)
         return bytes(content)
@@ -87,7 +95,7 @@ class S3Gallery(Gallery):
         name, start = self.prefix + checked_key(key), time.monotonic()
 
         def save() -> tuple[int, str, str]:
-            answer = self.ask("get_object", Key=name)
+            answer = get_object(self.client, self.address, name)
             with open(path, "wb") as sink:
                 return receive(answer, sink.write, self.timeout)
 
@@ -115,7 +123,8 @@ class S3Gallery(Gallery):
         options["Prefix"] = self.prefix + checked_prefix(prefix)
 
         def turn() -> dict:
-            page = self.ask("list_objects_v2", **options)
+            with network_faults():
+                page = self.client.list_objects_v2(Bucket=self.bucket, **options)
             if "IsTruncated" not in page:
                 raise PassingFault("the answer is not the listing of an S3 server")
             return page
@@ -132,11 +141,6 @@ class S3Gallery(Gallery):
             if not page["IsTruncated"]:
                 return
             options["ContinuationToken"] = page["NextContinuationToken"]
-
-    def ask(self, operation: str, **options: Any) -> dict:
-        """Make one request; give the answer, the body of an object being still on its way."""
-        with network_faults():
-            return getattr(self.client, operation)(Bucket=self.bucket, **options)
 
     def persist(self, once: Callable[[], Result]) -> tuple[Result, int]:
         """Call `once` until it succeeds, waiting longer each time; give its result and attempts.
@@ -179,8 +183,7 @@ class S3Gallery(Gallery):
         """
         for _ in range(2):
             try:
-                with network_faults():
-                    self.prober.get_object(Bucket=self.bucket, Key=f"{self.prefix}no-such")
+                get_object(self.prober, self.address, f"{self.prefix}no-such")
             except PassingFault:
                 continue
             except (MissingObject, UserError):

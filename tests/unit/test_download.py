@@ -339,7 +339,7 @@ RUN = textwrap.dedent(
     from coda.download import download_plate
     from coda.s3 import S3Gallery
     endpoint, index, folder, manifest, max_lost = sys.argv[1:]
-    gallery = S3Gallery("s3://bucket/jump", endpoint, attempts=8, timeout=1.0, backoff=0.02)
+    gallery = S3Gallery("s3://bucket/jump", endpoint, attempts=8, timeout=2.5, backoff=0.02)
     index = pd.read_parquet(index)
     channels = [name.removeprefix("Key_") for name in index.columns if name.startswith("Key_")]
     download_plate(gallery, index, channels, Path(folder), Path(manifest), float(max_lost), 16)

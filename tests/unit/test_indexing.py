@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from coda.download import download_plate
 from coda.errors import UserError
 from coda.files import read_table, write_table
 from coda.gallery import BrokenObject, open_gallery
@@ -260,8 +261,21 @@ def simulated(tmp_path_factory):
     return folder / "cellpainting-gallery" / "cpg0016-jump", plates, tables["well"], compounds
 
 
+@pytest.fixture(scope="module")
+def endpoint(simulated):
+    """The simulated gallery on an S3 server."""
+    with s3_server(simulated[0].parents[1]) as address:
+        yield address
+
+
+def served(endpoint):
+    """Open the simulated gallery on the server."""
+    return open_gallery("s3://cellpainting-gallery/cpg0016-jump", endpoint)
+
+
 @pytest.mark.parametrize("source", TARGET2)
-def test_every_source_is_indexed_from_load_data_and_from_its_files(simulated, source, capsys):
+def test_every_source_is_indexed_and_fetched(simulated, endpoint, source, tmp_path, capsys):
+    """Indexed from load_data and from its files alike; fetched over S3, byte for byte."""
     root, plates, wells, compounds = simulated
     gallery = open_gallery(str(root))
     plates = plates[plates["Metadata_Source"] == source]
@@ -290,6 +304,14 @@ def test_every_source_is_indexed_from_load_data_and_from_its_files(simulated, so
         assert all((root / key).is_file() for key in table[keys].to_numpy().ravel())
         assert not any("thumb" in key for key in table["Key_DNA"])
 
+        plate = tmp_path / row.Metadata_Plate
+        manifest = tmp_path / "manifest.parquet"
+        download_plate(served(endpoint), table, CHANNELS, plate, manifest, 0.0)
+        fetched = read_table(manifest)
+        assert len(fetched) == len(table) * 5 and set(fetched["status"]) == {"ok"}
+        for image in fetched.itertuples():
+            assert (plate / image.file).read_bytes() == (root / image.key).read_bytes()
+
         hidden = (root / source / "workspace").rename(root / source / "hidden")
         try:
             listed = index_plate(gallery, *names, wells, compounds, CHANNELS)
@@ -299,21 +321,19 @@ def test_every_source_is_indexed_from_load_data_and_from_its_files(simulated, so
         pd.testing.assert_frame_equal(table, listed)
 
 
-def test_a_bucket_gives_the_index_of_the_folder(simulated):
+def test_a_bucket_gives_the_index_of_the_folder(simulated, endpoint):
     """Over S3, also a plate whose folder has a space in its name."""
     root, plates, wells, compounds = simulated
     plates = plates[plates["Metadata_Source"] == "source_3"]
     folder = open_gallery(str(root))
-    with s3_server(root.parents[1]) as endpoint:
-        bucket = open_gallery("s3://cellpainting-gallery/cpg0016-jump", endpoint)
-        keys = set()
-        for row in plates.itertuples():
-            names = ("source_3", row.Metadata_Batch, row.Metadata_Plate)
-            from_bucket = index_plate(bucket, *names, wells, compounds, ["DNA"])
-            from_folder = index_plate(folder, *names, wells, compounds, ["DNA"])
-            pd.testing.assert_frame_equal(from_bucket, from_folder)
-            keys.add(from_bucket["Key_DNA"][0])
-        assert all(bucket.read(key) == folder.read(key) for key in keys)
+    bucket, keys = served(endpoint), set()
+    for row in plates.itertuples():
+        names = ("source_3", row.Metadata_Batch, row.Metadata_Plate)
+        from_bucket = index_plate(bucket, *names, wells, compounds, ["DNA"])
+        from_folder = index_plate(folder, *names, wells, compounds, ["DNA"])
+        pd.testing.assert_frame_equal(from_bucket, from_folder)
+        keys.add(from_bucket["Key_DNA"][0])
+    assert all(bucket.read(key) == folder.read(key) for key in keys)
     assert any("-Measurement 1/" in key for key in keys)
 
 

@@ -66,7 +66,7 @@ def test_plan_of_a_folder(gallery_folder):
     plates, indexes = plates_and_indexes()
     check(
         plan_download(
-            LocalGallery(str(gallery_folder / "bucket/jump")),
+            [LocalGallery(str(gallery_folder / "bucket/jump"))] * 3,
             plates,
             indexes,
             CHANNELS,
@@ -79,14 +79,21 @@ def test_plan_of_a_bucket_only_lists(gallery_folder):
     plates, indexes = plates_and_indexes()
     with s3_server(gallery_folder) as endpoint, faulty_server(endpoint) as server:
         gallery = open_gallery("s3://bucket/jump", server.endpoint)
-        check(plan_download(gallery, plates, indexes, CHANNELS, plates_in_flight=2))
+        check(plan_download([gallery] * 3, plates, indexes, CHANNELS, plates_in_flight=2))
     assert server.requests and all("list-type=2" in request.key for request in server.requests)
+
+
+def test_where_images_stay_the_peak_is_all_of_them(gallery_folder):
+    plates, indexes = plates_and_indexes()
+    galleries = [LocalGallery(str(gallery_folder / "bucket/jump"))] * 3
+    plan = plan_download(galleries, plates, indexes, CHANNELS, plates_in_flight=None)
+    assert plan["peak_bytes"].tolist() == plan["bytes"].tolist()
 
 
 def test_the_table_for_a_terminal_has_a_line_a_source(gallery_folder):
     plates, indexes = plates_and_indexes()
     plan = plan_download(
-        LocalGallery(str(gallery_folder / "bucket/jump")),
+        [LocalGallery(str(gallery_folder / "bucket/jump"))] * 3,
         plates,
         indexes,
         CHANNELS,

@@ -6,7 +6,14 @@ import pandas as pd
 import pytest
 from coda.errors import UserError
 from coda.files import read_table, write_table
-from coda.plates import PLATE_COLUMNS, read_sample_sheet, sample_sheet_wells, select_plates
+from coda.plates import (
+    PLATE_COLUMNS,
+    WELL_COLUMNS,
+    add_own_plates,
+    read_sample_sheet,
+    read_wells,
+    select_plates,
+)
 
 SHARED = Path("../shared/data/metadata/plate.csv.gz")
 
@@ -156,12 +163,39 @@ def test_sample_sheet(tmp_path):
     assert table["Metadata_Plate"].tolist() == ["0042", "0043"]
     assert table["Metadata_PlateType"].tolist() == ["TARGET2"] * 2
     assert table["root"].isna().tolist() == [False, True] and table["load_data"].isna().all()
-    assert sample_sheet_wells(table).to_numpy().tolist() == [
+    assert read_wells("no table", "my_lab", "0042", layout).to_numpy().tolist() == [
         ["my_lab", "0042", "A01", "JCP2022_033924"]
     ]
-    assert sample_sheet_wells(table[1:]).empty
     chosen = select_plates(table, "TARGET2", {"my_lab": {"validation_plate": "0043"}})
     assert chosen["subset"].tolist() == ["train", "validation"]
+
+
+def test_own_plates_stand_beside_jumps_and_before_them(plates):
+    own = pd.DataFrame(
+        [
+            ("source_3", "CP60", "JCPQC016", "TARGET2", "/mine"),
+            ("my_lab", "1", "0042", "TARGET2", None),
+        ],
+        columns=[*PLATE_COLUMNS, "root"],
+    )
+    both = add_own_plates(plates, own).set_index(["Metadata_Source", "Metadata_Plate"])
+    assert len(both) == len(plates) + 1
+    assert both.loc[("source_3", "JCPQC016"), "root"] == "/mine"
+    assert both.loc[("source_3", "BR5867a3"), "root"] != "/mine"
+    assert set(both.loc["my_lab"].index) == {"0042"}
+
+
+def test_of_all_wells_only_a_plates_are_read(tmp_path):
+    rows = [
+        ("source_2", "P1", "A01", "JCP2022_000001"),
+        ("source_2", "P2", "A01", "JCP2022_000002"),
+        ("source_3", "P1", "A02", "JCP2022_000003"),
+        ("source_2", "P1", "B01", "JCP2022_000004"),
+    ]
+    write_table(pd.DataFrame(rows, columns=WELL_COLUMNS), tmp_path / "well.parquet")
+    wells = read_wells(tmp_path / "well.parquet", "source_2", "P1")
+    assert wells.to_numpy().tolist() == [list(rows[0]), list(rows[3])]
+    assert read_wells(tmp_path / "well.parquet", "source_2", "P9").empty
 
 
 @pytest.mark.parametrize(
