@@ -83,7 +83,8 @@ def code(script):
                     candidates = [place.with_suffix(".py"), place / "__init__.py"]
                     candidates += [place / f"{name.name}.py" for name in node.names]
                     waiting += [file for file in candidates if file.is_file()]
-    return sorted(found.values())
+    # Local: where jobs share no disk, inputs come from a bucket, but code travels with the job.
+    return [local(path) for path in sorted(found.values())]
 
 
 def training_settings(section, *names):
