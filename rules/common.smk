@@ -57,7 +57,7 @@ ADAPTED_BY = [
     if any(METHODS[method].base == name for method in config["methods"])
 ]
 # For profiles of executors that do not know the resource gpu and have a word of their own for it.
-os.environ["CODA_GPUS"] = str(config["compute"]["gpus"])
+os.environ.update(CODA_GPUS=str(config["compute"]["gpus"]))
 
 
 wildcard_constraints:
@@ -94,7 +94,8 @@ def code(script):
         if path not in found:
             found[path] = os.path.relpath(path)
             waiting += imported(path)
-    return sorted(found.values())
+    # Local: where jobs share no disk, inputs come from a bucket, but code travels with the job.
+    return [local(path) for path in sorted(found.values())]
 
 
 def training_settings(section, *names):
