@@ -13,7 +13,7 @@ from coda.compute import explain_memory, fingerprint, seed_everything
 from coda.machine import Machine
 from coda.models import Supervised, TaskModel, build_foundation, load_tensors, load_weights
 from coda.provenance import crops_checksum, describe_run, file_checksum, weights_checksum
-from coda.selection import check_classes, class_names, labelled_rows, shuffle_labels
+from coda.selection import check_classes, class_names, labelled_rows, restrict, shuffle_labels
 from coda.settings import ModelSettings, TaskSettings, ViewSettings, WatchSettings
 from coda.store import CropStore
 from coda.views import check_sizes
@@ -53,6 +53,7 @@ def train_classifier(
     watch: WatchSettings | None = None,
     expected: Sequence[str] = (),
     shuffled: bool = False,
+    choice: str | None = None,
 ) -> None:
     """Train the task model on a frozen `foundation` (step 2), or without one the supervised baseline.
 
@@ -74,6 +75,8 @@ def train_classifier(
         Classes that the labels lead to expect; the training plates must show them all.
     shuffled
         Whether to learn labels that are permuted between compounds: a control that must stand at chance.
+    choice
+        Table of the compounds to learn from and to choose the epoch by, where not all are; see `coda.choices`.
 
     Raises
     ------
@@ -83,10 +86,11 @@ def train_classifier(
     compute, watch = machine.claim().compute(), watch or WatchSettings()
     inputs = {path: crops_checksum(path) for path in [*crops, *validation]}
     inputs |= weights_checksum(settings["model"])
-    if foundation is not None:
-        inputs[foundation] = file_checksum(foundation)
+    inputs |= {path: file_checksum(path) for path in (foundation, choice) if path is not None}
     stores = CropStore(crops), CropStore(validation)
     check_classes(stores[0].table, expected)
+    for store in stores:
+        restrict(store, choice)
     tables = [store.table for store in stores]
     classes = class_names(tables[:1])
     tables = shuffle_labels(tables, seed) if shuffled else tables

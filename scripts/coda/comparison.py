@@ -159,24 +159,37 @@ def _score(
         "in_domain" if (split, file["method"]) == ("validation", "unadapted") else file["method"]
     )
     key = Key(file["train_source"], file["target_source"], file["seed"], method, split, level)
-    reason = _unanswered(rows, file["method"])
+    oracle = METHODS[file["method"]].base == "oracle" and rows.empty
+    reason = "the oracle was trained on these plates" if oracle else None
+    scored, guess = estimate_all(rows, classes, level, replicates, seed, reason)
+    runs[key].update(scored)
+    if guess:
+        runs[key._replace(method="chance")][ACCURACY] = guess
+
+
+def estimate_all(
+    rows: pd.DataFrame,
+    classes: list[str],
+    level: str,
+    replicates: int,
+    seed: int,
+    reason: str | None = None,
+) -> tuple[dict[tuple[str, None], Estimate], Estimate | None]:
+    """Estimate every metric on some predictions, and the accuracy of always naming the commonest class.
+
+    With a `reason`, or where the predictions give one for some of the rows, no metric has a value:
+    part of a split would not be comparable with what the other methods get on all of it.
+    """
+    reasons = rows["Reason"].dropna().unique() if "Reason" in rows else []
+    reason = reason or "; ".join(reasons)
     counted = units(rows.iloc[:0] if reason else rows, classes, level)
     wins = pair_wins(counted)
     drawn = bootstrap(counted, wins, replicates, seed)
+    scored = {}
     for metric, score in score_units(counted, wins).items():
         score = Score(score.value, reason) if reason else score
-        runs[key][metric, None] = Estimate(score, drawn[metric], len(counted))
-    if len(counted):  # always naming the commonest class
-        guess = Score(float(np.bincount(counted.labels).max() / len(counted)))
-        runs[key._replace(method="chance")][ACCURACY] = Estimate(guess, None, len(counted))
-
-
-def _unanswered(rows: pd.DataFrame, method: str) -> str | None:
-    """Say why a split has no value: predictions lack for some of it, or the oracle was trained on it.
-
-    Part of a split would not be comparable with what the other methods get on all of it.
-    """
-    if METHODS[method].base == "oracle" and rows.empty:
-        return "the oracle was trained on these plates"
-    reasons = rows["Reason"].dropna().unique() if "Reason" in rows else []
-    return "; ".join(reasons) or None
+        scored[metric, None] = Estimate(score, drawn[metric], len(counted))
+    if not len(counted):
+        return scored, None
+    commonest = np.bincount(counted.labels).max() / len(counted)
+    return scored, Estimate(Score(float(commonest)), None, len(counted))

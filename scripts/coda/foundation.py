@@ -26,7 +26,7 @@ from coda.provenance import (
     file_checksum,
     weights_checksum,
 )
-from coda.selection import check_classes, class_names, labelled_rows
+from coda.selection import check_classes, class_names, labelled_rows, restrict
 from coda.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings, WatchSettings
 from coda.store import CropStore
 from coda.views import check_sizes
@@ -46,6 +46,7 @@ def train_foundation(
     classes: Sequence[str] = (),
     images: str = "",
     home: Sequence[str] = (),
+    choice: str | None = None,
 ) -> None:
     """Train a foundation by DINO: step 1 of the protocol, or step 3 with `start`.
 
@@ -66,7 +67,7 @@ def train_foundation(
         Crop stores of labelled validation plates, by which the best epoch is kept. Never given
         when adapting: labels of the target must not choose anything.
     start
-        The ``networks`` file of step 1, to adapt from.
+        The ``networks`` file of step 1, or of an earlier adaptation, to adapt from.
     watch
         How the training is watched; none of it changes what comes out.
     classes
@@ -75,6 +76,8 @@ def train_foundation(
         A sentence on where the images come from, for the model card.
     home
         Crop stores of the training source, for the adaptations that see it again (`coda.mixing`).
+    choice
+        Table of the compounds to train on, where not all are; see `coda.choices`.
 
     Raises
     ------
@@ -82,12 +85,11 @@ def train_foundation(
         On bad settings or data, on collapse, or if a promised GPU is absent.
     """
     inputs = {path: crops_checksum(path) for path in [*crops, *home, *(validation or [])]}
-    inputs |= (
-        weights_checksum(settings["model"]) if start is None else {start: file_checksum(start)}
-    )
+    inputs |= weights_checksum(settings["model"]) if start is None else {}
+    inputs |= {path: file_checksum(path) for path in (start, choice) if path is not None}
     job = dict(crops=crops, outputs=outputs, settings=settings, seed=seed, machine=machine)
     job |= dict(home=home, what=what, validation=validation, start=start, inputs=inputs)
-    job |= dict(watch=watch or WatchSettings(), classes=classes, images=images)
+    job |= dict(watch=watch or WatchSettings(), classes=classes, images=images, choice=choice)
     job["machine"] = machine.claim()
     launch(_train, machine.gpus, job)
 
@@ -101,6 +103,7 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
     store = CropStore([*job["crops"], *job["home"]])
     if job["validation"]:
         check_classes(store.table, job["classes"])
+    restrict(store, job["choice"])
     mixture = mix_sites(store.table, len(CropStore(job["crops"])), settings["data"], job["seed"])
     rows, partners = mixture.rows, mixture.partners
     if first:

@@ -32,12 +32,12 @@ def in_order(methods: Iterable[str]) -> list[str]:
 
 def sources_in_order(sources: Iterable[str]) -> list[str]:
     """Sort sources by their number: ``source_3`` before ``source_11``."""
-    return sorted(
-        set(sources),
-        key=lambda name: [
-            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)
-        ],
-    )
+    return sorted(set(sources), key=natural_order)
+
+
+def natural_order(name: str) -> list[str | int]:
+    """Key for sorting by which numbers within names count as numbers."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def source_name(source: str) -> str:

@@ -15,6 +15,7 @@ from coda.errors import UserError
 from coda.inference import apply_to_sites
 from coda.machine import Machine
 from coda.models import Supervised, build_foundation, load_tensors, load_weights
+from coda.selection import restrict
 from coda.settings import ModelSettings
 from coda.store import CropStore
 from coda.tokens import (
@@ -35,6 +36,7 @@ def predict_sites(
     foundation: str | None = None,
     alignment: str | None = None,
     statistics: str | None = None,
+    choice: str | None = None,
 ) -> pd.DataFrame:
     """Predict the mechanism of action for every site of the plates.
 
@@ -56,6 +58,8 @@ def predict_sites(
         wells against the training plates' (``aligned_dmso``).
     statistics
         The training source's statistics for it, from `coda.tokens.measure_tokens`.
+    choice
+        Table of the compounds that there are, where not all are; the others count as unlabelled. See `coda.choices`.
 
     Returns
     -------
@@ -70,6 +74,7 @@ def predict_sites(
     """
     compute = machine.claim().compute()
     store = CropStore(crops)
+    restrict(store, choice)
     classes = _classes(classifier, store)
     backbone, head = _networks(classifier, foundation, settings, len(store.channels), len(classes))
     backbone, head = backbone.to(compute.device), head.to(compute.device)

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 
 from coda.errors import UserError
+from coda.files import read_table
+from coda.store import CropStore
 
 WELLS = ("labelled", "treated", "all")
+USED, KEPT_OUT, LEFT_OUT = "used", "kept_out", "left_out"  # roles of compounds; see `coda.choices`
 
 
 def usable_rows(table: pd.DataFrame, wells: str) -> np.ndarray:
@@ -117,3 +120,26 @@ def shuffle_labels(tables: list[pd.DataFrame], seed: int) -> list[pd.DataFrame]:
         table.assign(Metadata_moa=table["Metadata_JCP2022"].map(moas).where(has, None))
         for table, has in zip(tables, labelled, strict=True)
     ]
+
+
+def restrict(store: CropStore, choice: str | None) -> None:
+    """Let a step see the compounds in use only: crops of the others count as unlabelled and as unfit.
+
+    Wells that have no mechanism of action, among them the negative controls, stay as they are.
+
+    Parameters
+    ----------
+    store
+        The crops; its table is changed.
+    choice
+        Path of a choice's table; None leaves the store as it is.
+    """
+    if choice is None:
+        return
+    table = read_table(choice, ["Metadata_JCP2022", "role"])
+    hidden = table.loc[table["role"] != USED, "Metadata_JCP2022"]
+    out = store.table["Metadata_JCP2022"].isin(hidden)
+    fit = store.table.get("Quality_ok", True)
+    store.table = store.table.assign(
+        Metadata_moa=store.table["Metadata_moa"].mask(out, None), Quality_ok=fit & ~out
+    )

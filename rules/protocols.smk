@@ -1,0 +1,165 @@
+"""Protocols beside the standard one: growing numbers of plates, plate after plate, new compounds, half of the mechanisms.
+
+In: crops, the foundation and networks of step 1, predictions of the standard run.
+Out: models/<source>/seed_<n>/adapted/<target>/<protocol>/<method>/, known_compounds/ beside the task model,
+<results>/protocols/<source>/seed_<n>/<protocol>/<method>/<target>.parquet and <results>/protocols.csv.
+
+A protocol is named plates_<n>, online_<step>, mix or compounds.
+"""
+
+
+wildcard_constraints:
+    protocol=r"plates_\d+|online_\d+|mix|compounds",
+    choice="compounds|mix",
+
+
+rule choose_compounds:
+    """Choose the compounds that the classifier learns from, or the mechanisms that there are on a target."""
+    input:
+        index=lambda wildcards: [
+            f"{RESULTS}/index/{wildcards.source}/{plate}.parquet"
+            for plate in plates_of(wildcards.source, "train")
+        ],
+        code=code("choose_compounds"),
+    output:
+        choice=CHOICE,
+    log:
+        f"{RESULTS}/logs/choose_compounds/{{source}}/seed_{{seed}}/{{choice}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/choose_compounds/{{source}}/seed_{{seed}}/{{choice}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=10,
+    params:
+        share=config["protocols"]["known_share"],
+    script:
+        "../scripts/choose_compounds.py"
+
+
+use rule adapt_foundation as adapt_protocol with:
+    input:
+        crops=protocol_crops,
+        networks=rules.pretrain_foundation.output.networks,
+        choice=choice_of,
+        code=code("adapt_foundation"),
+    output:
+        foundation=f"{ADAPTED_IN}/foundation.safetensors",
+        log=f"{ADAPTED_IN}/adaptation.parquet",
+    log:
+        f"{RESULTS}/logs/adapt_protocol/{{source}}/seed_{{seed}}/{{target}}_{{protocol}}_{{method}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/adapt_protocol/{{source}}/seed_{{seed}}/{{target}}_{{protocol}}_{{method}}.tsv"
+    wildcard_constraints:
+        method="coda",
+        protocol=r"plates_\d+|mix",
+    params:
+        settings=protocol_settings,
+
+
+# The chain: each plate's adaptation goes on from the networks of the plate before.
+use rule adapt_foundation as adapt_online with:
+    input:
+        crops=online_crops,
+        networks=online_start,
+        code=code("adapt_foundation"),
+    output:
+        foundation=f"{ADAPTED_IN}/foundation.safetensors",
+        networks=f"{ADAPTED_IN}/networks.safetensors",
+        log=f"{ADAPTED_IN}/adaptation.parquet",
+    log:
+        f"{RESULTS}/logs/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{protocol}}_{{method}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{protocol}}_{{method}}.tsv"
+    wildcard_constraints:
+        method="coda",
+        protocol=r"online_\d+",
+    params:
+        settings=online_settings,
+
+
+use rule train_classifier as train_known_compounds with:
+    input:
+        crops=train_crops,
+        validation=validation_crops,
+        weights=START,
+        foundation=rules.pretrain_foundation.output.foundation,
+        choice=CHOICE.replace("{choice}", "compounds"),
+        code=code("train_classifier"),
+    output:
+        weights=f"{KNOWN_COMPOUNDS}.safetensors",
+        log=f"{KNOWN_COMPOUNDS}.parquet",
+    log:
+        f"{RESULTS}/logs/train_known_compounds/{{source}}/seed_{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_known_compounds/{{source}}/seed_{{seed}}.tsv"
+
+
+use rule predict_sites as predict_protocol with:
+    input:
+        crops=protocol_tested_crops,
+        foundation=protocol_foundation,
+        classifier=protocol_classifier,
+        statistics=statistics_of,
+        choice=choice_of,
+        code=code("predict_sites"),
+    output:
+        predictions=PREDICTED_IN,
+    log:
+        f"{RESULTS}/logs/predict_protocol/{{source}}/seed_{{seed}}/{{protocol}}_{{method}}_{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_protocol/{{source}}/seed_{{seed}}/{{protocol}}_{{method}}_{{target}}.tsv"
+    wildcard_constraints:
+        method=methods_of("network"),
+
+
+use rule predict_control as predict_known_compounds with:
+    input:
+        training=train_crops,
+        crops=lambda wildcards: crops_of(wildcards.target),
+        plates=f"{RESULTS}/metadata/plates.csv",
+        choice=CHOICE.replace("{choice}", "compounds"),
+        code=code("predict_control"),
+    output:
+        predictions=PREDICTED_IN,
+    log:
+        f"{RESULTS}/logs/predict_known_compounds/{{source}}/seed_{{seed}}/{{protocol}}_{{method}}_{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_known_compounds/{{source}}/seed_{{seed}}/{{protocol}}_{{method}}_{{target}}.tsv"
+    wildcard_constraints:
+        method="intensity|position",
+        protocol="compounds",
+
+
+rule score_protocols:
+    """Score the protocols that the config switches on, with bootstrap intervals over wells."""
+    input:
+        plates=f"{RESULTS}/metadata/plates.csv",
+        predictions=protocol_predictions,
+        choices=[
+            CHOICE.format(source=source, seed=seed, choice=choice)
+            for source in config["train_sources"]
+            for seed in SEEDS
+            for choice in ("compounds", "mix")
+            if choice in PROTOCOLS
+        ],
+        code=code("score_protocols"),
+    output:
+        scores=f"{RESULTS}/protocols.csv",
+    log:
+        f"{RESULTS}/logs/score_protocols.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score_protocols.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=lambda wildcards, attempt: 480 * attempt,
+    params:
+        protocols=PROTOCOLS,
+        counts=config["protocols"]["plates"],
+        replicates=config["evaluate"]["replicates"],
+        seed=config["evaluate"]["seed"],
+    script:
+        "../scripts/score_protocols.py"

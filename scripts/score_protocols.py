@@ -1,0 +1,19 @@
+"""Score the protocols beside the standard one."""
+
+from coda.files import read_table, write_table
+from coda.protocol_parts import find_pairs
+from coda.protocol_scores import score_protocols
+from coda.reporting import reported
+
+with reported(snakemake.log[0]):
+    pairs = find_pairs(
+        snakemake.input.predictions, snakemake.input.choices, read_table(snakemake.input.plates)
+    )
+    scores = score_protocols(
+        pairs,
+        snakemake.params.protocols,
+        snakemake.params.counts,
+        snakemake.params.replicates,
+        snakemake.params.seed,
+    )
+    write_table(scores, snakemake.output.scores)
