@@ -194,6 +194,7 @@ rule write_report:
         representation=rules.score_embeddings.output.representation,
         quality=all_quality,
         plates=f"{RESULTS}/metadata/plates.csv",
+        protocols=rules.score_protocols.output.scores if PROTOCOLS else [],
         figures=all_figures,
         template=local(os.path.relpath(SCRIPTS / "coda/report.html.jinja")),
         captions=[

@@ -3,6 +3,16 @@
 from coda.protocols import in_batch_order, plate_counts, spread_over_batches, stretched
 
 PROTOCOLS = config["protocols"]["run"]
+PROTOCOL_FIGURES = [
+    figure
+    for protocol, figure in {
+        "plates": "plates_curve",
+        "online": "online",
+        "compounds": "new_compounds",
+        "mix": "class_mix",
+    }.items()
+    if protocol in PROTOCOLS
+]
 CHOICE = f"{RESULTS}/protocols/{{source}}/seed_{{seed}}/{{choice}}.csv"
 ADAPTED_IN = f"{MODEL}/adapted/{{target}}/{{protocol}}/{{method}}"
 PREDICTED_IN = (

@@ -163,3 +163,105 @@ rule score_protocols:
         seed=config["evaluate"]["seed"],
     script:
         "../scripts/score_protocols.py"
+
+
+rule plot_plates_curve:
+    """Accuracy over the number of plates adapted to."""
+    input:
+        scores=rules.score_protocols.output.scores,
+        code=code("plot_plates_curve"),
+    output:
+        **figure("plates_curve"),
+        png=report(
+            f"{FIGURES}/plates_curve.png",
+            caption="../report/plates_curve.rst",
+            category="Protocols",
+        ),
+    log:
+        f"{RESULTS}/logs/plot_plates_curve.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_plates_curve.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=20,
+    params:
+        level=config["figures"]["level"],
+    script:
+        "../scripts/plot_plates_curve.py"
+
+
+rule plot_online:
+    """Accuracy plate after plate, and what was forgotten."""
+    input:
+        scores=rules.score_protocols.output.scores,
+        code=code("plot_online"),
+    output:
+        **figure("online"),
+        png=report(f"{FIGURES}/online.png", caption="../report/online.rst", category="Protocols"),
+    log:
+        f"{RESULTS}/logs/plot_online.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_online.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=20,
+    params:
+        level=config["figures"]["level"],
+    script:
+        "../scripts/plot_online.py"
+
+
+rule plot_new_compounds:
+    """Accuracy on compounds that the classifier learned from, and on new ones."""
+    input:
+        scores=rules.score_protocols.output.scores,
+        code=code("plot_new_compounds"),
+    output:
+        **figure("new_compounds"),
+        png=report(
+            f"{FIGURES}/new_compounds.png",
+            caption="../report/new_compounds.rst",
+            category="Protocols",
+        ),
+    log:
+        f"{RESULTS}/logs/plot_new_compounds.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_new_compounds.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=20,
+    params:
+        level=config["figures"]["level"],
+    script:
+        "../scripts/plot_new_compounds.py"
+
+
+rule plot_class_mix:
+    """Accuracy on half of the mechanisms of action, by what adaptation and alignment saw."""
+    input:
+        scores=rules.score_protocols.output.scores,
+        code=code("plot_class_mix"),
+    output:
+        **figure("class_mix"),
+        png=report(
+            f"{FIGURES}/class_mix.png", caption="../report/class_mix.rst", category="Protocols"
+        ),
+    log:
+        f"{RESULTS}/logs/plot_class_mix.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_class_mix.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=20,
+    params:
+        level=config["figures"]["level"],
+    script:
+        "../scripts/plot_class_mix.py"

@@ -6,6 +6,7 @@ from coda.comparison import read_scores
 from coda.contents import report_sections
 from coda.files import read_table
 from coda.findings import findings
+from coda.protocol_scores import read_protocol_scores
 from coda.report import write_report
 from coda.reporting import reported
 from coda.representation import read_representation
@@ -16,6 +17,8 @@ with reported(snakemake.log[0]):
     representation = read_representation(snakemake.input.representation)
     quality = pd.concat([read_table(path) for path in snakemake.input.quality])
     plates = read_table(snakemake.input.plates)
+    protocols = snakemake.input.get("protocols")
+    protocols = read_protocol_scores(protocols) if protocols else None
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
@@ -29,5 +32,6 @@ with reported(snakemake.log[0]):
             snakemake.params.figures,
             list(snakemake.input.figures),
             config,
+            protocols,
         ),
     )

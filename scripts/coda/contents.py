@@ -1,5 +1,6 @@
 """What stands in the report: its sections, their figures with captions, their tables."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pandas as pd
 from coda.estimates import ALL
 from coda.findings import CONTROLS
 from coda.names import SPLIT_NAMES, in_order, method_name, source_name, sources_in_order
+from coda.protocol_findings import protocol_findings
 from coda.report import Section, settings_table, versions_table
 from coda.score_tables import controls_frame, methods_frame, pairs_frame, undefined_frame
 
@@ -25,6 +27,7 @@ def report_sections(
     folder: str,
     figures: list[str],
     config: dict,
+    protocols: pd.DataFrame | None = None,
 ) -> list[Section]:
     """Arrange everything a reader looks at.
 
@@ -44,6 +47,8 @@ def report_sections(
         PNG files below `folder`.
     config
         The resolved config.
+    protocols
+        `coda.protocol_scores.score_protocols`, where the config switches any on.
     """
     level = config["figures"]["level"]
     stems = {Path(path).relative_to(folder).with_suffix("").as_posix(): path for path in figures}
@@ -88,6 +93,7 @@ def report_sections(
             ],
         ),
         Section("Pair by pair", folded=folded("gains", "confusion", "calibration", "embedding")),
+        *_protocols(protocols, level, drawn),
         *_controls(summary, level),
         Section("Settings", tables=[(settings_table(config), "The resolved config.")]),
         Section("Versions", tables=[(versions_table(), "Software that made this report.")]),
@@ -190,6 +196,16 @@ def _in_digits(table: pd.DataFrame) -> pd.DataFrame:
     """Numbers with three decimals, undefined ones empty; columns in words."""
     text = table.map(lambda value: "" if pd.isna(value) else f"{value:.3f}")
     return text.rename(columns=lambda name: name.replace("_", " ")).rename_axis(columns=None)
+
+
+def _protocols(
+    protocols: pd.DataFrame | None, level: str, drawn: Callable[..., list[tuple[str, str]]]
+) -> list[Section]:
+    """Answers of the protocols besides the standard run, where the config asks for any."""
+    if protocols is None:
+        return []
+    figures = drawn("plates_curve", "online", "new_compounds", "class_mix")
+    return [Section("Protocols", "\n\n".join(protocol_findings(protocols, level)), figures)]
 
 
 def _controls(summary: pd.DataFrame, level: str) -> list[Section]:

@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from coda.comparison import estimate_all
+from coda.comparison import estimate_all, read_scores
 from coda.errors import UserError
 from coda.estimates import (
     ACCURACY,
@@ -80,6 +81,12 @@ def score_protocols(
     )
 
 
+def read_protocol_scores(path: str | Path) -> pd.DataFrame:
+    """Read the scores of the protocols back, numbers as numbers."""
+    table = read_scores(path)
+    return table.assign(step=pd.to_numeric(table["step"]).astype("Int64"))
+
+
 class _Scorer:
     """Estimates of a file's rows on some plates and compounds; the files of one pair stay read."""
 
@@ -129,7 +136,11 @@ def _asked_in_vain(pairs: list[Pair], counts: list[int]) -> pd.DataFrame:
             level=level,
             metric="accuracy",
             value=np.nan,
+            low=np.nan,
+            high=np.nan,
             n=0,
+            seeds=0,
+            pairs=0,
             reason=f"{pair.target_source} has {len(pair.plates)} plates to adapt to",
         )
         for pair in pairs

@@ -42,6 +42,23 @@ def test_every_rule_has_a_script_of_its_name():
     assert rules == scripts
 
 
+def test_a_rule_that_uses_another_hands_it_what_its_script_reads():
+    texts = [path.read_text() for path in (ROOT / "rules").glob("*.smk")]
+    used = re.findall(r"^use rule (\w+) as (\w+) with:", "\n".join(texts), re.M)
+    names = set(re.findall(r"^\s*(?:rule|checkpoint) (\w+):", "\n".join(texts), re.M))
+    assert used and {base for base, _ in used} <= names
+    for base, name in used:
+        assert name not in names, name
+        block = next(text for text in texts if f"use rule {base} as {name} with:" in text)
+        block = (
+            block.split(f"use rule {base} as {name} with:")[1]
+            .split("\nrule ")[0]
+            .split("\nuse rule ")[0]
+        )
+        # A rule's inputs are replaced as a whole: the code behind the script must be named again.
+        assert f'code=code("{base}")' in block, name
+
+
 def test_the_readme_names_only_files_that_are_there():
     for name in re.findall(r"\]\(([\w./-]+)\)", README) + re.findall(
         r"`((?:config|profiles|rules|scripts)/[\w./]+)`", README

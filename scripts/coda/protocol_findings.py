@@ -1,0 +1,161 @@
+"""What the protocols showed, in words made from their scores alone."""
+
+import pandas as pd
+
+from coda.estimates import ALL
+from coda.names import in_order, method_name, source_name
+from coda.protocol_parts import BEFORE
+
+CONTROLS = ("position", "intensity")
+SEEN = (
+    "No foundation ever sees a mechanism of action, but step 1 and adaptation have seen images of all "
+    "compounds and know which wells hold the same one."
+)
+
+
+def protocol_findings(scores: pd.DataFrame, level: str = "image") -> list[str]:
+    """Tell what was found in a few sentences, the disappointing as plainly.
+
+    Parameters
+    ----------
+    scores
+        `coda.protocol_scores.score_protocols`.
+    level
+        Level of the accuracies told.
+    """
+    rows = scores[scores["level"] == level]
+    tellers = {
+        "plates": _plates,
+        "online": _online,
+        "new_compounds": _new_compounds,
+        "half_mix": _mix,
+    }
+    present = set(rows["protocol"])
+    return [" ".join(filter(None, tell(rows))) for name, tell in tellers.items() if name in present]
+
+
+def _plates(rows: pd.DataFrame) -> list[str]:
+    own = rows[(rows["protocol"] == "plates") & rows["value"].notna()]
+    pairs = own[own["train_source"] != ALL][["train_source", "target_source"]].drop_duplicates()
+    said = [
+        "Growing numbers of plates, each with as many steps of training, on the plate kept out."
+    ]
+    for train, target in pairs[pairs["train_source"] != pairs["target_source"]].to_numpy():
+        part = own[(own["train_source"] == train) & (own["target_source"] == target)]
+        plain = _value(part, "unadapted", "held_out")
+        curve = [
+            f"{_accuracy(_value(part[part['step'] == step], 'coda', 'held_out'))} with {_count(step)}"
+            for step in sorted(part["step"].unique())
+        ]
+        said.append(
+            f"From {source_name(train)} to {source_name(target)}: {_accuracy(plain)} unadapted, "
+            f"{', '.join(curve)}."
+        )
+    reasons = rows.loc[(rows["protocol"] == "plates") & (rows["n"] == 0), "reason"].unique()
+    if len(reasons):
+        said.append(f"Larger numbers asked for are left out: {'; '.join(reasons)}.")
+    return said
+
+
+def _online(rows: pd.DataFrame) -> list[str]:
+    own = rows[(rows["protocol"] == "online") & (rows["train_source"] == ALL)]
+    steps = sorted(own["step"].unique())
+    gains = own[
+        (own["metric"] == "difference") & (own["baseline"] == BEFORE) & (own["split"] == "new")
+    ]
+    later = gains[gains["step"] > 1]
+    said = ["Plate after plate, in the order of the batches."]
+    if len(later):
+        before = own[
+            (own["method"] == BEFORE) & (own["metric"] == "difference") & (own["step"] > 1)
+            & (own["baseline"] == "unadapted")
+        ]  # fmt: skip
+        said.append(
+            f"A new plate after the first gains {_points(before['value'].mean())} over no adaptation from the plates "
+            f"before it, and {_points(later['value'].mean())} more from its own adaptation (means over plates); "
+            f"the latter is clear of zero at {(later['low'] > 0).sum()} of {len(later)} plates."
+        )
+    pairs = rows[(rows["protocol"] == "online") & (rows["train_source"] != ALL)]
+    for (train, target), part in pairs[pairs["split"] == "home"].groupby(
+        ["train_source", "target_source"]
+    ):
+        last = part[part["step"] == part["step"].max()]
+        plain, after = (_value(last, method, "home") for method in ("unadapted", "coda"))
+        said.append(
+            f"After {_count(max(part['step']))} of {source_name(target)}, accuracy on the validation plate of "
+            f"{source_name(train)} went from {_accuracy(plain)} to {_accuracy(after)}."
+        )
+    return said if steps else []
+
+
+def _new_compounds(rows: pd.DataFrame) -> list[str]:
+    own = rows[
+        (rows["train_source"] == ALL) & rows["protocol"].isin(["new_compounds", "known_compounds"])
+    ]
+    said = [
+        "New compounds: a task model that learned some compounds of each mechanism, tested on the others.",
+        SEEN,
+    ]
+    places = (("in_domain", "validation"), ("unadapted", "held_out"), ("coda", "held_out"))
+    for method, split in places:
+        known, new = (
+            _value(own[own["protocol"] == f"{kind}_compounds"], method, split)
+            for kind in ("known", "new")
+        )
+        said.append(
+            f"{method_name(method)}: {_accuracy(known)} on known, {_accuracy(new)} on new compounds."
+        )
+    new = own[(own["protocol"] == "new_compounds") & (own["split"] == "held_out")]
+    guess = _value(new, "chance", "held_out")
+    for control in CONTROLS:
+        value = _value(new, control, "held_out")
+        near = value["low"] <= guess["value"] <= value["high"] or value["high"] < guess["value"]
+        verdict = "no better than a constant guess" if near else "above a constant guess"
+        said.append(
+            f"{method_name(control)}: {_accuracy(value)} on new compounds, {verdict} ({guess['value']:.3f})."
+        )
+    rivals = new[(new["metric"] == "difference") & (new["baseline"] == "intensity")]
+    close = [
+        method_name(row.method)
+        for row in rivals.itertuples()
+        if row.method not in (*CONTROLS, "unadapted") and not row.low > 0
+    ]
+    if close:
+        said.append(f"Warning: not clearly above the control of intensities: {', '.join(close)}.")
+    return said
+
+
+def _mix(rows: pd.DataFrame) -> list[str]:
+    own = rows[rows["train_source"] == ALL]
+    said = [
+        "Half of the mechanisms of action on the target: adaptation and alignment saw only these, and only these are "
+        "tested; beside it, what saw all of them, on the same wells of the plate kept out."
+    ]
+    half = own[own["protocol"] == "half_mix"]
+    for method in in_order(set(half["method"]) - {"chance", "in_domain", "unadapted"}):
+        values = [
+            _value(own[own["protocol"] == kind], method, "held_out")
+            for kind in ("half_mix", "whole_mix")
+        ]
+        said.append(
+            f"{method_name(method)}: {_accuracy(values[0])} with half, {_accuracy(values[1])} with all."
+        )
+    return said
+
+
+def _value(rows: pd.DataFrame, method: str, split: str) -> pd.Series:
+    """Accuracy of a method on a split: the first such row."""
+    fits = (rows["method"] == method) & (rows["split"] == split) & (rows["metric"] == "accuracy")
+    return rows[fits].iloc[0]
+
+
+def _accuracy(row: pd.Series) -> str:
+    return "not defined" if pd.isna(row["value"]) else f"{row['value']:.3f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f} points"
+
+
+def _count(number: int) -> str:
+    return "1 plate" if number == 1 else f"{number} plates"

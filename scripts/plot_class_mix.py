@@ -1,0 +1,13 @@
+"""Draw accuracy on half of the mechanisms of action, by what adaptation and alignment saw."""
+
+from coda.figures_protocols import paired_bars
+from coda.protocol_scores import read_protocol_scores
+from coda.reporting import reported
+from coda.style import save_figure
+
+KINDS = {"whole_mix": "all mechanisms on the target", "half_mix": "half of them only"}
+
+with reported(snakemake.log[0]):
+    scores = read_protocol_scores(snakemake.input.scores)
+    drawing = paired_bars(scores, KINDS, snakemake.params.level)
+    save_figure(drawing, snakemake.output.png.removesuffix(".png"))
