@@ -116,7 +116,8 @@ def paired_bars(scores: pd.DataFrame, kinds: dict[str, str], level: str = "image
     # In domain is the pipeline as trained, on the training source.
     shown = table[table["train_source"] == ALL].replace({"method": {"in_domain": "unadapted"}})
     methods = in_order(set(shown["method"]) - {"chance"})
-    compared = shown[shown["method"] != "chance"].groupby("split")["method"].nunique()
+    defined = shown[shown["value"].notna() & (shown["method"] != "chance")]
+    compared = defined.groupby("split")["method"].nunique()
     splits = [split for split in BARS if compared.get(split, 0) > 1]
     with style():
         figure = new_figure((22 + 8.5 * len(methods)) * MM)
@@ -168,7 +169,10 @@ def _panels(
     xlabel: str,
 ) -> Figure:
     """Draw a row of panels per training source, one a split, with one colour and marker a target."""
-    rows = table[(table["train_source"] != ALL) & table["split"].isin(splits)]
+    rows = table[(table["train_source"] != ALL) & table["value"].notna()]
+    # A target may have no plate that is kept out.
+    splits = {split: title for split, title in splits.items() if (rows["split"] == split).any()}
+    rows = rows[rows["split"].isin(splits)]
     sources, targets = (sources_in_order(rows[f"{end}_source"]) for end in ("train", "target"))
     with style():
         figure = new_figure((22 + 44 * len(sources)) * MM)
@@ -178,7 +182,7 @@ def _panels(
                 part = rows[(rows["train_source"] == source) & (rows["split"] == split)]
                 for target in sources_in_order(part["target_source"]):
                     number = targets.index(target)
-                    mine = part[(part["target_source"] == target) & part["value"].notna()]
+                    mine = part[part["target_source"] == target]
                     draw(axes, mine, PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)])
                 axes.grid(axis="y")
             line[0].set_ylabel(f"trained on {source_name(source)}\naccuracy per {level}")

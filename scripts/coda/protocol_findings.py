@@ -3,7 +3,7 @@
 import pandas as pd
 
 from coda.estimates import ALL
-from coda.names import in_order, method_name, source_name
+from coda.names import SPLIT_NAMES, in_order, method_name, source_name
 from coda.protocol_parts import BEFORE
 
 CONTROLS = ("position", "intensity")
@@ -37,14 +37,15 @@ def protocol_findings(scores: pd.DataFrame, level: str = "image") -> list[str]:
 def _plates(rows: pd.DataFrame) -> list[str]:
     own = rows[(rows["protocol"] == "plates") & rows["value"].notna()]
     pairs = own[own["train_source"] != ALL][["train_source", "target_source"]].drop_duplicates()
+    split, words = _tested(own)
     said = [
-        "Growing numbers of plates, each with as many steps of training, on the plate kept out."
+        f"Growing numbers of plates, each with as many steps of training; accuracy on the {words}."
     ]
     for train, target in pairs[pairs["train_source"] != pairs["target_source"]].to_numpy():
         part = own[(own["train_source"] == train) & (own["target_source"] == target)]
-        plain = _value(part, "unadapted", "held_out")
+        plain = _value(part, "unadapted", split)
         curve = [
-            f"{_accuracy(_value(part[part['step'] == step], 'coda', 'held_out'))} with {_count(step)}"
+            f"{_accuracy(_value(part[part['step'] == step], 'coda', split))} with {_count(step)}"
             for step in sorted(part["step"].unique())
         ]
         said.append(
@@ -96,19 +97,20 @@ def _new_compounds(rows: pd.DataFrame) -> list[str]:
         "New compounds: a task model that learned some compounds of each mechanism, tested on the others.",
         SEEN,
     ]
-    places = (("in_domain", "validation"), ("unadapted", "held_out"), ("coda", "held_out"))
-    for method, split in places:
+    away, words = _tested(own)
+    for method, split in (("in_domain", "validation"), ("unadapted", away), ("coda", away)):
         known, new = (
             _value(own[own["protocol"] == f"{kind}_compounds"], method, split)
             for kind in ("known", "new")
         )
+        where = f" ({words})" if split == away else ""
         said.append(
-            f"{method_name(method)}: {_accuracy(known)} on known, {_accuracy(new)} on new compounds."
+            f"{method_name(method)}{where}: {_accuracy(known)} on known, {_accuracy(new)} on new compounds."
         )
-    new = own[(own["protocol"] == "new_compounds") & (own["split"] == "held_out")]
-    guess = _value(new, "chance", "held_out")
+    new = own[(own["protocol"] == "new_compounds") & (own["split"] == away)]
+    guess = _value(new, "chance", away)
     for control in CONTROLS:
-        value = _value(new, control, "held_out")
+        value = _value(new, control, away)
         near = value["low"] <= guess["value"] <= value["high"] or value["high"] < guess["value"]
         verdict = "no better than a constant guess" if near else "above a constant guess"
         said.append(
@@ -127,20 +129,28 @@ def _new_compounds(rows: pd.DataFrame) -> list[str]:
 
 def _mix(rows: pd.DataFrame) -> list[str]:
     own = rows[rows["train_source"] == ALL]
+    split, words = _tested(own[own["protocol"] == "half_mix"])
     said = [
         "Half of the mechanisms of action on the target: adaptation and alignment saw only these, and only these are "
-        "tested; beside it, what saw all of them, on the same wells of the plate kept out."
+        f"tested; beside it, what saw all of them, on the same wells of the {words}."
     ]
     half = own[own["protocol"] == "half_mix"]
     for method in in_order(set(half["method"]) - {"chance", "in_domain", "unadapted"}):
         values = [
-            _value(own[own["protocol"] == kind], method, "held_out")
+            _value(own[own["protocol"] == kind], method, split)
             for kind in ("half_mix", "whole_mix")
         ]
         said.append(
             f"{method_name(method)}: {_accuracy(values[0])} with half, {_accuracy(values[1])} with all."
         )
     return said
+
+
+def _tested(rows: pd.DataFrame) -> tuple[str, str]:
+    """Choose the split that is told, in a word and in words: a target may have no plate that is kept out."""
+    there = rows.loc[rows["value"].notna(), "split"]
+    split = "held_out" if (there == "held_out").any() else "adapted"
+    return split, SPLIT_NAMES[split]
 
 
 def _value(rows: pd.DataFrame, method: str, split: str) -> pd.Series:
@@ -150,7 +160,10 @@ def _value(rows: pd.DataFrame, method: str, split: str) -> pd.Series:
 
 
 def _accuracy(row: pd.Series) -> str:
-    return "not defined" if pd.isna(row["value"]) else f"{row['value']:.3f}"
+    if pd.isna(row["value"]):
+        return "not defined"
+    value, low, high = (f"{row[name]:.3f}" for name in ("value", "low", "high"))
+    return value if pd.isna(row["low"]) else f"{value} ({low} to {high})"
 
 
 def _points(value: float) -> str:

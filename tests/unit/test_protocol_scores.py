@@ -237,7 +237,23 @@ def test_bars_are_as_long_as_the_accuracies(world):
 def test_words_say_what_the_numbers_say(world):
     _, _, scores = world
     text = "\n".join(protocol_findings(scores))
-    kept = told(scores, "new_compounds", None, "coda", "held_out", train_source="all")["value"]
-    assert f"{kept:.3f} on new compounds" in text
+    kept = told(scores, "new_compounds", None, "coda", "held_out", train_source="all")
+    assert f"{kept['value']:.3f} ({kept['low']:.3f} to {kept['high']:.3f}) on new compounds" in text
     assert "Well position only" in text and "no better than a constant guess" in text
     assert "After 4 plates of source 2" in text
+
+
+def test_a_target_without_a_plate_kept_out_is_told_by_the_adapted_ones(world):
+    _, pairs, _ = world
+    kept, pairs[0].kept_out = pairs[0].kept_out, ()
+    try:
+        scores = score_protocols(pairs[:1], RUN, COUNTS, replicates=100)
+    finally:
+        pairs[0].kept_out = kept
+    empty = told(scores, "new_compounds", None, "coda", "held_out")
+    assert np.isnan(empty["value"]) and empty["reason"] == "no labelled images"
+    text = " ".join(protocol_findings(scores))
+    assert "plate kept out" not in text and "plates used in adaptation" in text
+    for draw in (plates_curve, online_curve, lambda scores: paired_bars(scores, KINDS)):
+        titles = [axes.get_title() for axes in draw(scores).figure.axes]
+        assert titles and not any("kept out" in title for title in titles)
