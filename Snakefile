@@ -50,6 +50,7 @@ rule figures:
 rule metrics:
     input:
         metrics=f"{RESULTS}/metrics.csv",
+        protocols=f"{RESULTS}/protocols.csv" if PROTOCOLS else [],
 
 
 rule crops:

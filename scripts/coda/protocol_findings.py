@@ -8,8 +8,8 @@ from coda.protocol_parts import BEFORE
 
 CONTROLS = ("position", "intensity")
 SEEN = (
-    "No foundation ever sees a mechanism of action, but step 1 and adaptation have seen images of all "
-    "compounds and know which wells hold the same one."
+    "Foundations are trained without mechanisms of action, but they have seen images of all compounds and know which "
+    "wells hold the same one, and the epoch kept in step 1 was chosen by nearest neighbours with all labels."
 )
 
 

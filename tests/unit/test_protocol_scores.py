@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from coda.comparison import score_predictions
+from coda.contents import report_sections
 from coda.errors import UserError
 from coda.figures_protocols import online_curve, paired_bars, plates_curve
 from coda.files import write_table
@@ -10,6 +12,7 @@ from coda.protocol_findings import protocol_findings
 from coda.protocol_parts import find_pairs
 from coda.protocol_scores import read_protocol_scores, score_protocols
 from coda.protocols import in_batch_order, spread_over_batches
+from test_comparison import write_world
 from test_evaluation import make_predictions
 from test_figures import assert_readable
 
@@ -257,3 +260,21 @@ def test_a_target_without_a_plate_kept_out_is_told_by_the_adapted_ones(world):
     for draw in (plates_curve, online_curve, lambda scores: paired_bars(scores, KINDS)):
         titles = [axes.get_title() for axes in draw(scores).figure.axes]
         assert titles and not any("kept out" in title for title in titles)
+
+
+def test_the_report_shows_the_protocols_that_ran(world, tmp_path):
+    files, plates = write_world(tmp_path)
+    plates["Metadata_Batch"] = "B1"
+    given = dict(
+        summary=score_predictions(files, plates, replicates=50).summary,
+        quality=plates.assign(status="ok", Quality_ok=True),
+        plates=plates,
+        folder="figures",
+        figures=["figures/accuracy.png", "figures/online.png"],
+        config={"figures": {"level": "image"}},
+    )
+    sections = {section.title: section for section in report_sections(**given, protocols=world[2])}
+    shown = sections["Protocols"]
+    assert [path for path, _ in shown.figures] == ["figures/online.png"]
+    assert "what was forgotten" in shown.figures[0][1] and "New compounds" in shown.text
+    assert "Protocols" not in {section.title for section in report_sections(**given)}

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import yaml
+from coda.checkpoints import read_header
 from conftest import ROOT, run_snakemake, snakemake_command
 
 
@@ -148,6 +151,69 @@ def test_another_classifier_spares_the_foundations(planned):
     rules = planned("classify={epochs: 3}")
     assert "train_classifier" in rules
     assert rules.isdisjoint({"pretrain_foundation", "adapt_foundation", "train_supervised"})
+
+
+def test_the_protocols_run_beside_a_finished_run(finished, tmp_path):
+    """All of them, on both plates of the target: none is kept out, so there is a chain to go along."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    config = yaml.safe_load(finished[1].read_text())
+    config["sources"]["source_3"]["validation_plate"] = None
+    config["methods"] = ["unadapted", "coda", "coda_aligned", "intensity", "position"]
+    config["protocols"] = {
+        "run": ["plates", "online", "compounds", "mix"],
+        "plates": [1, 3],
+        "online_epochs": 1,
+    }
+    path = tmp_path / "run/protocols.yaml"
+    path.write_text(yaml.safe_dump(config))
+    stems = ("plates_curve", "online", "new_compounds", "class_mix")
+    figures = [f"results/figures/{stem}.png" for stem in stems]
+    run_snakemake(tmp_path / "run", path, "results/protocols.csv", *figures)
+
+    results = tmp_path / "run/results"
+    scores = pd.read_csv(results / "protocols.csv")
+    assert set(scores["protocol"]) == {
+        "plates", "online", "new_compounds", "known_compounds", "half_mix", "whole_mix"
+    }  # fmt: skip
+    steps = scores.groupby("protocol")["step"].agg(set)
+    assert steps["plates"] == {1, 2, 3} and steps["online"] == {1, 2}
+    assert scores.loc[scores["step"] == 3, "value"].isna().all()
+    assert "coda_aligned" in set(scores.loc[scores["protocol"] == "half_mix", "method"])
+    place = results / "models/source_5/seed_1"
+    inputs = {
+        name: {Path(path).name for path in read_header(place / f"{name}.safetensors")["inputs"]}
+        for name in (
+            "adapted/source_3/plates_1/coda/foundation",
+            "adapted/source_3/online_2/coda/foundation",
+            "adapted/source_3/mix/coda/foundation",
+            "known_compounds/task_model",
+        )
+    }
+    both = {"JCPQC90101.arrow", "JCPQC90201.arrow"}
+    files = list(inputs.values())
+    assert len(files[0] & both) == len(files[1] & both) == 1 and files[2] >= {*both, "mix.csv"}
+    assert files[3] >= {"compounds.csv", "ACPJUM90101.arrow"}
+    chain = read_header(place / "adapted/source_3/online_2/coda/foundation.safetensors")["inputs"]
+    assert any("online_1/coda/networks" in path for path in chain)
+    for figure in figures:
+        assert (tmp_path / "run" / figure).with_suffix(".csv").stat().st_size > 0
+
+
+def test_switching_protocols_on_trains_nothing_again_and_never_adapts_to_the_plate_kept_out(
+    finished,
+):
+    folder, config = finished
+    switched = "protocols={run: [plates, online, compounds, mix]}"
+    plan = run_snakemake(
+        folder, config, "--dry-run", "results/protocols.csv", "--config", switched
+    ).stdout
+    jobs = re.findall(r"^rule (\w+):\n    input: (.*)", plan, re.M)
+    rules = {rule for rule, _ in jobs}
+    assert {"adapt_protocol", "adapt_online", "train_known_compounds", "score_protocols"} <= rules
+    assert rules.isdisjoint({"pretrain_foundation", "train_classifier", "adapt_foundation"})
+    adapting = [inputs for rule, inputs in jobs if rule.startswith("adapt_")]
+    assert adapting and all("JCPQC90101" in each for each in adapting)
+    assert not any("JCPQC90201" in each for each in adapting)
 
 
 def test_killed_while_downloading_and_while_training_it_still_completes(workdir):
