@@ -106,7 +106,7 @@ def plates_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
                     yield Part("plates", count, method, split, path, tuple(plates))
 
 
-def online_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
+def online_parts(pair: Pair) -> Iterator[Part]:
     """Plate after plate: the new plate before and after, all plates seen, the one kept out, and home."""
     order = in_batch_order(pair.plates)
     before = plain = pair.on_target(STANDARD, "unadapted")
@@ -123,7 +123,7 @@ def online_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
         before = after
 
 
-def compounds_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
+def compounds_parts(pair: Pair) -> Iterator[Part]:
     """The classifier of some compounds, on those that it knows and on those that are new to it."""
     adapted = tuple(plate for _, plate in pair.plates)
     for protocol, role in (("new_compounds", KEPT_OUT), ("known_compounds", USED)):
@@ -138,7 +138,7 @@ def compounds_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
                 yield Part(protocol, None, name, "validation", path, pair.home, compounds)
 
 
-def mix_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
+def mix_parts(pair: Pair) -> Iterator[Part]:
     """Half of the mechanisms, with what saw only them on the target and with what saw all of them."""
     adapted = tuple(plate for _, plate in pair.plates)
     compounds = pair.compounds("mix", USED)
@@ -149,14 +149,6 @@ def mix_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
             path = pair.on_target(source, method)
             for split, plates in (("adapted", adapted), ("held_out", pair.kept_out)):
                 yield Part(protocol, None, method, split, path, plates, compounds)
-
-
-PARTS = {
-    "plates": plates_parts,
-    "online": online_parts,
-    "compounds": compounds_parts,
-    "mix": mix_parts,
-}
 
 
 def find_pairs(

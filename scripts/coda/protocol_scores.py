@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,14 @@ from coda.estimates import (
 )
 from coda.evaluation import LEVELS, Score, classes_of, read_predictions
 from coda.progress import track
-from coda.protocol_parts import BEFORE, PARTS, Pair
+from coda.protocol_parts import (
+    BEFORE,
+    Pair,
+    compounds_parts,
+    mix_parts,
+    online_parts,
+    plates_parts,
+)
 
 
 def score_protocols(
@@ -38,7 +45,7 @@ def score_protocols(
     pairs
         Every training run on every pair of sources.
     protocols
-        Names from `PARTS`.
+        ``"plates"``, ``"online"``, ``"compounds"`` or ``"mix"``.
     counts
         Numbers of plates asked for.
     replicates, seed
@@ -56,11 +63,17 @@ def score_protocols(
     UserError
         If a file of predictions cannot be read.
     """
+    parts_of = {
+        "plates": partial(plates_parts, counts=counts),
+        "online": online_parts,
+        "compounds": compounds_parts,
+        "mix": mix_parts,
+    }
     pairs = list(pairs)
     groups: dict[tuple[str, int | None], Estimates] = defaultdict(lambda: defaultdict(dict))
     for pair in track(pairs, "score protocols", len(pairs), "pairs"):
         estimates = lru_cache(maxsize=None)(_Scorer(replicates, seed))
-        for part in (part for name in protocols for part in PARTS[name](pair, counts)):
+        for part in (part for name in protocols for part in parts_of[name](pair)):
             for level in LEVELS:
                 target = pair.train_source if part.method == "in_domain" else pair.target_source
                 key = Key(pair.train_source, target, pair.seed, part.method, part.split, level)
