@@ -41,6 +41,7 @@ rule choose_compounds:
 use rule adapt_foundation as adapt_protocol with:
     input:
         crops=protocol_crops,
+        home=[],
         networks=rules.pretrain_foundation.output.networks,
         choice=choice_of,
         code=code("adapt_foundation"),
@@ -62,6 +63,7 @@ use rule adapt_foundation as adapt_protocol with:
 use rule adapt_foundation as adapt_online with:
     input:
         crops=online_crops,
+        home=[],
         networks=online_start,
         code=code("adapt_foundation"),
     output:

@@ -55,8 +55,13 @@ def test_a_rule_that_uses_another_hands_it_what_its_script_reads():
             .split("\nrule ")[0]
             .split("\nuse rule ")[0]
         )
-        # A rule's inputs are replaced as a whole: the code behind the script must be named again.
+        if "\n    input:" not in block:
+            continue
+        # Inputs are replaced as a whole, so the script must find all of its own again.
+        script = (ROOT / f"scripts/{base}.py").read_text()
+        wanted = set(re.findall(r"snakemake\.input\.(\w+)", script)) - {"get"}
         assert f'code=code("{base}")' in block, name
+        assert wanted <= set(re.findall(r"^        (\w+)=", block.split("output:")[0], re.M)), name
 
 
 def test_the_readme_names_only_files_that_are_there():
