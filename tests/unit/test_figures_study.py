@@ -13,7 +13,7 @@ from coda.figures_matrix import matrix_map
 from coda.figures_slopes import apart, slope_chart
 from coda.names import method_name
 from coda.significance import LEVEL
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_comparison import write_world
 from test_evaluation import make_predictions
@@ -140,6 +140,7 @@ def test_slopes_need_both_ends(small):
         slope_chart(small[small["method"] != "coda"])
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_labels_are_moved_apart_and_keep_their_order(places):
     moved = apart(np.array(places), 0.05)
