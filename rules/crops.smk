@@ -14,7 +14,6 @@ rule download_functions:
     """Fetch the gallery's own illumination functions of a plate."""
     input:
         gallery=GALLERY,
-        plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         index=rules.index_plate.output.index,
         code=code("download_functions"),
     output:
@@ -40,7 +39,6 @@ rule download_nuclei:
     """Fetch the centres of the gallery's own nuclei of a plate; none are an empty table."""
     input:
         gallery=GALLERY,
-        plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         index=rules.index_plate.output.index,
         code=code("download_nuclei"),
     output:

@@ -11,7 +11,6 @@ rule download_plate:
     """Fetch and verify all images of a plate."""
     input:
         gallery=GALLERY,
-        plates=ancient(f"{RESULTS}/metadata/plates.csv"),
         index=rules.index_plate.output.index,
         # What else of the gallery the crops need comes first, so that no images wait for it on the disk.
         first=lambda wildcards: ancient(

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 
 @cache
-def read_plates(path):
-    """Read the chosen plates: by source and plate, what is said of them."""
+def read_plates(path, changed):
+    """Read the chosen plates, last changed when `changed` says: by source and plate, what is said of them."""
     with open(path) as file:
         rows = csv.DictReader(file)
         return {(row["Metadata_Source"], row["Metadata_Plate"]): row for row in rows}
@@ -14,7 +14,8 @@ def read_plates(path):
 
 def chosen_plates():
     """Give the chosen plates, once they are chosen."""
-    return read_plates(checkpoints.select_plates.get().output.plates)
+    path = checkpoints.select_plates.get().output.plates
+    return read_plates(path, os.stat(path).st_mtime_ns)
 
 
 def plates_of(source, *subsets):
@@ -27,8 +28,14 @@ def plates_of(source, *subsets):
 
 
 def own_place(source, plate):
-    """Give what the sample sheet says of where a plate lies: root, load_data, layout."""
-    row = chosen_plates().get((source, plate), {})
+    """Give what the sample sheet says of where a plate lies: root, load_data, layout.
+
+    Jobs that need the plates only for this do not wait for the checkpoint, whose dependents Snakemake
+    plans twice: each has the index of its plate as input, so when it starts the plates are chosen.
+    """
+    path = f"{RESULTS}/metadata/plates.csv"
+    plates = read_plates(path, os.stat(path).st_mtime_ns) if os.path.exists(path) else {}
+    row = plates.get((source, plate), {})
     return {key: row[key] for key in ("root", "load_data", "layout") if row.get(key)}
 
 
