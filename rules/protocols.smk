@@ -31,7 +31,7 @@ rule choose_compounds:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=10,
+        runtime=growing(10),
     params:
         share=config["protocols"]["known_share"],
     script:
@@ -87,6 +87,7 @@ use rule train_classifier as train_known_compounds with:
         validation=validation_crops,
         weights=START,
         foundation=rules.pretrain_foundation.output.foundation,
+        compounds=rules.label_compounds.output.compounds,
         choice=CHOICE.replace("{choice}", "compounds"),
         code=code("train_classifier"),
     output:
@@ -187,7 +188,7 @@ rule plot_plates_curve:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
     script:
@@ -210,7 +211,7 @@ rule plot_online:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
     script:
@@ -237,7 +238,7 @@ rule plot_new_compounds:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
     script:
@@ -262,7 +263,7 @@ rule plot_class_mix:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
     script:

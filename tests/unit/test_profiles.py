@@ -17,12 +17,19 @@ RULES = {
     match[1]: match[2]
     for path in (ROOT / "rules").glob("*.smk")
     for match in re.finditer(
-        r"^ *(?:rule|checkpoint) (\w+):\n(.*?)(?=^ *(?:rule|checkpoint) |\Z)",
+        r"^ *(?:rule|checkpoint) (\w+):\n(.*?)(?=^ *(?:rule|checkpoint|use rule) |\Z)",
         path.read_text(),
         re.M | re.S,
     )
 }
+# Rules that are others with inputs and outputs of their own, and so ask for the same resources.
+HEIRS = {
+    heir: rule
+    for path in (ROOT / "rules").glob("*.smk")
+    for rule, heir in re.findall(r"^ *use rule (\w+) as (\w+) with:", path.read_text(), re.M)
+}
 WITH_GPU = {name for name, body in RULES.items() if "gpu=" in body}
+WITH_GPU |= {heir for heir, rule in HEIRS.items() if rule in WITH_GPU}
 # The word of each executor that does not read the resource gpu.
 OWN_WORD = {"lsf": "lsf_extra", "aws-batch": "_gpus"}
 
@@ -57,7 +64,7 @@ def test_keys_of_executors_are_settings_of_their_plugins(name):
 @pytest.mark.parametrize("name", PROFILES)
 def test_rules_of_a_profile_exist_and_plates_in_flight_are_bounded(name):
     profile = read(name)
-    assert set(profile.get("set-resources", {})) <= set(RULES)
+    assert set(profile.get("set-resources", {})) <= {*RULES, *HEIRS}
     assert "image_store=1000" in profile["resources"]
 
 
@@ -86,7 +93,7 @@ def test_gpus_of_a_training_are_one_setting_for_every_scheduler(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path),
          "--configfile", str(ROOT / "config/config.yaml"), "--workflow-profile", str(tmp_path),
-         "--config", "compute={gpus: 4}", "--dry-run"],
+         "--config", "compute={gpus: 4}", "methods=[all]", "protocols={run: [plates, online, compounds, mix]}", "--dry-run"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     blocks = re.findall(r"^rule (\w+):\n(.*?)(?=^\[|\Z)", done.stdout + done.stderr, re.M | re.S)
