@@ -116,6 +116,7 @@ def test_the_status_of_a_preempted_rank_passes():
 
 def speak(rank, ranks):
     print(f"rank {rank} of {ranks} speaks", flush=True)
+    dist.barrier()  # neither may leave while the other still joins
 
 
 def test_what_ranks_say_reaches_the_log_of_the_job(tmp_path):
