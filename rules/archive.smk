@@ -25,7 +25,7 @@ rule write_crate:
         figures=all_figures,
         plates=lambda wildcards: all_manifests(wildcards) + all_quality(wildcards),
         weights=all_weights,
-        workflow=[os.path.relpath(path) for path in WORKFLOW_FILES],
+        workflow=[local(os.path.relpath(path)) for path in WORKFLOW_FILES],
     output:
         crate=f"{RESULTS}/ro-crate-metadata.json",
         provenance=directory(f"{RESULTS}/provenance"),

@@ -94,7 +94,8 @@ def code(script):
         if path not in found:
             found[path] = os.path.relpath(path)
             waiting += imported(path)
-    return sorted(found.values())
+    # Local: where jobs share no disk, inputs come from a bucket, but code travels with the job.
+    return [local(path) for path in sorted(found.values())]
 
 
 def training_settings(section, *names):

@@ -195,8 +195,10 @@ rule write_report:
         quality=all_quality,
         plates=f"{RESULTS}/metadata/plates.csv",
         figures=all_figures,
-        template=os.path.relpath(SCRIPTS / "coda/report.html.jinja"),
-        captions=[os.path.relpath(path) for path in sorted(SCRIPTS.parent.glob("report/*.rst"))],
+        template=local(os.path.relpath(SCRIPTS / "coda/report.html.jinja")),
+        captions=[
+            local(os.path.relpath(path)) for path in sorted(SCRIPTS.parent.glob("report/*.rst"))
+        ],
         code=code("write_report"),
     output:
         report=f"{RESULTS}/report.html",

@@ -18,9 +18,7 @@ EPOCHS, PAUSE = {"epochs": 40, "validate_every": 10, "patience": 40}, 0.6
 @pytest.fixture(scope="session")
 def partition():
     """A Slurm, and its partition for jobs with a GPU."""
-    pytest.importorskip(
-        "snakemake_executor_plugin_slurm", reason="pip install -r requirements-cluster.txt"
-    )
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="requirements-cluster.txt")
     try:
         with one_node() as name:
             yield name

@@ -1,4 +1,6 @@
+import fcntl
 import multiprocessing
+import os
 import time
 from types import SimpleNamespace
 
@@ -72,19 +74,27 @@ def visible(monkeypatch, tmp_path):
     return show
 
 
-def test_a_job_takes_only_what_its_scheduler_shows_it(visible):
+@pytest.fixture
+def other_job(tmp_path):
+    """Another job's lock on a GPU, as long as the test lasts."""
+    folder = tmp_path / f"coda_gpus_{os.getuid()}"
+    folder.mkdir()
+    with open(folder / "uuid-5.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_job_takes_what_its_scheduler_shows_it_and_no_other_job_has(visible, other_job):
     visible("5,2")
-    assert claim_gpus(1) == (0,) and claim_gpus(1) == (1,)
+    assert claim_gpus(1) == (1,)
     with pytest.raises(UserError, match="sees 2"):
         claim_gpus(3)
 
 
-def test_two_jobs_that_both_call_their_gpu_0_do_not_wait_for_each_other(visible):
+def test_two_jobs_that_both_call_their_gpu_0_do_not_wait_for_each_other(visible, other_job):
     """Under control groups each job's own GPU has number 0, whichever it is."""
-    visible("5")
-    assert claim_gpus(1) == (0,)
     visible("2")
-    assert claim_gpus(1) == (0,)  # would wait for ever, if number 0 were one device
+    assert claim_gpus(1) == (0,)
 
 
 def test_parts_of_one_gpu_are_different_devices(visible, monkeypatch):
