@@ -57,7 +57,7 @@ ADAPTED_BY = [
     if any(METHODS[method].base == name for method in config["methods"])
 ]
 # For profiles of executors that do not know the resource gpu and have a word of their own for it.
-os.environ["CODA_GPUS"] = str(config["compute"]["gpus"])
+os.environ.update(CODA_GPUS=str(config["compute"]["gpus"]))
 
 
 wildcard_constraints:
