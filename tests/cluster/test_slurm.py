@@ -12,7 +12,7 @@ from one_node import NoSlurm, one_node
 from safetensors.torch import load_file
 
 # Enough steps for a training to be caught at, once each takes PAUSE seconds longer.
-EPOCHS, PAUSE = {"epochs": 40, "validate_every": 10, "patience": 40}, 0.6
+EPOCHS, PAUSE = {"epochs": 40, "patience": 40}, 0.6
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import patch
 
+taken: set[str] = set()
+
 
 def note(event: str, device: str) -> None:
     """Append a line: when, which Slurm job, device, taken or left."""
@@ -36,9 +38,10 @@ def stand_in(machine) -> None:
             patch("torch.cuda.get_device_properties", lambda n: SimpleNamespace(uuid=devices[n])),
         ):
             claimed = claim(self)
-        for number in claimed.devices:
-            note("taken", devices[number])
-            atexit.register(note, "left", devices[number])
+        for device in {devices[number] for number in claimed.devices} - taken:
+            taken.add(device)
+            note("taken", device)
+            atexit.register(note, "left", device)
         return claimed
 
     def compute_on_cpu(self, rank=0, ranks=1):
