@@ -85,7 +85,7 @@ $(VENV)/dev: requirements-dev.txt requirements-dev.lock $(VENV)/run
 	@touch $@
 
 $(VENV)/cluster: requirements-cluster.txt $(VENV)/dev
-	$(BIN)/python -m pip install -r requirements-cluster.txt
+	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements-cluster.txt
 	@touch $@
 
 clean:
