@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
+CONFIG = os.environ.get("CONFIG", "config/tiny.yaml")
 PATIENCE = 1800.0  # seconds that any one thing may take, on a busy machine too
 started: list[subprocess.Popen] = []
 
@@ -88,7 +89,7 @@ class Run:
         there are. `rules` adds resources of single rules.
         """
         folder.mkdir(exist_ok=True)
-        config = yaml.safe_load((ROOT / os.environ.get("CONFIG", "config/tiny.yaml")).read_text())
+        config = yaml.safe_load((ROOT / CONFIG).read_text())
         for section, values in changes.items():
             config[section] = {**config.get(section, {}), **values}
         profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
