@@ -129,7 +129,7 @@ rule export_profiles:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=60,
+        runtime=growing(60),
     script:
         "../scripts/export_profiles.py"
 
@@ -154,7 +154,7 @@ rule score_embeddings:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        runtime=growing(240),
     params:
         replicates=config["evaluate"]["replicates"],
         seed=config["evaluate"]["seed"],

@@ -21,7 +21,7 @@ rule plot_matrix:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
     script:
@@ -44,7 +44,7 @@ rule plot_slopes:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(2000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
     script:
@@ -73,7 +73,7 @@ rule plot_gains:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
         replicates=config["evaluate"]["replicates"],
@@ -104,7 +104,7 @@ rule plot_calibration:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=20,
+        runtime=growing(20),
     params:
         level=config["figures"]["level"],
         replicates=config["evaluate"]["replicates"],
