@@ -158,7 +158,7 @@ rule score_protocols:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(8000),
-        runtime=lambda wildcards, attempt: 480 * attempt,
+        runtime=growing(480),
     params:
         protocols=PROTOCOLS,
         counts=config["protocols"]["plates"],

@@ -5,6 +5,7 @@ configured and started; whatever was added is taken away again.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -88,31 +89,21 @@ def _install(undo: ExitStack) -> None:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise NoSlurm("there is no Slurm here, and installing Debian's needs root and apt-get")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    before = _packages()
-    for words in (
-        ["update", "-qq"],
-        ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES],
-    ):
-        done = subprocess.run(
-            ["apt-get", *words], capture_output=True, text=True, check=False, env=environment
-        )
-    undo.callback(_remove_packages, before, environment)
+    _apt("update")
+    what = ["--no-install-recommends", *PACKAGES]
+    # What comes along goes again too, and nothing that was there before or that others install meanwhile.
+    added = re.findall(r"^Inst (\S+)", _apt("install", "--simulate", *what).stdout, re.M)
+    undo.callback(_apt, "purge", *added)
+    done = _apt("install", *what)
     if done.returncode:
-        raise NoSlurm(
-            f"apt-get could not install {', '.join(PACKAGES)}: {done.stderr.strip()[-300:]}"
-        )
+        reason = done.stderr.strip()[-300:]
+        raise NoSlurm(f"apt-get could not install {', '.join(PACKAGES)}: {reason}")
 
 
-def _remove_packages(before: set[str], environment: dict[str, str]) -> None:
-    added = sorted(_packages() - before)
-    if added:
-        command = ["apt-get", "purge", "-y", "-qq", *added]
-        subprocess.run(command, capture_output=True, check=False, env=environment)
-
-
-def _packages() -> set[str]:
-    return set(_said("dpkg-query", "-W", "-f", "${db:Status-Abbrev}${Package}\n").split("\n"))
+def _apt(verb: str, *words: str) -> subprocess.CompletedProcess:
+    command = ["apt-get", verb, "-y", "-o", "DPkg::Lock::Timeout=120", *words]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def _configure(folder: Path, undo: ExitStack) -> None:
