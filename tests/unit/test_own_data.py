@@ -9,8 +9,7 @@ from coda.config import check_config
 from coda.files import read_table
 from coda.gallery import open_gallery
 from coda.indexing import index_plate
-from coda.plates import select_plates
-from coda.tables import fetch_table
+from coda.plates import read_sample_sheet, read_wells, select_plates
 from snakemake.utils import update_config
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +29,8 @@ def folder(tmp_path, monkeypatch) -> Path:
         image = Path("plates", key)
         image.parent.mkdir(parents=True, exist_ok=True)
         image.touch()
-    Path("plates.csv").write_text(BLOCKS["csv plates"])
-    Path("wells.csv").write_text(BLOCKS["csv wells"])
+    Path("sheet.csv").write_text(BLOCKS["csv sheet"])
+    Path("layout.csv").write_text(BLOCKS["csv layout"])
     return tmp_path
 
 
@@ -44,20 +43,17 @@ def test_the_config_stands_the_check(folder):
 
 def test_the_plates_are_chosen_and_their_sites_found(folder):
     config = yaml.safe_load(BLOCKS["yaml"])
-    tables = {}
-    for name, place in config["tables"].items():
-        fetch_table(name, place, Path(f"{name}.parquet"))
-        tables[name] = read_table(f"{name}.parquet")
+    sheet = read_sample_sheet(config["sample_sheet"], "TARGET2")
     wish = {"my_lab": config["sources"]["my_lab"] | {"plates": None}}
-    chosen = select_plates(tables["plate"], "TARGET2", wish)
+    chosen = select_plates(sheet, "TARGET2", wish)
     assert chosen["subset"].tolist() == ["train", "train", "validation"]
-    compounds = tables["well"][["Metadata_JCP2022"]].assign(
+    plate = chosen.iloc[0]
+    wells = read_wells("unread.parquet", "my_lab", "P001", plate["layout"])
+    compounds = wells[["Metadata_JCP2022"]].assign(
         Metadata_InChIKey="A", Metadata_pert_iname="name", Metadata_pert_type="trt", Metadata_moa=None
     )  # fmt: skip
-    index = index_plate(
-        open_gallery(config["gallery"]["root"]), "my_lab", "batch_1", "P001", tables["well"], compounds,
-        config["channels"],
-    )  # fmt: skip
+    gallery = open_gallery(plate["root"])
+    index = index_plate(gallery, "my_lab", "batch_1", "P001", wells, compounds, config["channels"])
     assert index["Metadata_Well"].tolist() == ["A01", "A01", "B02"]
     assert index["Metadata_Site"].tolist() == [1, 2, 1]
     keys = index[["Key_DNA", "Key_ER"]].to_numpy().ravel()
