@@ -34,11 +34,10 @@ def number_of(protocol):
 
 def adaptation_plates(target):
     """Give batch and plate of what adaptation may see of a target."""
-    table = read_plates(checkpoints.select_plates.get().output.plates)
     return [
-        (batch, plate)
-        for owner, batch, plate, subset in table
-        if owner == target and subset == "train"
+        (row["Metadata_Batch"], plate)
+        for (owner, plate), row in chosen_plates().items()
+        if owner == target and row["subset"] == "train"
     ]
 
 
@@ -72,7 +71,8 @@ def choice_of(wildcards):
 def online_crops(wildcards):
     """The plate of a step of the chain."""
     plates = in_batch_order(adaptation_plates(wildcards.target))
-    return f"{RESULTS}/crops/{wildcards.target}/{plates[number_of(wildcards.protocol) - 1]}.arrow"
+    plate = plates[number_of(wildcards.protocol) - 1]
+    return [f"{RESULTS}/crops/{wildcards.target}/{plate}.arrow"]
 
 
 def online_start(wildcards):

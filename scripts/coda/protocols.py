@@ -8,7 +8,7 @@ from typing import Any
 from coda.names import natural_order
 
 # Keys of a DINO training that count epochs: a schedule keeps its shape only if all of them change together.
-SCHEDULE = ("epochs", "warmup_epochs", "teacher_temperature_epochs", "frozen_epochs", "patience")
+SCHEDULE = ("epochs", "warmup_epochs", "teacher_temperature_epochs", "frozen_epochs")
 
 
 def in_batch_order(plates: list[tuple[str, str]]) -> list[str]:
@@ -65,6 +65,5 @@ def stretched(training: dict[str, Any], factor: float) -> dict[str, Any]:
         Epochs wanted over those of the config.
     """
     changed = {key: round(training[key] * factor) for key in SCHEDULE}
-    # What begins with one epoch or more keeps one; the alarm for a collapse is never more impatient.
-    least = {key: min(training[key], 1) for key in SCHEDULE} | {"patience": training["patience"]}
-    return training | {key: max(changed[key], least[key]) for key in SCHEDULE}
+    # What begins with one epoch or more keeps one.
+    return training | {key: max(changed[key], min(training[key], 1)) for key in SCHEDULE}

@@ -13,6 +13,7 @@ from coda.protocol_parts import find_pairs
 from coda.protocol_scores import read_protocol_scores, score_protocols
 from coda.protocols import in_batch_order, spread_over_batches
 from test_comparison import write_world
+from test_contents import inspected, representation
 from test_evaluation import make_predictions
 from test_figures import assert_readable
 
@@ -267,7 +268,8 @@ def test_the_report_shows_the_protocols_that_ran(world, tmp_path):
     plates["Metadata_Batch"] = "B1"
     given = dict(
         summary=score_predictions(files, plates, replicates=50).summary,
-        quality=plates.assign(status="ok", Quality_ok=True),
+        representation=representation(),
+        quality=inspected(plates),
         plates=plates,
         folder="figures",
         figures=["figures/accuracy.png", "figures/online.png"],

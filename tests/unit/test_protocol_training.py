@@ -15,7 +15,7 @@ from coda.selection import class_names, restrict
 from coda.store import CropStore, CropWriter
 from coda.tokens import measure_tokens
 from safetensors.torch import load_file
-from small_training import SETTINGS, outputs_in, settings_with, train
+from small_training import OFTEN, SETTINGS, outputs_in, settings_with, train
 from test_classification import classify
 
 HIDDEN = {"JCP2022_000002", "JCP2022_000004"}
@@ -128,9 +128,9 @@ def test_position_is_right_about_known_compounds_and_guesses_about_new_ones(tiny
     assert len(set(guess[new])) == 1
 
 
-def chain(folder, plates, start, settings=None):
+def chain(folder, plates, start, settings=None, **options):
     """Take one step of the chain: a plate, from the networks before it."""
-    train(folder, [plates, ""], settings or SETTINGS, validation=None, start=start)
+    train(folder, [plates, ""], settings or SETTINGS, validation=None, start=start, **options)
     return outputs_in(folder)
 
 
@@ -159,8 +159,8 @@ def test_an_interrupted_step_of_the_chain_ends_as_if_it_was_not(
     trained, tiny_plates, tmp_path, monkeypatch
 ):
     one, two = folders(tmp_path, "whole", "interrupted")
-    settings = settings_with(save_minutes=1e-9)
-    whole = chain(one, tiny_plates[1], trained["networks"], settings)
+    options = dict(start=trained["networks"], watch=OFTEN)
+    whole = chain(one, tiny_plates[1], **options)
     update = DinoLearner.update
 
     def stop(self):
@@ -170,8 +170,6 @@ def test_an_interrupted_step_of_the_chain_ends_as_if_it_was_not(
 
     monkeypatch.setattr(DinoLearner, "update", stop)
     with pytest.raises(KeyboardInterrupt):
-        chain(two, tiny_plates[1], trained["networks"], settings)
+        chain(two, tiny_plates[1], **options)
     monkeypatch.undo()
-    assert same(
-        chain(two, tiny_plates[1], trained["networks"], settings)["networks"], whole["networks"]
-    )
+    assert same(chain(two, tiny_plates[1], **options)["networks"], whole["networks"])
