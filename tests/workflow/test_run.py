@@ -220,13 +220,14 @@ def test_switching_protocols_on_trains_nothing_again_and_never_adapts_to_the_pla
 
 def test_killed_while_downloading_and_while_training_it_still_completes(workdir):
     folder, config = workdir
+    words = ["metrics", "--config", "methods=[unadapted, coda]"]
+    command = snakemake_command(folder, config, *words)
+    alone = [command[0], str(ROOT / "tools/run_alone.py"), *command]
     awaited = [
         ("results/images", lambda place: any(place.rglob("*.tiff"))),
         ("results/models", lambda place: any(place.rglob("*.states"))),
     ]
     for name, begun in awaited:
-        command = snakemake_command(folder, config)
-        alone = [command[0], str(ROOT / "tools/run_alone.py"), *command]
         with open(folder / "output.txt", "a") as output:
             running = subprocess.Popen(
                 alone, cwd=folder, stdout=output, stderr=output, start_new_session=True
@@ -243,17 +244,10 @@ def test_killed_while_downloading_and_while_training_it_still_completes(workdir)
         path: path.stat().st_mtime_ns for path in (folder / "results/manifests").rglob("*.parquet")
     }
     assert len(manifests) == 4
-    command = snakemake_command(folder, config)
-    done = subprocess.run(
-        [command[0], str(ROOT / "tools/run_alone.py"), *command],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(alone, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "An earlier run was killed" in done.stderr
-    assert (folder / "results/report.html").exists()
+    assert (folder / "results/metrics.csv").exists()
     assert manifests == {
         path: path.stat().st_mtime_ns for path in manifests
     }  # nothing was fetched twice
