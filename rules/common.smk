@@ -37,7 +37,7 @@ PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{targ
 FIGURES = f"{RESULTS}/figures"
 PER_PAIR = "{source}_to_{target}_seed_{seed}"
 # A profile gives the image store as 1000 parts; each plate on its way takes its share of them.
-IMAGE_SHARE = 1000 // config["gallery"]["plates_in_flight"]
+IMAGE_SHARE = -(-1000 // config["gallery"]["plates_in_flight"])
 # The three jobs that a plate goes through while its images lie on the disk take the same share and the
 # same threads, and the later ones go first: what one job of a plate frees always has room for its
 # next, so no plate waits with its images while another is fetched.

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PLATES = (1, 24, 141)
+PLATES = (1, 11, 60, 140)
 
 # A Target-2 plate and the paper's settings; a test compares them with the layout and with config/schema.yaml.
 WELLS, LABELLED, SITES, CHANNELS = 384, 141, 9, 3

@@ -23,6 +23,18 @@ SIMULATED_TABLES = {
 }
 
 
+# The words of a JSON schema as a reader of YAML says them.
+KINDS = {
+    "array": "a list in brackets, such as [1, 2]",
+    "object": "a section, such as {epochs: 3}",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
 def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """Fill defaults into `config` and refuse what is unknown, of the wrong kind or contradictory.
 
@@ -99,7 +111,12 @@ def _as_meant(value: Any, schema: dict[str, Any]) -> Any:
         return value
     if "string" in kinds:
         return None if value == "null" and "null" in kinds else value
-    return yaml.safe_load(value)
+    try:
+        meant = yaml.safe_load(value)
+        # YAML takes 1e-4 for text, and asks for 1.0e-4.
+        return float(meant) if isinstance(meant, str) and "number" in kinds else meant
+    except (yaml.YAMLError, ValueError):
+        return value
 
 
 _FillingValidator = extend(
@@ -112,15 +129,20 @@ def _sentence(error: ValidationError) -> str:
     place = ".".join(map(str, error.absolute_path))
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
-        unknown = min(set(error.instance) - set(known))
+        unknown = min(str(name) for name in error.instance if name not in known)
         near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
         return f"The config has an unknown key {'.'.join(filter(None, [place, unknown]))}; {hint}"
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance][0]
         return f"The config lacks the key {'.'.join(filter(None, [place, missing]))}; see config/README.md."
-    meaning = error.schema.get("description", "")
-    return f"The config key {place} is wrong: {error.message}. {meaning}".strip()
+    fault = error.message
+    if error.validator == "type":
+        kinds = error.validator_value
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        fault = f"{error.instance!r} is not {' or '.join(KINDS[kind] for kind in kinds)}"
+    meaning = error.schema.get("description", "See config/README.md.")
+    return f"The config key {place} is wrong: {fault}. {meaning}"
 
 
 def _check_contradictions(config: dict[str, Any]) -> None:
@@ -142,12 +164,7 @@ def _check_contradictions(config: dict[str, Any]) -> None:
     if not pairs(config):
         raise UserError("target_sources has no source besides the training source; add one.")
     _check_views(config)
-    for name in ("pretrain", "adapt"):
-        batch, parts = config[name]["batch_size"], config[name]["accumulate"]
-        if batch % parts:
-            raise UserError(
-                f"{name}.batch_size ({batch}) cannot be cut into {parts} equal parts ({name}.accumulate)."
-            )
+    _check_trainings(config)
     if config["choose"]["labelled"] and config["data"]["wells"] == "all":
         raise UserError("choose.labelled takes labelled wells only, so data.wells cannot be 'all'.")
     crops = config["crops"]
@@ -163,6 +180,11 @@ def _check_contradictions(config: dict[str, Any]) -> None:
         if unknown:
             raise UserError(f"crops.um_per_pixel needs sources.{unknown[0]}.um_per_pixel.")
     _check_methods(config)
+    least, most = config.get("simulation", {}).get("effect", (0, 0))
+    if least > most:
+        raise UserError(
+            f"simulation.effect is [{least}, {most}]; the first number must not be larger."
+        )
     weights = config["model"]["weights"]
     if weights not in ("imagenet", "random") and not Path(weights).is_file():
         raise UserError(
@@ -176,6 +198,10 @@ def _check_views(config: dict[str, Any]) -> None:
     # timm's names say the size of the patches; options can say another.
     named = re.search(r"patch(\d+)", model["architecture"])
     patch = model["options"].get("patch_size", int(named[1]) if named else None)
+    if views["local_size"] > views["global_size"]:
+        raise UserError(
+            f"views.local_size ({views['local_size']}) is larger than views.global_size ({views['global_size']})."
+        )
     for name in ("global_size", "local_size"):
         if views[name] > crop:
             raise UserError(
@@ -190,6 +216,24 @@ def _check_views(config: dict[str, Any]) -> None:
                 f"views.blur ({views['blur']} pixels) is too strong for views.{name} ({views[name]}); "
                 "three times the blur must be less than the view."
             )
+
+
+def _check_trainings(config: dict[str, Any]) -> None:
+    """Refuse batches that cannot be shared out, and schedules that are not over when the training is."""
+    for name in ("pretrain", "adapt"):
+        batch, parts = config[name]["batch_size"], config[name]["accumulate"]
+        if batch % (parts * config["compute"]["gpus"]):
+            raise UserError(
+                f"{name}.batch_size ({batch}) cannot be cut into equal parts: {parts} ({name}.accumulate) on each "
+                f"of {config['compute']['gpus']} GPUs (compute.gpus)."
+            )
+    for name in ("pretrain", "adapt", "classify", "supervise"):
+        epochs = config[name]["epochs"]
+        for key in ("warmup_epochs", "frozen_epochs"):
+            if config[name].get(key, 0) >= epochs:
+                raise UserError(
+                    f"{name}.{key} ({config[name][key]}) is not less than {name}.epochs ({epochs}); lower it."
+                )
 
 
 def _check_methods(config: dict[str, Any]) -> None:

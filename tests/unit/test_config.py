@@ -96,6 +96,16 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
         ),
         ({"adapt__epochs": "many"}, "adapt.epochs"),
         ({"adapt__epochs": 0}, "adapt.epochs"),
+        ({"adapt": 3}, r"adapt is wrong: 3 is not a section, such as"),
+        ({"seeds": 1}, r"seeds is wrong: 1 is not a list in brackets"),
+        ({"adapt__learning_rate": "fast"}, "adapt.learning_rate is wrong: 'fast' is not a number"),
+        ({"adapt__batch_size": "["}, "adapt.batch_size"),
+        ({"adapt": {1: 2}}, "unknown key adapt.1"),
+        ({"adapt__warmup_epochs": 300}, r"adapt.warmup_epochs \(300\).*adapt.epochs"),
+        ({"pretrain": {"epochs": 1, "warmup_epochs": 0}}, "pretrain.frozen_epochs"),
+        ({"compute__gpus": 3}, r"pretrain.batch_size \(128\).*compute.gpus"),
+        ({"gallery__plates_in_flight": 2000}, "gallery.plates_in_flight"),
+        ({"views": {"local_size": 224, "global_size": 96}}, "views.local_size"),
         ({"views__local_count": 5}, "views.local_count"),
         ({"channels": ["DNA", "Brightfield"]}, "channels"),
         ({"seeds": []}, "seeds"),
@@ -124,6 +134,12 @@ def test_faults_are_told_with_the_key(changes, words):
         checked(**changes)
 
 
+def test_powers_of_ten_are_numbers():
+    """YAML reads 1e-4 as text."""
+    config = checked(adapt__learning_rate="1e-4", crops__flags={"blurred": "6e0"})
+    assert config["adapt"]["learning_rate"] == 1e-4 and config["crops"]["flags"]["blurred"] == 6
+
+
 def test_a_missing_key_is_named():
     config = deepcopy(BASE)
     del config["tables"]["drugs"]
@@ -141,9 +157,9 @@ def test_defaults_are_not_shared():
 
 def test_text_from_the_command_line_becomes_what_is_meant():
     config = checked(
-        adapt={"epochs": "3", "clip": "0.5"}, seeds=["1", "2"], crops={"um_per_pixel": "null"}
+        adapt={"epochs": "30", "clip": "0.5"}, seeds=["1", "2"], crops={"um_per_pixel": "null"}
     )
-    assert config["adapt"]["epochs"] == 3 and config["adapt"]["clip"] == 0.5
+    assert config["adapt"]["epochs"] == 30 and config["adapt"]["clip"] == 0.5
     assert config["seeds"] == [1, 2] and config["crops"]["um_per_pixel"] is None
     config = checked(sources__source_3__validation_plate="1053597806")
     assert config["sources"]["source_3"]["validation_plate"] == "1053597806"
