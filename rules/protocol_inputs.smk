@@ -56,7 +56,7 @@ def protocol_crops(wildcards):
 
 
 def protocol_settings(wildcards):
-    """Settings with about as many steps as the standard run has; half of the mechanisms are half of the sites."""
+    """Settings with about as many steps as the standard run has, as if plates, and halves of the mechanisms, had equal sites."""
     if wildcards.protocol == "mix":
         return stretched_adaptation(2)
     total = len(adaptation_plates(wildcards.target))

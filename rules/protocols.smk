@@ -16,8 +16,8 @@ wildcard_constraints:
 rule choose_compounds:
     """Choose the compounds that the classifier learns from, or the mechanisms that there are on a target."""
     input:
-        index=lambda wildcards: [
-            f"{RESULTS}/index/{wildcards.source}/{plate}.parquet"
+        quality=lambda wildcards: [
+            f"{RESULTS}/quality/{wildcards.source}/{plate}.parquet"
             for plate in plates_of(wildcards.source, "train")
         ],
         code=code("choose_compounds"),

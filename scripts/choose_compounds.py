@@ -6,8 +6,10 @@ from coda.files import read_table, write_table
 from coda.reporting import reported
 
 with reported(snakemake.log[0]):
-    sites = pd.concat([read_table(path) for path in snakemake.input.index])
+    sites = pd.concat([read_table(path) for path in snakemake.input.quality])
+    fit = sites.loc[sites["Quality_ok"], "Metadata_JCP2022"]
     labelled = sites[sites["Metadata_moa"].notna()].drop_duplicates("Metadata_JCP2022")
+    labelled = labelled.assign(fit=labelled["Metadata_JCP2022"].isin(fit))
     seed = int(snakemake.wildcards.seed)
     if snakemake.wildcards.choice == "compounds":
         choice = choose_compounds(labelled, snakemake.params.share, seed)

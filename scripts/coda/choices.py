@@ -22,12 +22,13 @@ def choose_compounds(compounds: pd.DataFrame, share: float, seed: int) -> pd.Dat
 
     What has one name or one skeleton (the first letters of the InChIKey: stereoisomers) counts as
     one compound and stays on one side. Every mechanism has at least one compound on each side; one
-    that has a single compound is left out.
+    that has a single compound is left out, as is a compound that no site fit for training shows.
 
     Parameters
     ----------
     compounds
-        Labelled compounds: Metadata_JCP2022, Metadata_InChIKey, Metadata_pert_iname, Metadata_moa.
+        Labelled compounds: Metadata_JCP2022, Metadata_InChIKey, Metadata_pert_iname, Metadata_moa and
+        ``fit``, whether there is a site of good quality to learn it from.
     share
         Share of the compounds to learn from, between 0 and 1, rounded half up.
     seed
@@ -41,7 +42,7 @@ def choose_compounds(compounds: pd.DataFrame, share: float, seed: int) -> pd.Dat
     compounds = compounds.sort_values("Metadata_JCP2022", ignore_index=True)
     same = _same_compound(compounds)
     role = pd.Series(LEFT_OUT, index=compounds.index)
-    for moa, rows in compounds.groupby("Metadata_moa"):
+    for moa, rows in compounds[compounds["fit"]].groupby("Metadata_moa"):
         numbers = same[rows.index].unique()
         if len(numbers) > 1:
             count = int(np.clip(np.floor(share * len(numbers) + 0.5), 1, len(numbers) - 1))
@@ -50,8 +51,8 @@ def choose_compounds(compounds: pd.DataFrame, share: float, seed: int) -> pd.Dat
             role[rows.index] = np.where(same[rows.index].isin(used), USED, KEPT_OUT)
     if not (role == USED).any():
         raise UserError(
-            "No mechanism of action has two compounds on the plates, so none can be kept from the classifier; "
-            "take compounds out of protocols.run."
+            "No mechanism of action has two compounds with sites of good quality on the training plates, so none can "
+            "be kept from the classifier; take compounds out of protocols.run."
         )
     return _as_choice(compounds, role)
 
@@ -62,7 +63,7 @@ def choose_mechanisms(compounds: pd.DataFrame, seed: int) -> pd.DataFrame:
     Parameters
     ----------
     compounds, seed
-        As in `choose_compounds`.
+        As in `choose_compounds`, less ``fit``: it is another source whose sites are chosen.
     """
     compounds = compounds.sort_values("Metadata_JCP2022", ignore_index=True)
     names = sorted(compounds["Metadata_moa"].unique())

@@ -167,6 +167,13 @@ def _check_contradictions(config: dict[str, Any]) -> None:
     _check_trainings(config)
     if config["choose"]["labelled"] and config["data"]["wells"] == "all":
         raise UserError("choose.labelled takes labelled wells only, so data.wells cannot be 'all'.")
+    wells = config["data"]["wells"]
+    if "mix" in config["protocols"]["run"] and wells != "labelled":
+        raise UserError(
+            f"protocols.run has mix, which leaves half of the mechanisms away, but data.wells is {wells!r}: wells "
+            "without a mechanism would stay, so steps of training would differ; set data.wells to labelled, or take "
+            "mix out of protocols.run."
+        )
     crops = config["crops"]
     if (crops["kind"], crops["nuclei"]) == ("cells", "segmented") and "DNA" not in config[
         "channels"

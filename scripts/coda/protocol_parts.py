@@ -39,6 +39,11 @@ class Part(NamedTuple):
     plates: tuple[str, ...]
     compounds: frozenset[str] | None = None
 
+    @property
+    def at_home(self) -> bool:
+        """Whether the plates are the training source's: names of plates are only unique within a source."""
+        return self.split in ("home", "validation")
+
 
 @dataclass
 class Pair:

@@ -77,7 +77,8 @@ def score_protocols(
             for level in LEVELS:
                 target = pair.train_source if part.method == "in_domain" else pair.target_source
                 key = Key(pair.train_source, target, pair.seed, part.method, part.split, level)
-                scored, guess = estimates(part.path, part.plates, part.compounds, level)
+                place = pair.train_source if part.at_home else pair.target_source
+                scored, guess = estimates(part.path, place, part.plates, part.compounds, level)
                 runs = groups[part.protocol, part.step]
                 runs[key] = dict(scored)
                 if guess:
@@ -101,21 +102,27 @@ def read_protocol_scores(path: str | Path) -> pd.DataFrame:
 
 
 class _Scorer:
-    """Estimates of a file's rows on some plates and compounds; the files of one pair stay read."""
+    """Estimates of a file's rows on some plates of a source and compounds; the files of one pair stay read."""
 
     def __init__(self, replicates: int, seed: int):
         self.replicates, self.seed = replicates, seed
         self.read = lru_cache(maxsize=4)(read_predictions)
 
     def __call__(
-        self, path: str, plates: tuple[str, ...], compounds: frozenset[str] | None, level: str
+        self,
+        path: str,
+        source: str,
+        plates: tuple[str, ...],
+        compounds: frozenset[str] | None,
+        level: str,
     ) -> tuple[dict[tuple[str, None], Estimate], Estimate | None]:
         table = self.read(path)
         classes = sorted(classes_of(table))
-        counts = table["Metadata_Plate"].isin(plates)
+        here = table["Metadata_Source"] == source
+        counts = here & table["Metadata_Plate"].isin(plates)
         if compounds is not None:
             counts &= table["Metadata_JCP2022"].isin(compounds)
-        absent = set(plates) - set(table["Metadata_Plate"])
+        absent = set(plates) - set(table.loc[here, "Metadata_Plate"])
         if absent:
             raise UserError(f"{path} lacks plate {min(absent)}; remove the file and predict again.")
         return estimate_all(table[counts], classes, level, self.replicates, self.seed)

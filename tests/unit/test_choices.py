@@ -25,7 +25,7 @@ def labelled_compounds(sizes):
         for number in range(size)
     ]  # fmt: skip
     names = ["JCP2022", "InChIKey", "pert_iname", "moa"]
-    return pd.DataFrame(rows, columns=[f"Metadata_{name}" for name in names])
+    return pd.DataFrame(rows, columns=[f"Metadata_{name}" for name in names]).assign(fit=True)
 
 
 @settings(max_examples=40, deadline=None)
@@ -56,6 +56,16 @@ def test_another_mechanism_changes_no_choice(sizes, share, seed):
         fewer = choose_compounds(labelled_compounds(sizes), share, seed)
         more = choose_compounds(labelled_compounds([*sizes, 3]), share, seed)
         pd.testing.assert_frame_equal(fewer, more[: len(fewer)])
+
+
+def test_a_compound_without_a_good_site_is_neither_learned_nor_tested():
+    """Chosen by chance alone it could be a mechanism's only one, whose class then nothing would teach."""
+    compounds = labelled_compounds([2, 4, 3])
+    compounds.loc[[0, 3, 4], "fit"] = False
+    for seed in range(10):
+        role = choose_compounds(compounds, 0.5, seed)["role"]
+        assert role[[0, 1, 3, 4]].eq("left_out").all()
+        assert all(set(role[rows]) == {"used", "kept_out"} for rows in ([2, 5], [6, 7, 8]))
 
 
 def test_seeds_choose_differently():
@@ -97,7 +107,7 @@ def test_jumps_compounds_can_all_be_split(reference):
         parse_table((tables / "repurposing_drugs_20200324.txt").read_bytes(), "drugs.txt"),
     )
     labelled = table[table["Metadata_moa"].notna()]
-    choice = choose_compounds(labelled, 0.5, 1)
+    choice = choose_compounds(labelled.assign(fit=True), 0.5, 1)
     roles = choice.groupby("Metadata_moa")["role"].agg(set)
     assert len(roles) == 54
     assert all(each == {"used", "kept_out"} for each in roles)

@@ -125,6 +125,7 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
         ({"crops__kind": "cells", "channels": ["ER", "Mito"]}, "crops.nuclei to gallery"),
         ({"crops__illumination": "galery"}, "crops.illumination"),
         ({"choose__labelled": True, "data__wells": "all"}, "choose.labelled"),
+        ({"protocols__run": ["mix"], "data__wells": "treated"}, "data.wells to labelled"),
         ({"model__weights": "imagnet"}, "model.weights"),
         ({"methods": ["coda"]}, "methods"),
     ],

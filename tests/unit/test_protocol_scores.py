@@ -263,6 +263,17 @@ def test_a_target_without_a_plate_kept_out_is_told_by_the_adapted_ones(world):
         assert titles and not any("kept out" in title for title in titles)
 
 
+def test_each_pair_is_told_by_the_plates_it_was_tested_on(world):
+    _, _, scores = world
+    other = scores[(scores["train_source"] == HOME) & (scores["split"] != "held_out")]
+    both = pd.concat([scores, other.assign(target_source="source_3")])
+    text = " ".join(protocol_findings(both))
+    assert "From source 1 to source 2, accuracy on the plate kept out" in text
+    assert "From source 1 to source 3, accuracy on the plates used in adaptation" in text
+    untested = both[both["method"] != "coda"]
+    assert "not defined with 1 plate" in " ".join(protocol_findings(untested))
+
+
 def test_the_report_shows_the_protocols_that_ran(world, tmp_path):
     files, plates = write_world(tmp_path)
     plates["Metadata_Batch"] = "B1"

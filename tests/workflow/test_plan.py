@@ -23,6 +23,12 @@ def test_the_plan_counts_what_a_run_would_fetch_and_fetches_nothing(workdir, gal
     assert "source_3" in (folder / "results/plan.txt").read_text()
 
 
+def test_a_simulated_config_plans_from_any_folder(tmp_path):
+    """The default config is found beside the Snakefile, so no folder config/ is needed where the run lies."""
+    done = run_snakemake(tmp_path, ROOT / "config/tiny.yaml", "--dry-run")
+    assert "simulate_gallery" in done.stdout and "train_classifier" in done.stdout
+
+
 def test_all_methods_resolve_by_one_word(planned):
     rules = planned("methods=[all]")
     assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probe"} <= rules
