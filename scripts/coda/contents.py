@@ -178,16 +178,18 @@ def _metrics(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, str]
 
 
 def _features(representation: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    means = representation.pivot_table(
-        index="method", columns="metric", values="value", sort=False, dropna=False
-    )
+    # A mean over some of the pairs only could not be compared with the others.
+    means = representation.groupby(["method", "metric"], sort=False)["value"]
+    means = means.mean(skipna=False).unstack(sort=False)
     chance = representation.pivot_table(columns="metric", values="chance", sort=False)
     table = means.loc[in_order(means.index)].rename(method_name)
     table = pd.concat([table, chance.rename({"chance": "by chance"})])[list(means.columns)]
     empty = representation[representation["value"].isna()]
     why = "".join(
-        f" Empty {metric}: {'; '.join(sorted(set(rows['reason'])))}."
-        for metric, rows in empty.groupby("metric")
+        f" Empty {', '.join(metrics).replace('_', ' ')} of {method_name(method)}: {reason}."
+        for (method, reason), metrics in empty.groupby(["method", "reason"], sort=False)["metric"]
+        .unique()
+        .items()
     )
     return _in_digits(table).rename_axis("method").reset_index(), _caption("features") + why
 

@@ -23,8 +23,8 @@ def intensity_features(store: CropStore) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The ``Metadata_*`` columns of the store, then ``Intensity_<channel>_mean`` and ``_sd`` in
-        grey levels, 0 to 255.
+        The ``Metadata_*`` columns of the store and its ``Quality_ok``, then ``Intensity_<channel>_mean`` and
+        ``_sd`` in grey levels, 0 to 255.
     """
     means, deviations = [], []
     starts = range(0, len(store), BATCH)
@@ -33,7 +33,6 @@ def intensity_features(store: CropStore) -> pd.DataFrame:
         flat = pixels.reshape(*pixels.shape[:2], -1)
         means.append(flat.mean(axis=2, dtype=np.float64))
         deviations.append(flat.std(axis=2, dtype=np.float64))
-    metadata = [name for name in store.table.columns if name.startswith("Metadata_")]
     values = {}
     for kind, parts in (("mean", means), ("sd", deviations)):
         columns = np.concatenate(parts).T
@@ -41,7 +40,8 @@ def intensity_features(store: CropStore) -> pd.DataFrame:
             f"{INTENSITY}{name}_{kind}": column
             for name, column in zip(store.channels, columns, strict=True)
         }
-    return store.table[metadata].reset_index(drop=True).assign(**values)
+    known = store.table.filter(regex="^Metadata_|^Quality_ok$")
+    return known.reset_index(drop=True).assign(**values)
 
 
 def intensity_control(
@@ -50,7 +50,7 @@ def intensity_control(
     """Predict the mechanism of action from channel means and deviations alone.
 
     Logistic regression on features standardised by the mean and deviation of their own source, over
-    all sites of its ``train`` plates, labelled or not. That is a simple adaptation to the lab,
+    all sites of good quality of its ``train`` plates, labelled or not. That is a simple adaptation to the lab,
     without labels and, like the methods beside it, without a look at the plate kept out.
 
     Parameters
@@ -107,10 +107,11 @@ def position_control(
 
 
 def _standardised(table: pd.DataFrame, plates: pd.DataFrame, features: list[str]) -> np.ndarray:
-    reference = table.loc[_on_train_plates(table, plates), features].to_numpy()
+    reference = table.loc[_fit_to_train(table, plates), features].to_numpy()
     if not len(reference):
         raise UserError(
-            "The intensity control found no site on a train plate; keep more than the validation plate."
+            "The intensity control found no site of good quality on a train plate; "
+            "keep more than the validation plate, or widen crops.flags."
         )
     spread = reference.std(axis=0)
     return (table[features].to_numpy() - reference.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
@@ -119,21 +120,24 @@ def _standardised(table: pd.DataFrame, plates: pd.DataFrame, features: list[str]
 def _learned_from(
     training: pd.DataFrame, plates: pd.DataFrame, classes: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mask of the labelled sites on train plates, and their classes as indices."""
-    rows = _on_train_plates(training, plates) & training["Metadata_moa"].isin(classes).to_numpy()
+    """Mask of the labelled sites of good quality on train plates, and their classes as indices."""
+    rows = _fit_to_train(training, plates) & training["Metadata_moa"].isin(classes).to_numpy()
     labels = pd.Index(classes).get_indexer(training.loc[rows, "Metadata_moa"])
     absent = [name for index, name in enumerate(classes) if index not in set(labels)]
     if absent:
         raise UserError(
-            f"The training plates have no site of {', '.join(absent)}; lower the share of sites that may be lost."
+            f"The training plates have no site of good quality of {', '.join(absent)}; "
+            "lower the share of sites that may be lost, or widen crops.flags."
         )
     return rows, labels
 
 
-def _on_train_plates(table: pd.DataFrame, plates: pd.DataFrame) -> np.ndarray:
+def _fit_to_train(table: pd.DataFrame, plates: pd.DataFrame) -> np.ndarray:
+    """Mask of the sites on train plates that no quality flag leaves out."""
     keys = ["Metadata_Source", "Metadata_Plate"]
     wanted = pd.MultiIndex.from_frame(plates.loc[plates["subset"] == "train", keys])
-    return pd.MultiIndex.from_frame(table[keys]).isin(wanted)
+    on_plates = pd.MultiIndex.from_frame(table[keys]).isin(wanted)
+    return on_plates & table["Quality_ok"].to_numpy(bool) if "Quality_ok" in table else on_plates
 
 
 def _as_predictions(

@@ -92,7 +92,7 @@ def _grid(figure: SubFigure, images: np.ndarray, sources: list[str], titles: lis
 
 
 def _choose(table: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
-    """One crop of each chosen compound from each source."""
+    """One crop of each chosen compound from each source, of good quality if there is one."""
     random = np.random.default_rng(seed)
     rows = table.reset_index(drop=True).rename_axis("crop").reset_index()
     rows = rows[rows["Metadata_moa"].notna()]
@@ -115,6 +115,8 @@ def _choose(table: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
             sites = rows[
                 (rows["Metadata_JCP2022"] == compound) & (rows["Metadata_Source"] == source)
             ]
+            if "Quality_ok" in sites and sites["Quality_ok"].any():
+                sites = sites[sites["Quality_ok"]]
             parts.append(sites.iloc[[random.integers(len(sites))]])
     chosen = pd.concat(parts, ignore_index=True)
     title = chosen.get("Metadata_pert_iname", chosen["Metadata_JCP2022"]).fillna(

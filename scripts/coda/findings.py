@@ -170,7 +170,7 @@ def _calibration(summary: pd.DataFrame, level: str) -> str:
 
 def _features(representation: pd.DataFrame) -> str:
     """Tell whether adaptation brought the sources together, and whether mechanisms became easier to find."""
-    means = representation.groupby(["method", "metric"])[["value", "chance"]].mean()
+    means = representation.groupby(["method", "metric"])[["value", "chance"]].mean(skipna=False)
     wanted = [
         (method, metric)
         for method in ("unadapted", MAIN)

@@ -46,7 +46,7 @@ def select_plates(
     excluded = {str(plate) for plate in exclude}
     for plate in sorted(excluded - set(plates["Metadata_Plate"])):
         hint = nearest(plate, plates["Metadata_Plate"])
-        raise UserError(f"exclude_plates names {plate}, which is not in tables.plate{hint}.")
+        raise UserError(f"exclude_plates names {plate}, which is not in tables.plate{hint}")
     if not sources:
         raise UserError("sources is empty; name at least one source there.")
     chosen = [
@@ -66,7 +66,7 @@ def source_plates(
     own = plates[plates["Metadata_Source"] == source]
     if own.empty:
         hint = nearest(source, plates["Metadata_Source"])
-        raise UserError(f"sources names {source}, which is not in tables.plate{hint}.")
+        raise UserError(f"sources names {source}, which is not in tables.plate{hint}")
     types = dict(zip(own["Metadata_Plate"], own["Metadata_PlateType"], strict=True))
     # Ids of digits alone are numbers to YAML unless quoted.
     asked = None if wish.get("plates") is None else [str(plate) for plate in wish["plates"]]
@@ -94,7 +94,7 @@ def check_choice(
     """Refuse a plate named in the config that is not there, of another type or excluded."""
     if plate not in types:
         hint = nearest(plate, types)
-        raise UserError(f"{key} names {plate}, which is no plate of this source{hint}.")
+        raise UserError(f"{key} names {plate}, which is no plate of this source{hint}")
     if types[plate] != plate_type:
         raise UserError(
             f"{key} names {plate}, a plate of type {types[plate]}; plate_type is {plate_type}."
@@ -184,4 +184,4 @@ def check_name(name: object, where: str) -> None:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names are like `name`, as the end of a sentence."""
     close = difflib.get_close_matches(name, sorted(set(known)), n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"; did you mean {' or '.join(close)}?" if close else "."

@@ -19,11 +19,13 @@ from sklearn.metrics import silhouette_samples
 from coda.bootstrap import draws, interval
 from coda.evaluation import Score
 from coda.files import read_table
+from coda.methods import ADAPTATIONS, METHODS, PROBES
 from coda.profiles import features_of, read_profiles
 from coda.progress import track
 
 NEIGHBOURS = 15
 COMPOUND, MOA = "Metadata_JCP2022", "Metadata_moa"
+PLATE = ["Metadata_Source", "Metadata_Plate"]
 RUN = ("train_source", "target_source", "seed", "method")
 METRICS = (
     "map_replicates",
@@ -51,9 +53,8 @@ def score_embeddings(
 ) -> pd.DataFrame:
     """Score the profiles of every method on every target.
 
-    The training source enters with its validation plate alone, by the method's own profiles where it has
-    some at home and by those of the unadapted foundation where it has not: the classifier, which stays as it
-    was, knows the features of that one.
+    The training source enters with its validation plate alone, by the profiles that `home_of` names. Where the
+    run has none of those, only retrieval on the target is scored.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def score_embeddings(
     pandas.DataFrame
         train_source, target_source, seed and method, then the columns of `score_representation`.
     """
-    validation = set(plates.loc[plates["subset"] == "validation", "Metadata_Plate"])
+    validation = pd.MultiIndex.from_frame(plates.loc[plates["subset"] == "validation", PLATE])
     tables = []
     for folder in map(Path, folders):
         source = folder.parent.name
@@ -83,15 +84,42 @@ def score_embeddings(
                 reason = Score(float("nan"), lacking)
                 scores = _table(dict.fromkeys(METRICS, reason), replicates, seed)
             else:
-                homes = [path.parent / source, folder / "unadapted" / source]
-                at_home = read_profiles(next(home for home in homes if _plates(home)))
-                kept = at_home[at_home["Metadata_Plate"].isin(validation)]
-                scores = score_representation(kept, read_profiles(path), replicates, seed)
+                home = _home(folder, path.parent.name, validation)
+                scores = score_representation(home, read_profiles(path), replicates, seed)
             names = [source, path.name, int(folder.name.removeprefix("seed_")), path.parent.name]
             for place, (name, value) in enumerate(zip(RUN, names, strict=True)):
                 scores.insert(place, name, value)
             tables.append(scores)
     return pd.concat(tables, ignore_index=True)
+
+
+def home_of(name: str) -> list[str]:
+    """Name the methods whose profiles of the training source hold the same features as `name` has of a target.
+
+    A method that is shown the training source is its own. An adapted network is compared with the one that
+    it started from, sphered where the target's features are; tokens that were aligned were brought to those of
+    the training source as they are, so these are not aligned.
+    """
+    method = METHODS[name]
+    if method.at_home:
+        return [name]
+    started = dict.fromkeys(ADAPTATIONS, "unadapted") | {"supervised_tent": "supervised"}
+    base = started.get(method.base, method.base)
+    if method.treatment == "sphered":  # whatever probe looks at them
+        return [f"{base}_{probe}_sphered" for probe in PROBES]
+    return [base]
+
+
+def _home(folder: Path, method: str, validation: pd.MultiIndex) -> pd.DataFrame | str:
+    """Profiles of the training source's validation plate to compare a method's with, or why there are none."""
+    names = home_of(method)
+    for home in (folder / name / folder.parent.name for name in names):
+        if _plates(home):
+            wells = read_profiles(home)
+            kept = wells[pd.MultiIndex.from_frame(wells[PLATE]).isin(validation)]
+            if len(kept):
+                return kept
+    return f"no features of the training source's validation plate by {' or '.join(names)}"
 
 
 def read_representation(path: str | Path) -> pd.DataFrame:
@@ -101,14 +129,15 @@ def read_representation(path: str | Path) -> pd.DataFrame:
 
 
 def score_representation(
-    home: pd.DataFrame, target: pd.DataFrame, replicates: int = 1000, seed: int = 0
+    home: pd.DataFrame | str, target: pd.DataFrame, replicates: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Score the features of a target, by themselves and together with those of the training source.
 
     Parameters
     ----------
     home
-        Well profiles of the training source, from the foundation that the classifier was trained on.
+        Well profiles of the training source, from the foundation that the classifier was trained on; or why
+        there are none, which then is the reason of all but ``map_*``.
     target
         Well profiles of the target, from the foundation that predicts it.
     replicates, seed
@@ -133,15 +162,17 @@ def score_representation(
         mechanisms (``map_moa``) or compounds (all others).
     """
     wells = _standardised(target)
-    labelled = wells[wells[MOA].notna()]
+    found: dict[str, Scored | Score] = {
+        "map_replicates": _replicates(wells),
+        "map_moa": _mechanisms(wells[wells[MOA].notna()]),
+    }
+    if isinstance(home, str):
+        lacking = dict.fromkeys(METRICS, Score(float("nan"), home))
+        return _table(lacking | found, replicates, seed)
     both = pd.concat([home, target], ignore_index=True)
     both = _standardised(both[both[MOA].notna()])
     both["batch"] = both["Metadata_Source"] + "/" + both["Metadata_Batch"]
     distances = cdist(both[features_of(both)], both[features_of(both)])
-    found: dict[str, Scored | Score] = {
-        "map_replicates": _replicates(wells),
-        "map_moa": _mechanisms(labelled),
-    }
     for what, column in (("source", "Metadata_Source"), ("batch", "batch"), ("moa", MOA)):
         found[f"silhouette_{what}"] = _silhouette(distances, both, column)
         found[f"purity_{what}"] = _purity(distances, both, column)

@@ -114,6 +114,28 @@ def test_findings_tell_tests_features_and_calibration(summary):
     assert not re.search(r"\bnan\b|None", text)
 
 
+def test_a_method_undefined_for_a_pair_has_no_mean_over_the_others(summary, tmp_path):
+    first = representation()
+    first["value"] = first["value"].fillna(0.75)
+    first["reason"] = None
+    second = first.assign(target_source="source_3", value=first["value"] / 2)
+    lost = (second["method"] == "coda") & (second["metric"] == "purity_moa")
+    second.loc[lost, ["value", "chance", "reason"]] = np.nan, np.nan, "no plates"
+    both = pd.concat([first, second], ignore_index=True)
+    plates = chosen()
+    sections = report_sections(
+        summary, both, inspected(plates), plates, str(tmp_path), [], {"figures": {"level": "image"}}
+    )
+    results = next(section for section in sections if section.title == "Results")
+    table, caption = next(part for part in results.tables if "purity moa" in part[0])
+    values = table.set_index("method")["purity moa"]
+    assert values["CODA"] == "" and values["Unadapted"] == "0.562"
+    assert (table.set_index("method").loc["CODA"].drop("purity moa") == "0.375").all()
+    assert "Empty purity moa of CODA: no plates." in caption
+    assert "same mechanism in" in " ".join(findings(summary, first))
+    assert "same mechanism in" not in " ".join(findings(summary, both))
+
+
 def test_tables_hold_the_summary(summary):
     frame = methods_frame(summary, "adapted").set_index("method")
     at = {"train_source": "all", "split": "adapted", "level": "image", "method": "coda"}

@@ -27,6 +27,7 @@ def write_plate(folder, source, plate, gain, brightness, seed=0, wells=24):
                 "Metadata_Site": 1,
                 "Metadata_JCP2022": f"JCP_{well}",
                 "Metadata_moa": MOAS[label] if label < 3 else None,
+                "Quality_ok": True,
             }
             level = np.full(2, 40.0)
             if brightness:
@@ -123,3 +124,26 @@ def test_classes_without_a_training_site_are_named(stores, plates):
         intensity_control(features, features, plates, MOAS)
     with pytest.raises(UserError, match="train plate"):
         intensity_control(features, features, plates.assign(subset="validation"), MOAS)
+
+
+def test_flagged_sites_teach_the_controls_nothing_but_are_predicted(stores, plates):
+    made = stores(True)
+    home, away = (intensity_features(made[source]) for source in ("source_1", "source_2"))
+    flagged = ["A21", "A22", "A23", "A24"]
+    for table in (home, away):
+        assert table["Quality_ok"].all()
+        table["Quality_ok"] = ~table["Metadata_Well"].isin(flagged)
+    expected = intensity_control(home, away, plates, MOAS)
+    columns = [f"Logit_{name}" for name in MOAS]
+    spoilt_home, spoilt_away = home.copy(), away.copy()
+    for table in (spoilt_home, spoilt_away):
+        table.loc[~table["Quality_ok"], "Intensity_DNA_mean"] = 255.0
+    spoilt_home.loc[~spoilt_home["Quality_ok"], "Metadata_moa"] = "moa a"
+    found = intensity_control(spoilt_home, spoilt_away, plates, MOAS)
+    good = away["Quality_ok"]
+    pd.testing.assert_frame_equal(found.loc[good, columns], expected.loc[good, columns])
+    assert len(found) == len(away) and (~good).sum() == 8
+    home.loc[home["Metadata_moa"] == "moa b", "Quality_ok"] = False
+    for control in (intensity_control, position_control):
+        with pytest.raises(UserError, match="good quality of moa b"):
+            control(home, away, plates, MOAS)

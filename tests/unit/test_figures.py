@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from coda.comparison import score_predictions
 from coda.errors import UserError
-from coda.evaluation import classes_of, score
+from coda.evaluation import SITE, classes_of, score
 from coda.figures_accuracy import accuracy_bars
 from coda.figures_confusion import confusion_matrices
 from coda.figures_embedding import embedding_map
@@ -201,3 +201,18 @@ def test_montage_without_common_compounds_says_so():
     crops.table["Metadata_JCP2022"] += crops.table["Metadata_Source"]
     with pytest.raises(UserError, match="every source"):
         montage(crops)
+
+
+def test_montage_shows_flagged_sites_only_where_there_is_no_other():
+    crops = Crops(("source_3", "source_5"))
+    table = crops.table
+    wells = table.groupby(["Metadata_Source", "Metadata_JCP2022"])
+    worst = table.loc[table["Metadata_moa"].notna(), "Metadata_JCP2022"].min()
+    bad = table["Metadata_JCP2022"] == worst  # at both sources
+    table["Quality_ok"] = ~bad & (wells.cumcount() == 0)
+    good = set(map(tuple, table.loc[table["Quality_ok"], SITE].to_numpy()))
+    number = table["Metadata_JCP2022"].nunique()
+    for seed in range(3):
+        shown = montage(crops, number=number, seed=seed).table
+        fit = [tuple(site) in good for site in shown[SITE].to_numpy()]
+        assert fit == (shown["Metadata_JCP2022"] != worst).to_list() and not all(fit)

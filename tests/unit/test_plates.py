@@ -81,6 +81,7 @@ def test_wishes_that_cannot_be_met_are_named(plates, sources, exclude, words):
     with pytest.raises(UserError) as told:
         select_plates(plates, "TARGET2", sources, exclude)
     assert all(word in str(told.value) for word in words)
+    assert str(told.value)[-2:] not in ("?.", "..") and str(told.value)[-1] in "?."
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a b", "", "-x", "a\nb", None])

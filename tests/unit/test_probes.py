@@ -7,7 +7,7 @@ import torch
 from coda.errors import UserError
 from coda.evaluation import classes_of
 from coda.knn import knn_logits
-from coda.probes import predict_probe, sphere
+from coda.probes import FEWEST, predict_probe, sphere
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -101,11 +101,34 @@ def test_sphering_does_not_depend_on_what_else_is_on_the_plate():
     np.testing.assert_allclose(sphere(half), sphere(table)[kept])
 
 
-def test_few_dmso_sites_in_many_dimensions_stay_tame():
-    table = plate(0, width=64, dmso=8)
-    sphered = sphere(table)
-    treated = (table["Metadata_pert_type"] == "trt").to_numpy()
-    assert np.isfinite(sphered).all() and np.abs(sphered[treated]).max() < 20
+@pytest.mark.parametrize("width", [64, 384])
+def test_the_fewest_dmso_sites_in_many_dimensions_stay_tame(width):
+    """What no DMSO site showed is not blown up: other DMSO sites come out about as wide as these."""
+    for seed in range(3):
+        table = plate(seed, width=width, dmso=FEWEST + 200)
+        table.loc[90 + FEWEST :, "Metadata_pert_type"] = "other"
+        sphered = sphere(table)
+        known, other = sphered[90 : 90 + FEWEST], sphered[90 + FEWEST :]
+        assert np.abs(sphered).max() < 10
+        assert other.std() < 3 * known.std()
+
+
+def test_too_few_or_too_like_dmso_sites_are_not_sphered_by():
+    for dmso in (0, 1, 2, 6, FEWEST - 1):
+        assert np.isnan(sphere(plate(0, width=64, dmso=dmso))).all()
+    assert np.isfinite(sphere(plate(0, width=64, dmso=FEWEST))).all()
+    table, random = plate(0, width=64, dmso=40), np.random.default_rng(0)
+    one = random.normal(size=64)
+    for jitter in (
+        0.0,
+        1e-6,
+    ):  # two kinds of sites only: the shrinkage is none, and no inverse exists
+        sites = np.sign(np.arange(40) % 2 - 0.5)[:, None] * one
+        sites = sites + jitter * random.normal(size=sites.shape)
+        table["Embedding"] = table["Embedding"].to_list()[:90] + list(sites)
+        assert np.isnan(sphere(table)).all()
+    table["Embedding"] = table["Embedding"].to_list()[:90] + [one] * 40
+    assert np.isnan(sphere(table)).all()
 
 
 def test_sphering_undoes_what_a_lab_does_to_all_its_wells():
@@ -137,8 +160,27 @@ def test_a_plate_without_dmso_is_left_empty_and_says_why():
     assert np.isnan(logits(found[empty])).all() and np.isfinite(logits(found[~empty])).all()
     assert found.loc[empty, "Reason"].str.contains("p9 has too few DMSO sites").all()
     assert found.loc[~empty, "Reason"].isna().all()
-    with pytest.raises(UserError, match="can be sphered"):
-        predict_probe(bare, away, "linear", True, KNN)
+
+
+@pytest.mark.parametrize("probe", ["knn", "linear"])
+def test_training_plates_without_dmso_leave_all_empty_and_say_why(probe):
+    away = plate(1)
+    lost = plate(3, "p8").query("Metadata_moa != 'moa c'")
+    partly = pd.concat([lost, plate(2, "p9", dmso=0)], ignore_index=True)  # moa c on p9 alone
+    for home in (plate(2, "p9", dmso=0), partly):
+        found = predict_probe(home, away, probe, True, KNN)
+        assert classes_of(found) == MOAS and len(found) == len(away)
+        assert np.isnan(logits(found)).all() and np.isnan(features(found)).all()
+        assert found["Reason"].str.contains("training plates have too few DMSO sites").all()
+        assert "Reason" not in predict_probe(home, away, probe, False, KNN)
+
+
+def test_a_class_without_any_training_site_is_refused():
+    home = plate(0)
+    home["Quality_ok"] = home["Metadata_moa"] != "moa b"
+    for sphered in (False, True):
+        with pytest.raises(UserError, match="learn moa b"):
+            predict_probe(home, plate(1), "linear", sphered, KNN)
 
 
 def test_flagged_sites_teach_nothing():

@@ -36,6 +36,12 @@ def scores(pair):
     return score_representation(*pair, replicates=200).set_index("metric")
 
 
+def kept(*plates):
+    """Validation plates."""
+    columns = ["Metadata_Source", "Metadata_Plate"]
+    return pd.DataFrame(plates, columns=columns).assign(subset="validation")
+
+
 def standardised(table):
     values = table[features_of(table)].to_numpy(np.float64)
     return (values - values.mean(axis=0)) / values.std(axis=0)
@@ -174,7 +180,7 @@ def test_every_method_is_scored_against_the_features_its_classifier_knows(tmp_pa
         paths.append(str(path))
     folder = tmp_path / "profiles/source_1/seed_4"
     export_profiles(paths, folder)
-    plates = pd.DataFrame({"Metadata_Plate": ["V", "T"], "subset": ["validation", "train"]})
+    plates = kept(("source_1", "V"))
     scores = score_embeddings([folder], plates, replicates=50)
     assert set(scores["method"]) == {"unadapted", "coda", "intensity"}
     assert (scores["target_source"] == "source_2").all() and (scores["seed"] == 4).all()
@@ -205,7 +211,7 @@ def test_a_method_without_features_of_a_plate_has_no_scores(tmp_path):
         paths.append(str(path))
     folder = tmp_path / "profiles/source_1/seed_4"
     export_profiles(paths, folder)
-    plates = pd.DataFrame({"Metadata_Plate": ["V"], "subset": ["validation"]})
+    plates = kept(("source_1", "V"))
     write_table(score_embeddings([folder], plates, replicates=50), tmp_path / "scores.csv")
     scores = read_representation(tmp_path / "scores.csv").set_index("method")
     assert scores.loc["unadapted", "value"].notna().all()
