@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from coda.names import source_name, sources_in_order
+from coda.names import method_name, source_name, sources_in_order
+from coda.significance import TESTS
 
 KEYS = ["Metadata_Source", "Metadata_Batch"]
 
@@ -31,6 +32,8 @@ def caveats(
         "The in-domain plate also chose the epochs of foundation and classifier, so its accuracy leans high.",
         *_shared_batches(plates),
         _positions(quality),
+        f"{TESTS} So an interval clear of zero need not come with a small p.",
+        _oracle(summary),
         _seeds(summary),
         _lost(quality),
     ]
@@ -75,6 +78,15 @@ def _positions(quality: pd.DataFrame) -> str:
         f"{fixed} of {len(layouts)} labelled compounds stand in the same wells on every plate, so a model can read the "
         "position on the plate in place of the cells; no method here is protected against that. The control that "
         "sees the position only tells how far that would lead."
+    )
+
+
+def _oracle(summary: pd.DataFrame) -> str:
+    if "oracle" not in set(summary["method"]):
+        return ""
+    return (
+        f"The method {method_name('oracle').lower()} is shown on the plate kept out, which also chose its epochs, so "
+        "its accuracy leans high."
     )
 
 

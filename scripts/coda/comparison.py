@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from coda.bootstrap import bootstrap
+from coda.bootstrap import accuracy_over_compounds, bootstrap
 from coda.errors import UserError
 from coda.estimates import (
     ACCURACY,
@@ -17,6 +17,7 @@ from coda.estimates import (
     Key,
     compare,
     estimates_table,
+    means_over_pairs,
     over_pairs,
     over_seeds,
 )
@@ -34,6 +35,7 @@ from coda.files import read_table
 from coda.methods import METHODS
 from coda.metrics import pair_wins
 from coda.progress import track
+from coda.significance import corrected
 
 
 @dataclass
@@ -47,7 +49,9 @@ class Evaluation:
         value, low, high, p, p_holm, n, reason.
     summary : pandas.DataFrame
         The same averaged over seeds, and over pairs where both sources are ``"all"``; columns seeds and
-        pairs count what went in, in place of seed. Its intervals resample the seeds too.
+        pairs count what went in, in place of seed. Its intervals and tests resample the seeds too.
+
+    Intervals are over wells (compounds at their level), p over compounds; see `coda.significance`.
     """
 
     metrics: pd.DataFrame
@@ -93,9 +97,9 @@ def score_predictions(
     Returns
     -------
     Evaluation
-        Beside the metrics, with an empty baseline, each method has rows ``difference`` to
-        every baseline and ``gap_closed``, both of accuracy and both over the same resamples as what
-        they compare.
+        Beside the metrics, with an empty baseline, each method has rows ``difference`` to every baseline
+        and to what it was before adaptation, and, where it adapts and has the task model,
+        ``gap_closed``: both of accuracy and over the same resamples as what they compare.
 
     Raises
     ------
@@ -120,7 +124,15 @@ def score_predictions(
                 _score(runs, file, split, level, rows, classes, replicates, seed)
     summary = over_pairs(over_seeds(runs, replicates, seed))
     compare(runs)
-    return Evaluation(estimates_table(runs, ["pairs", "seeds"]), estimates_table(summary, ["seed"]))
+    return Evaluation(
+        _tested(runs).drop(columns=["pairs", "seeds"]), _tested(summary).drop(columns="seed")
+    )
+
+
+def _tested(estimates: Estimates) -> pd.DataFrame:
+    """Rows with p corrected over the methods and pairs of a seed, split and level."""
+    table = estimates_table(estimates)
+    return corrected(table, ["seed", "split", "level", means_over_pairs(table)])
 
 
 def _check_sites(predictions: pd.DataFrame, file: dict, subset: pd.Series, seen: dict) -> None:
@@ -189,6 +201,7 @@ def estimate_all(
     for metric, score in score_units(counted, wins).items():
         score = Score(score.value, reason) if reason else score
         scored[metric, None] = Estimate(score, drawn[metric], len(counted))
+    scored[ACCURACY].over_compounds = accuracy_over_compounds(counted, replicates, seed)
     if not len(counted):
         return scored, None
     commonest = np.bincount(counted.labels).max() / len(counted)

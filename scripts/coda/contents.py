@@ -11,6 +11,7 @@ from coda.names import SPLIT_NAMES, in_order, method_name, source_name, sources_
 from coda.protocol_findings import protocol_findings
 from coda.report import Section, settings_table, versions_table
 from coda.score_tables import controls_frame, methods_frame, pairs_frame, undefined_frame
+from coda.significance import TESTS
 
 CAPTIONS = Path(__file__).parents[2] / "report"
 SPLITS = {
@@ -138,9 +139,10 @@ def _accuracies(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, s
     for split, words in SPLITS.items():
         if (summary["split"] == split).any():
             text = (
-                f"Accuracy per {level} on {words}: means over pairs with 95 % intervals, differences from unadapted on "
-                "the same resamples, their p corrected by Holm over the methods, and the pairs in which a difference "
-                "survives the correction over all methods and pairs."
+                f"Accuracy per {level} on {words}: means over pairs with 95 % intervals, differences on the same "
+                "resamples, from unadapted or, where the classifier is another, from the same one before adaptation, "
+                "their p corrected by Holm over the methods, and the pairs in which a difference survives the "
+                f"correction over all methods and pairs. {TESTS} The gap closed is that of the task model only."
             )
             tables.append((methods_frame(summary, split, level), text))
     for train in sources_in_order(set(summary["train_source"]) - {ALL}):
@@ -149,7 +151,7 @@ def _accuracies(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, s
             if len(frame):
                 text = (
                     f"Accuracy per {level} on {words}, trained on {source_name(train)}; a star marks differences from "
-                    "unadapted that survive the correction."
+                    "what it is compared with that survive the correction."
                 )
                 tables.append((frame, text))
     return tables

@@ -9,15 +9,11 @@ import pandas as pd
 
 from coda.bootstrap import draws, interval
 from coda.evaluation import Score
-from coda.methods import METHODS
-from coda.significance import corrected, is_planned, paired_p
+from coda.methods import METHODS, compared_with
+from coda.significance import is_planned, paired_p
 
 ALL = "all"  # stands for the sources in a mean over pairs
 BASELINES = ("unadapted", "oda", "intensity", "position", "shuffled")
-NOT_ADAPTED = (
-    "in_domain",
-    *(name for name, method in METHODS.items() if not method.adapts),
-)
 NO_GAP = "in domain is not above unadapted: there is no gap to close"
 WIDE_GAP = "no interval: in many resamples there is no gap to close"
 
@@ -35,13 +31,18 @@ class Key(NamedTuple):
 
 @dataclass
 class Estimate:
-    """A value with its bootstrap replicates (none for a constant) and what it rests on."""
+    """A value with its bootstrap replicates (none for a constant) and what it rests on.
+
+    `replicates` resample wells (compounds at their level) and make intervals; `over_compounds` resample
+    compounds and make tests: accuracies and their differences have them.
+    """
 
     score: Score
     replicates: np.ndarray | None
     n: int
     seeds: int = 1
     pairs: int = 1
+    over_compounds: np.ndarray | None = None
 
 
 # Metric and the method compared with, None for a metric by itself.
@@ -66,19 +67,30 @@ def compare(estimates: Estimates) -> None:
         if ACCURACY not in estimates[key] or key.method == "chance":
             continue
         this = estimates[key][ACCURACY]
-        for baseline in BASELINES:
+        for baseline in dict.fromkeys([*BASELINES, compared_with(key.method)]):
             other = estimates.get(key._replace(method=baseline), {}).get(ACCURACY)
             if other and baseline != key.method:
-                value = Score(
-                    this.score.value - other.score.value, this.score.reason or other.score.reason
-                )
-                difference = Estimate(
-                    value, this.replicates - other.replicates, this.n, this.seeds, this.pairs
-                )
-                estimates[key]["difference", baseline] = difference
+                estimates[key]["difference", baseline] = difference(this, other)
         plain, home = _ends_of_gap(estimates, key)
-        if plain and home and key.method not in NOT_ADAPTED:
+        if plain and home and _closes_gap(key.method):
             estimates[key]["gap_closed", "unadapted"] = _gap(home, plain, this)
+
+
+def difference(this: Estimate, other: Estimate) -> Estimate:
+    """Subtract one accuracy from another, resample by resample."""
+    return Estimate(
+        Score(this.score.value - other.score.value, this.score.reason or other.score.reason),
+        this.replicates - other.replicates,
+        this.n,
+        this.seeds,
+        this.pairs,
+        this.over_compounds - other.over_compounds,
+    )
+
+
+def _closes_gap(method: str) -> bool:
+    # Rows that are no method of the table are networks in between, like those of a chain.
+    return method != "in_domain" and (method not in METHODS or METHODS[method].closes_gap)
 
 
 def _ends_of_gap(estimates: Estimates, key: Key) -> tuple[Estimate | None, Estimate | None]:
@@ -151,22 +163,24 @@ def _mean(
 ) -> Estimate:
     values = np.array([member.score.value for member in members])
     reason = next((member.score.reason for member in members if member.score.reason), None)
-    replicates = None
-    if members[0].replicates is not None:
-        weights = np.full((len(members), 1), 1 / len(members)) if weights is None else weights
-        replicates = (np.stack([member.replicates for member in members]) * weights).sum(axis=0)
+    weights = np.full((len(members), 1), 1 / len(members)) if weights is None else weights
     n = members[0].n if seeds else sum(member.n for member in members)
     return Estimate(
-        Score(float(values.mean()), reason), replicates, n, seeds or members[0].seeds, pairs or 1
+        Score(float(values.mean()), reason),
+        _weighted([member.replicates for member in members], weights),
+        n,
+        seeds or members[0].seeds,
+        pairs or 1,
+        _weighted([member.over_compounds for member in members], weights),
     )
 
 
-def estimates_table(estimates: Estimates, without: list[str]) -> pd.DataFrame:
-    """One value a row with its interval and, for a planned test, its p; less the columns in `without`.
+def _weighted(replicates: list[np.ndarray | None], weights: np.ndarray) -> np.ndarray | None:
+    return None if replicates[0] is None else (np.stack(replicates) * weights).sum(axis=0)
 
-    Holm's correction is over the methods and pairs of a seed, split and level; means over pairs are a
-    family of their own, as they repeat what the pairs say.
-    """
+
+def estimates_table(estimates: Estimates) -> pd.DataFrame:
+    """One value a row with its interval over wells and, for a planned test, its p over compounds."""
     rows = []
     for key, by in estimates.items():
         for (metric, baseline), estimate in by.items():
@@ -184,15 +198,17 @@ def estimates_table(estimates: Estimates, without: list[str]) -> pd.DataFrame:
                 "high": high,
             }
             p = (
-                paired_p(value, estimate.replicates)
+                paired_p(value, estimate.over_compounds)
                 if is_planned(key.method, metric, baseline)
                 else np.nan
             )
-            values |= {"mean": key.train_source == ALL, "p": p}
+            values["p"] = p
             counts = {"n": estimate.n, "seeds": estimate.seeds, "pairs": estimate.pairs}
             rows.append({**key._asdict(), **values, **counts, "reason": reason})
     table = pd.DataFrame(rows).astype({"baseline": object, "reason": object})
-    table = corrected(table, ["seed", "split", "level", "mean"])
-    return table.drop(columns=[*without, "mean"]).sort_values(
-        list(Key._fields[:2]), kind="stable", ignore_index=True
-    )
+    return table.sort_values(list(Key._fields[:2]), kind="stable", ignore_index=True)
+
+
+def means_over_pairs(table: pd.DataFrame) -> pd.Series:
+    """Mark the rows that are means over pairs: a family of tests of their own, as they repeat the pairs."""
+    return table["train_source"].eq(ALL)

@@ -43,6 +43,8 @@ class Units:
         For each unit the row of `resampled` it belongs to, shape (N,), ascending.
     resampled : pandas.DataFrame
         What the bootstrap draws, one row each: columns ``stratum``, ``name`` and ``label``.
+    compounds : numpy.ndarray
+        Compound of each unit, shape (N,): what the tests draw.
     """
 
     classes: list[str]
@@ -50,6 +52,7 @@ class Units:
     probabilities: np.ndarray
     groups: np.ndarray
     resampled: pd.DataFrame
+    compounds: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,7 +127,8 @@ def units(predictions: pd.DataFrame, classes: list[str], level: str) -> Units:
     and its staining and are no independent evidence, and a plate keeps its number of wells. A compound
     is one prediction from all of its wells (the mean of their means), so at that level compounds are
     resampled: dropping wells would only take single-well compounds out or in, which leaves intervals
-    about a quarter too narrow.
+    about a quarter too narrow. So intervals of images and wells speak of these compounds in new wells;
+    tests between methods draw compounds at every level (`coda.bootstrap.accuracy_over_compounds`).
 
     Parameters
     ----------
@@ -158,6 +162,7 @@ def units(predictions: pd.DataFrame, classes: list[str], level: str) -> Units:
         probabilities_of(values),
         groups,
         keys.drop_duplicates(ignore_index=True),
+        rows["Metadata_JCP2022"].to_numpy()[keys.index],
     )
 
 

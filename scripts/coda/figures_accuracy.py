@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from coda.errors import UserError
 from coda.estimates import ALL
 from coda.names import SPLIT_NAMES, in_order, method_name, source_name, sources_in_order
-from coda.significance import LEVEL
+from coda.significance import LEVEL, own_tests
 from coda.style import INK, MM, Drawing, method_colour, new_figure, style
 
 # Bars of the adapted plates are full, those of the plate kept out are pale.
@@ -21,7 +21,7 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
     """Draw accuracy with 95 % intervals: a panel a pair, two bars a method, named at the left.
 
     Line and band are the accuracy in domain, the dotted line is the best constant guess. A star marks a method
-    whose difference from unadapted survives the correction for many tests.
+    whose difference from what it is compared with survives the correction for many tests.
 
     Parameters
     ----------
@@ -59,13 +59,13 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         if (pairs["p_holm"] < LEVEL).any():
             handles.append(Line2D([], [], color=INK, marker="$*$", markersize=4, linewidth=0))
-            labels.append("differs from unadapted, corrected for all tests")
+            labels.append("differs from before adaptation (see text), corrected")
         figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return Drawing(figure, table)
 
 
 def accuracies(summary: pd.DataFrame, level: str) -> pd.DataFrame:
-    """Accuracies of every pair and in domain, with the tests of their difference from unadapted.
+    """Accuracies of every pair and in domain, with the tests of each method against what it is compared with.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def accuracies(summary: pd.DataFrame, level: str) -> pd.DataFrame:
     """
     keys = ["train_source", "target_source", "method", "split", "level"]
     rows = summary[(summary["level"] == level) & (summary["train_source"] != ALL)]
-    tested = rows[(rows["metric"] == "difference") & (rows["baseline"] == "unadapted")]
+    tested = own_tests(rows)
     plain = rows.loc[
         rows["metric"] == "accuracy", [*keys, "value", "low", "high", "n", "seeds", "reason"]
     ]

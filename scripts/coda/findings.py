@@ -94,9 +94,9 @@ def _adaptation(summary: pd.DataFrame, split: str, level: str) -> str:
 
 def _verdict(gain: pd.Series) -> str:
     if gain["low"] > 0:
-        return "The interval lies above zero: adaptation helped."
+        return "The interval lies above zero: on these compounds adaptation helped."
     if gain["high"] < 0:
-        return "The interval lies below zero: adaptation made it worse."
+        return "The interval lies below zero: on these compounds adaptation made it worse."
     return "The interval includes zero: this run does not show that adaptation helps."
 
 
@@ -114,8 +114,9 @@ def _pairs(summary: pd.DataFrame, split: str, level: str) -> str:
     higher, lower = int((survive > 0).sum()), int((survive < 0).sum())
     raised = int((rows["value"] > 0).sum())
     return (
-        f"It was higher in {raised} of {len(rows)} {_plural('pair', len(rows))}. Corrected for all {len(tests)} tests "
-        f"of methods and pairs (Holm, {100 * LEVEL:.0f} %), the difference survives in {higher + lower}"
+        f"It was higher in {raised} of {len(rows)} {_plural('pair', len(rows))}. Tested over "
+        f"compounds and corrected for all {len(tests)} tests of methods and pairs (Holm, {100 * LEVEL:.0f} %), the "
+        f"difference survives in {higher + lower}"
         f"{f', {lower} of them to the worse' if lower else ''}."
     )
 

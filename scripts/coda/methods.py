@@ -58,9 +58,29 @@ class Method:
 
     @property
     def adapts(self) -> bool:
-        """Whether it uses images of the target, without labels, or is the oracle: only then it can close a gap."""
+        """Whether it uses images of the target, without labels, or is the oracle."""
         on_target = self.base in (*ADAPTATIONS, "supervised_tent", "oracle")
         return on_target or self.treatment in (*ALIGNMENTS, "sphered")
+
+    @property
+    def before(self) -> str | None:
+        """Name of the method it is compared with: what it was before it saw the target, where it adapts.
+
+        A probe on adapted embeddings is compared with the same probe on those that are not; all that
+        never adapts, with the unadapted task model (which is compared with nothing).
+        """
+        if self.name == "supervised_tent":
+            return "supervised"
+        if self.probe and self.base in ADAPTATIONS:
+            return self.name.replace(self.base, "unadapted", 1)
+        if self.treatment == "sphered":
+            return self.name.removesuffix("_sphered")
+        return None if self.name == "unadapted" else "unadapted"
+
+    @property
+    def closes_gap(self) -> bool:
+        """Whether the gap is its own: it adapts, and at both ends of the gap stands its kind of task model."""
+        return self.adapts and self.before == "unadapted"
 
     @property
     def at_home(self) -> bool:
@@ -93,6 +113,11 @@ def _table() -> Iterable[Method]:
 
 
 METHODS = {method.name: method for method in _table()}
+
+
+def compared_with(name: str) -> str | None:
+    """Name of the method that a row of scores is compared with; some rows are no method of the table."""
+    return METHODS[name].before if name in METHODS else "unadapted"
 
 
 def chosen_methods(names: list[str]) -> list[str]:

@@ -15,11 +15,13 @@ from coda.estimates import (
     Estimate,
     Estimates,
     Key,
+    difference,
     estimates_table,
+    means_over_pairs,
     over_pairs,
     over_seeds,
 )
-from coda.evaluation import LEVELS, Score, classes_of, read_predictions
+from coda.evaluation import LEVELS, classes_of, read_predictions
 from coda.progress import track
 from coda.protocol_parts import (
     BEFORE,
@@ -29,6 +31,7 @@ from coda.protocol_parts import (
     online_parts,
     plates_parts,
 )
+from coda.significance import corrected
 
 
 def score_protocols(
@@ -56,7 +59,8 @@ def score_protocols(
     pandas.DataFrame
         One value a row, as in `coda.comparison.Evaluation.summary` (means over seeds, and over pairs
         where both sources are ``"all"``), after the columns ``protocol`` and ``step`` (the number of
-        plates adapted to, or of the plate in the chain; empty where there is none).
+        plates adapted to, or of the plate in the chain; empty where there is none). Holm's correction is
+        over all steps, methods and pairs of a protocol, split and level.
 
     Raises
     ------
@@ -85,11 +89,12 @@ def score_protocols(
                     runs[key._replace(method="chance")] = {ACCURACY: guess}
     tables = [_asked_in_vain(pairs, counts)] if "plates" in protocols else []
     for (protocol, step), runs in groups.items():
-        table = _summary(runs, replicates, seed)
+        table = _summary(runs, step, replicates, seed)
         table.insert(0, "protocol", protocol)
         table.insert(1, "step", step)
         tables.append(table)
     whole = pd.concat(tables, ignore_index=True)
+    whole = corrected(whole, ["protocol", "split", "level", means_over_pairs(whole)])
     return whole.astype({"step": "Int64"}).sort_values(
         ["protocol", "step", "train_source", "target_source"], kind="stable", ignore_index=True
     )
@@ -128,19 +133,19 @@ class _Scorer:
         return estimate_all(table[counts], classes, level, self.replicates, self.seed)
 
 
-def _summary(runs: Estimates, replicates: int, seed: int) -> pd.DataFrame:
+def _summary(runs: Estimates, step: int | None, replicates: int, seed: int) -> pd.DataFrame:
     """Means over seeds and pairs, with differences."""
     means = over_seeds(runs, replicates, seed)
     for key in list(means):
         before = means.get(key._replace(method=BEFORE), {}).get(ACCURACY)
         if before and key.method == "coda":
-            after = means[key][ACCURACY]
-            gain = Score(after.score.value - before.score.value, after.score.reason)
-            drawn = after.replicates - before.replicates
-            means[key]["difference", BEFORE] = Estimate(gain, drawn, after.n, after.seeds)
-    table = estimates_table(over_pairs(means), ["seed"])
+            means[key]["difference", BEFORE] = difference(means[key][ACCURACY], before)
+    table = estimates_table(over_pairs(means)).drop(columns="seed")
     # At home there is no gap between labs, only what adaptation made one forget.
-    return table[(table["split"] != "home") | (table["metric"] != "gap_closed")]
+    no_gap = (table["split"] == "home") & (table["metric"] == "gap_closed")
+    # Before the first plate of a chain nothing is adapted yet: no difference, and nothing to test.
+    same = (table["method"] == BEFORE) & (table["baseline"] == "unadapted") & (step == 1)
+    return table[~no_gap & ~same]
 
 
 def _asked_in_vain(pairs: list[Pair], counts: list[int]) -> pd.DataFrame:

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from coda.estimates import ALL
+from coda.methods import compared_with
 from coda.names import SPLIT_NAMES, in_order, method_name, source_name, sources_in_order
-from coda.significance import LEVEL
+from coda.significance import LEVEL, own_tests
 
 MAIN = "coda"
 GAP = f"Gap closed by {method_name(MAIN)}"
@@ -102,27 +103,28 @@ def accuracy_table(summary: pd.DataFrame, level: str = "image") -> str:
 
 
 def methods_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd.DataFrame:
-    """One row a method, over all pairs: accuracy, difference from unadapted with its test, gap closed.
+    """One row a method, over all pairs: accuracy, difference from what it is compared with, test, gap closed.
 
     Returns
     -------
     pandas.DataFrame
         Text. ``p (Holm)`` is that of the mean over pairs, corrected over the methods; ``pairs`` counts those where
-        the difference survives the correction over all methods and pairs, higher and lower than unadapted.
+        the difference survives the correction over all methods and pairs, up and down.
     """
     rows = summary[(summary["level"] == level) & (summary["split"] == split)]
-    tested = rows[(rows["metric"] == "difference") & (rows["baseline"] == "unadapted")]
+    tested = own_tests(rows)
     single = tested[tested["train_source"] != ALL]
     survives = single[single["p_holm"] < LEVEL]
     table = []
     for method in in_order(rows["method"]):
-        difference = score_of(tested, (ALL, ALL), method, split, level, "difference", "unadapted")
+        difference = score_of(tested, (ALL, ALL), method, split, level, "difference")
         mine = survives.loc[survives["method"] == method, "value"]
         pairs = int((single["method"] == method).sum())
         line = {
             "method": method_name(method),
             "accuracy": told(score_of(rows, (ALL, ALL), method, split, level)),
-            "against unadapted": told(difference, signed=True),
+            "compared with": "" if difference is None else method_name(difference["baseline"]),
+            "difference": told(difference, signed=True),
             "p (Holm)": "" if difference is None else told_p(difference["p_holm"]),
             "pairs": f"{(mine > 0).sum()} up, {(mine < 0).sum()} down of {pairs}" if pairs else "",
             "gap closed": told(
@@ -145,7 +147,7 @@ def pairs_frame(summary: pd.DataFrame, train: str, split: str, level: str) -> pd
         column = {}
         for method in in_order(rows["method"]):
             pair = (train, target)
-            test = score_of(rows, pair, method, split, level, "difference", "unadapted")
+            test = score_of(rows, pair, method, split, level, "difference", compared_with(method))
             star = " *" if test is not None and test["p_holm"] < LEVEL else ""
             column[method_name(method)] = told(score_of(rows, pair, method, split, level)) + star
         table[source_name(target)] = column

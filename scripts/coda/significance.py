@@ -1,17 +1,27 @@
-"""Are two methods different? Tests from the paired bootstrap, corrected for how many are made."""
+"""Are two methods different? Tests from the paired bootstrap over compounds, corrected for how many are made.
+
+Where one layout repeats the same few compounds on every plate, differences between methods go with the
+compound: many wells are then little evidence of what holds for its mechanism.
+"""
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from coda.methods import compared_with
+
+TESTS = (
+    "Intervals resample wells and speak of these compounds in new wells; tests (p) resample compounds, with all their "
+    "wells on all plates, and speak of new compounds of such mechanisms."
+)
 LEVEL = 0.05  # a corrected p below it survives
-# Compared by plan: every method with no adaptation, and the two that only partners tell apart.
-# Further differences have intervals but no test, as each test would weaken all the others.
-AGAINST_ALL, PAIRS_TESTED = "unadapted", (("coda", "oda"),)
+# Compared by plan: every method with what it was before adaptation, and the two that only partners tell
+# apart. Further differences have intervals but no test, as each test would weaken all the others.
+PAIRS_TESTED = (("coda", "oda"),)
 
 
 def paired_p(difference: float, replicates: np.ndarray) -> float:
-    """Two-sided p of a difference that is zero, from its paired bootstrap replicates.
+    """Two-sided p of a difference that is zero, from its paired bootstrap replicates (over compounds).
 
     The difference over its bootstrap standard error, against the normal distribution (Efron and Tibshirani,
     1993). Counting the replicates beyond zero could not go below 2 / (replicates + 1), which no correction
@@ -48,12 +58,18 @@ def holm(p: np.ndarray) -> np.ndarray:
 def is_planned(method: str, metric: str, baseline: str | None) -> bool:
     """Say whether a row of the scores is one of the planned tests."""
     return metric == "difference" and (
-        baseline == AGAINST_ALL or (method, baseline) in PAIRS_TESTED
+        baseline == compared_with(method) or (method, baseline) in PAIRS_TESTED
     )
 
 
-def corrected(table: pd.DataFrame, families: list[str]) -> pd.DataFrame:
-    """Add ``p_holm`` beside ``p``: Holm over the tests that agree in the columns `families`."""
+def own_tests(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `scores` that hold the difference of each method from the one it is compared with."""
+    own = scores["baseline"] == scores["method"].map(compared_with)
+    return scores[own & (scores["metric"] == "difference")]
+
+
+def corrected(table: pd.DataFrame, families: list[str | pd.Series]) -> pd.DataFrame:
+    """Add ``p_holm`` beside ``p``: Holm over the tests that agree in all of `families`, columns or beside them."""
     p_holm = table.groupby(families, dropna=False)["p"].transform(
         lambda family: holm(family.to_numpy(float))
     )

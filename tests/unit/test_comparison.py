@@ -221,6 +221,21 @@ def test_unequal_sites_classes_and_plates_are_refused(tmp_path):
         score_predictions(files, plates[plates["Metadata_Plate"] != "source_2-P3"], replicates=10)
 
 
+def test_another_classifier_is_compared_with_itself_before_adaptation(world):
+    files, plates, _ = world
+    names = {"unadapted": "unadapted_knn", "coda": "coda_knn"}
+    one = [file for file in files if file["seed"] == 0 and file["method"] in names]
+    probes = [file | {"method": names[file["method"]]} for file in one]
+    found = score_predictions(one + probes, plates, replicates=100).summary
+    assert set(pick(found, metric="gap_closed")["method"]) == {"coda"}
+    mine = pick(found, method="coda_knn", metric="difference", baseline="unadapted_knn")
+    task = pick(found, method="coda", metric="difference", baseline="unadapted")
+    assert len(mine) and mine["p_holm"].notna().all()
+    numbers = ["value", "low", "high", "p"]
+    assert mine[numbers].to_numpy() == pytest.approx(task[numbers].to_numpy())
+    assert pick(found, method="coda_knn", baseline="unadapted")["p"].isna().all()
+
+
 def test_without_a_plate_kept_out_its_scores_are_empty_and_say_why(tmp_path):
     files, plates = write_world(tmp_path)
     files = [

@@ -93,6 +93,15 @@ def test_notes_tell_fixed_positions_lost_sites_seeds_and_simulation(summary):
     assert "One seed of training" in moved and "simulated" not in moved
 
 
+def test_notes_tell_what_tests_speak_of_and_that_the_oracle_leans_high(summary):
+    plates = chosen()
+    text = " ".join(caveats(summary, plates, inspected(plates)))
+    assert "tests (p) resample compounds" in text and "trained on the target" not in text
+    oracle = summary[summary["method"] == "coda"].assign(method="oracle")
+    text = " ".join(caveats(pd.concat([summary, oracle]), plates, inspected(plates)))
+    assert "trained on the target is shown on the plate kept out, which also chose" in text
+
+
 def test_findings_tell_tests_features_and_calibration(summary):
     text = " ".join(findings(summary, representation()))
     tests = summary[
@@ -102,7 +111,7 @@ def test_findings_tell_tests_features_and_calibration(summary):
         & (summary["level"] == "image")
     ]
     kept = text.split("On plates kept out of adaptation")[1]
-    assert f"Corrected for all {len(tests)} tests" in kept
+    assert f"corrected for all {len(tests)} tests" in kept
     mine = tests.query("method == 'coda' and baseline == 'unadapted'")
     assert f"survives in {(mine['p_holm'] < 0.05).sum()}" in kept
     assert "transductive" in text
@@ -144,7 +153,8 @@ def test_tables_hold_the_summary(summary):
     test = pick(summary, **at, metric="difference", baseline="unadapted").iloc[0]
     assert frame.loc["CODA", "p (Holm)"] == told_p(test["p_holm"])
     assert frame.loc["CODA", "pairs"] == "2 up, 0 down of 2"
-    assert frame.loc["Unadapted", "against unadapted"] == ""
+    assert frame.loc["Unadapted", "difference"] == ""
+    assert frame.loc["CODA", "compared with"] == "Unadapted"
     pairs = pairs_frame(summary, "source_1", "adapted", "image").set_index("method")
     assert list(pairs.columns) == ["source 2"]
     assert pairs.loc["CODA", "source 2"].endswith("*")

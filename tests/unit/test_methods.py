@@ -61,6 +61,31 @@ def test_only_what_saw_the_target_adapts_and_the_rest_is_shown_at_home():
     assert METHODS["unadapted_aligned"].at_home and not METHODS["coda_aligned"].at_home
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "closes_gap"),
+    [
+        ("unadapted", None, False),
+        ("unadapted_aligned", "unadapted", True),
+        ("coda", "unadapted", True),
+        ("coda_aligned_dmso", "unadapted", True),
+        ("oracle", "unadapted", True),
+        ("supervised", "unadapted", False),
+        ("supervised_tent", "supervised", False),
+        ("unadapted_knn", "unadapted", False),
+        ("unadapted_knn_sphered", "unadapted_knn", False),
+        ("coda_knn", "unadapted_knn", False),
+        ("coda_linear_sphered", "unadapted_linear_sphered", False),
+        ("intensity", "unadapted", False),
+    ],
+)
+def test_methods_are_compared_with_what_they_were_before(name, before, closes_gap):
+    assert (METHODS[name].before, METHODS[name].closes_gap) == (before, closes_gap)
+
+
+def test_what_a_method_is_compared_with_is_a_method():
+    assert {method.before for method in METHODS.values()} <= {None, *METHODS}
+
+
 def test_order_and_words_follow_the_table_and_strangers_come_last():
     assert in_order(["zebra", "coda", "unadapted_aligned", "in_domain"]) == [
         "in_domain",

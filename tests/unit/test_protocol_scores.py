@@ -12,6 +12,7 @@ from coda.protocol_findings import protocol_findings
 from coda.protocol_parts import find_pairs
 from coda.protocol_scores import read_protocol_scores, score_protocols
 from coda.protocols import in_batch_order, spread_over_batches
+from statsmodels.stats.multitest import multipletests
 from test_comparison import write_world
 from test_contents import inspected, representation
 from test_evaluation import make_predictions
@@ -167,6 +168,18 @@ def test_plate_after_plate_before_after_seen_and_forgotten(world):
         lost = told(scores, "online", step, "coda", "home", metric="difference")
         assert lost["value"] == pytest.approx(found["coda", "home"] - found["unadapted", "home"])
         before = after
+
+
+def test_tests_are_corrected_once_over_the_steps_of_a_protocol(world):
+    _, _, scores = world
+    tests = scores[scores["p"].notna()]
+    families = tests.groupby(["protocol", "split", "level", tests["train_source"] == "all"])
+    assert max(family["step"].nunique() for _, family in families) == 4
+    for _, family in families:
+        expected = multipletests(family["p"], method="holm")[1]
+        assert family["p_holm"].to_numpy() == pytest.approx(expected)
+    before = scores[(scores["method"] == "before") & (scores["baseline"] == "unadapted")]
+    assert set(before["step"]) == {2, 3, 4}
 
 
 def test_known_and_new_compounds_are_told_apart(world):

@@ -49,7 +49,7 @@ def test_findings_tell_a_success_and_its_size(tmp_path):
     summary = world(tmp_path, unadapted=0.0, intensity=0.0)
     said = findings(summary)
     text = " ".join(said)
-    assert text.count("adaptation helped") == 2
+    assert text.count("on these compounds adaptation helped") == 2
     wanted = {"train_source": "all", "method": "coda", "metric": "accuracy", "split": "held_out"}
     row = summary[
         (summary[list(wanted)] == pd.Series(wanted)).all(axis=1) & (summary["level"] == "image")

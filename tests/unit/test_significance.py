@@ -1,13 +1,16 @@
-"""Tests between methods: against statsmodels, a paired t-test over wells, and their promise under no difference."""
+"""Tests between methods: against statsmodels, paired t-tests, and their promise under no difference."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from coda.bootstrap import accuracy_over_compounds, compound_weights
 from coda.comparison import score_predictions
+from coda.evaluation import Units, classes_of, units
 from coda.significance import holm, paired_p
 from scipy.stats import kstest, ttest_1samp
 from statsmodels.stats.multitest import multipletests
 from test_comparison import SKILL, pick, write_world
+from test_evaluation import make_predictions
 
 
 @pytest.mark.parametrize("tests", [1, 2, 7, 30])
@@ -49,6 +52,93 @@ def test_no_spread_gives_no_evidence():
     assert paired_p(0.0, np.zeros(10)) == 1
     assert np.isnan(paired_p(0.2, np.full(10, 0.2)))
     assert np.isnan(paired_p(0.2, np.array([0.1, np.nan, 0.3])))
+
+
+COMPOUNDS, WELLS, PLATES = 134, 2, 8
+
+
+def two_methods(random, gain=0.0):
+    """Units of two methods on a layout that repeats on every plate; each compound suits one of the two better."""
+    skill = random.normal(0.5, 0.15, (2, COMPOUNDS, 1))
+    skill[1] += gain
+    right = random.uniform(size=(2, COMPOUNDS, WELLS * PLATES)) < skill
+    compounds = np.repeat([f"JCP_{number:03d}" for number in range(COMPOUNDS)], WELLS * PLATES)
+    wells = pd.DataFrame(
+        {
+            "stratum": np.tile(np.repeat([f"P{n}" for n in range(PLATES)], WELLS), COMPOUNDS),
+            "name": np.char.add(compounds, np.tile(["a", "b"], COMPOUNDS * PLATES)),
+            "label": 0,
+        }
+    )
+    everyone = np.arange(len(wells))
+    return [
+        Units(["a", "b"], 0 * everyone, np.stack([hit, ~hit], 1) * 1.0, everyone, wells, compounds)
+        for hit in right.reshape(2, -1)
+    ]
+
+
+def p_of(methods, replicates=200):
+    drawn = [accuracy_over_compounds(counted, replicates, 3) for counted in methods]
+    hits = [counted.probabilities[:, 0].mean() for counted in methods]
+    return paired_p(hits[1] - hits[0], drawn[1] - drawn[0])
+
+
+def test_compounds_that_repeat_on_every_plate_do_not_make_false_findings():
+    random = np.random.default_rng(8)
+    found = np.array([p_of(two_methods(random)) for _ in range(200)])
+    assert 0.01 < (found < 0.05).mean() < 0.1
+    real = np.array([p_of(two_methods(random, gain=0.1)) for _ in range(20)])
+    assert (real < 0.05).mean() > 0.9
+
+
+def test_p_is_that_of_a_paired_t_test_over_compounds_and_not_over_wells():
+    methods = two_methods(np.random.default_rng(1), gain=0.05)
+    gains = methods[1].probabilities[:, 0] - methods[0].probabilities[:, 0]
+    expected = ttest_1samp(gains.reshape(COMPOUNDS, -1).mean(axis=1), 0).pvalue
+    assert p_of(methods, 4000) == pytest.approx(expected, rel=0.2)
+    wells = ttest_1samp(gains, 0).pvalue
+    assert wells < expected / 3
+
+
+@pytest.mark.parametrize("level", ["image", "well", "compound"])
+def test_accuracy_over_compounds_is_the_weighted_share_of_plain_pandas(level):
+    table = make_predictions(seed=2, classes=3, compounds=4)
+    classes = classes_of(table)
+    logits = [f"Logit_{name}" for name in classes]
+    rows = table[table["Metadata_moa"].notna()].astype(dict.fromkeys(logits, float))
+    rows = rows[(rows["Metadata_JCP2022"] != "JCP_3") | (rows["Metadata_Site"] > 0)]  # unequal
+    keys = ["Metadata_JCP2022", "Metadata_moa"]
+    plain = rows
+    if level != "image":
+        plain = plain.groupby(["Metadata_Plate", "Metadata_Well", *keys])[logits].mean()
+    if level == "compound":
+        plain = plain.groupby(keys).mean()
+    plain = plain.reset_index()
+    right = plain[logits].idxmax(axis=1) == "Logit_" + plain["Metadata_moa"]
+    found = accuracy_over_compounds(units(rows, classes, level), 5, seed=4)
+    for replicate in range(5):
+        weight = {
+            name: np.ravel(compound_weights([name], 5, seed=4))[replicate]
+            for name in plain["Metadata_JCP2022"].unique()
+        }
+        weights = plain["Metadata_JCP2022"].map(weight)
+        assert found[replicate] == pytest.approx((weights * right).sum() / weights.sum())
+
+
+def test_a_compound_weighs_the_same_whatever_stands_beside_it():
+    names = ["JCP_1", "JCP_2", "JCP_3"]
+    whole, part = compound_weights(names, 4000, 0), compound_weights(names[::2], 4000, 0)
+    assert (whole[:, ::2] == part).all() and (whole > 0).all()
+    assert whole.mean(axis=0) == pytest.approx(1, abs=0.06)
+    assert whole.var(axis=0) == pytest.approx(1, abs=0.15)
+    assert np.abs(np.corrcoef(whole.T) - np.eye(3)).max() < 0.05
+
+
+def test_one_compound_gives_no_evidence():
+    table = make_predictions(classes=2, compounds=1)
+    counted = units(table[table["Metadata_JCP2022"] == "JCP_0"], classes_of(table), "image")
+    drawn = accuracy_over_compounds(counted, 100, 0)
+    assert np.ptp(drawn) < 1e-12 and np.isnan(paired_p(0.2, drawn))
 
 
 @pytest.fixture(scope="module")
