@@ -114,7 +114,7 @@ rule plot_training:
 rule plot_sites_lost:
     """Map of the sites lost on the plates of a source."""
     input:
-        quality=lambda wildcards: quality_of(wildcards.source),
+        quality=lambda wildcards: tables_of("quality", wildcards.source),
         code=code("plot_sites_lost"),
     output:
         **figure("sites_lost/{source}"),

@@ -45,11 +45,7 @@ rule plan_download:
     input:
         gallery=GALLERY,
         plates=f"{RESULTS}/metadata/plates.csv",
-        indexes=lambda wildcards: [
-            f"{RESULTS}/index/{source}/{plate}.parquet"
-            for source in SOURCES
-            for plate in plates_of(source)
-        ],
+        indexes=lambda wildcards: tables_of("index", *SOURCES),
         code=code("plan_download"),
     output:
         plan=f"{RESULTS}/plan.csv",

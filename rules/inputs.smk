@@ -80,10 +80,10 @@ def all_crops(wildcards):
     return [path for source in SOURCES for path in crops_of(source)]
 
 
-def quality_of(*sources):
-    """Quality tables of the plates of some sources."""
+def tables_of(kind, *sources):
+    """One table a plate of some sources, of a kind: index, manifests or quality."""
     return [
-        f"{RESULTS}/quality/{source}/{plate}.parquet"
+        f"{RESULTS}/{kind}/{source}/{plate}.parquet"
         for source in sources
         for plate in plates_of(source)
     ]
@@ -91,7 +91,7 @@ def quality_of(*sources):
 
 def all_quality(wildcards):
     """Quality tables of every plate that takes part."""
-    return quality_of(*SOURCES)
+    return tables_of("quality", *SOURCES)
 
 
 def foundation_of(wildcards):
@@ -210,8 +210,4 @@ def all_weights(wildcards):
 
 def all_manifests(wildcards):
     """Manifests of every plate that takes part."""
-    return [
-        f"{RESULTS}/manifests/{source}/{plate}.parquet"
-        for source in SOURCES
-        for plate in plates_of(source)
-    ]
+    return tables_of("manifests", *SOURCES)
