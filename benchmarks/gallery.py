@@ -151,6 +151,7 @@ def report(turns: list[dict[str, tuple[float, float]]], options: argparse.Namesp
         }
         command = (
             f"python benchmarks/gallery.py --objects {options.objects} --turns {options.turns}"
+            + (f" --folder {options.folder}" if options.folder else "")
             + (f" --out {options.out}" if options.out else "")
         )
         rows.append(row | {"command": command, "machine": machine()})
