@@ -42,9 +42,10 @@ IMAGE_SHARE = -(-1000 // config["gallery"]["plates_in_flight"])
 # same threads, and the later ones go first: what one job of a plate frees always has room for its
 # next, so no plate waits with its images while another is fetched.
 PLATE_THREADS = 2
-# A file of weights to start from is an input of what starts from it.
-START = (
-    [config["model"]["weights"]] if config["model"]["weights"] not in ("imagenet", "random") else []
+# A file of weights to start from is an input of what starts from it; ImageNet's are fetched into one.
+NETWORK = f"{RESULTS}/models/start.safetensors"
+START = {"imagenet": [NETWORK], "random": []}.get(
+    config["model"]["weights"], [config["model"]["weights"]]
 )
 # Classifiers see no local views.
 GLOBAL_VIEWS = {key: value for key, value in config["views"].items() if "local" not in key}
@@ -103,7 +104,10 @@ def training_settings(section, *names):
 
     How it is watched and compiled changes no result, so its script reads `watch` and `compute` from the config.
     """
-    return {"training": config[section]} | {name: config[name] for name in names}
+    settings = {"training": config[section]} | {name: config[name] for name in names}
+    if START == [NETWORK]:
+        settings["model"] = config["model"] | {"fetched": NETWORK}
+    return settings
 
 
 def network_settings(depth_of=None):

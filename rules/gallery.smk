@@ -5,6 +5,8 @@ exist) and <results>/manifests/<source>/<plate>.parquet, which stays.
 """
 
 IMAGES = f"{RESULTS}/images/{{source}}/{{plate}}"
+# A crop has 8 bits a pixel and channel.
+CROP_BYTES = len(config["channels"]) * config["crops"]["size"] ** 2
 
 
 rule download_plate:
@@ -16,6 +18,8 @@ rule download_plate:
         first=lambda wildcards: ancient(
             expand([*GALLERY_FUNCTIONS, *filter(None, [GALLERY_NUCLEI])], **wildcards)
         ),
+        # A network that cannot be built is told before days of downloading, not after.
+        network=ancient(NETWORK),
         code=code("download_plate"),
     output:
         images=directory(IMAGES) if config["gallery"]["keep_images"] else temp(directory(IMAGES)),
@@ -67,9 +71,14 @@ rule plan_download:
         roots=lambda wildcards: [
             root_of(source, plate) for source in SOURCES for plate in plates_of(source)
         ],
-        channels=config["channels"],
-        plates_in_flight=(
-            None if config["gallery"]["keep_images"] else config["gallery"]["plates_in_flight"]
+        wanted=dict(
+            channels=config["channels"],
+            functions=config["crops"]["illumination"] == "gallery",
+            nuclei=(config["crops"]["kind"], config["crops"]["nuclei"]) == ("cells", "gallery"),
+            crop_bytes=CROP_BYTES if config["crops"]["kind"] == "centre" else None,
+            plates_in_flight=(
+                None if config["gallery"]["keep_images"] else config["gallery"]["plates_in_flight"]
+            ),
         ),
     script:
         "../scripts/plan_download.py"

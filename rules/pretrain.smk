@@ -1,8 +1,35 @@
-"""Step 1: the foundation of a training source.
+"""Step 1: the foundation of a training source, after a look at whether its network can be built at all.
 
 In: crops of the source's training plates, and of its validation plate, by which the best epoch is kept.
 Out: foundation.safetensors (for timm), networks.safetensors (to adapt from), model_card.md, pretraining.parquet (the log).
 """
+
+
+rule prepare_network:
+    """Build the network of all trainings before anything large is fetched; keep the ImageNet weights."""
+    input:
+        weights=[path for path in START if path != NETWORK],
+        code=code("prepare_network"),
+    output:
+        weights=NETWORK,
+    log:
+        f"{RESULTS}/logs/prepare_network.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/prepare_network.tsv"
+    priority: 100
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    params:
+        model=config["model"],
+        views=config["views"],
+        channels=len(config["channels"]),
+        crop_size=config["crops"]["size"],
+        depths={name: config[name]["depth"] for name in ("classify", "supervise")},
+    script:
+        "../scripts/prepare_network.py"
 
 
 rule pretrain_foundation:

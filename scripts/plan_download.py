@@ -3,7 +3,7 @@
 import pandas as pd
 from coda.files import read_table, replacing, write_table
 from coda.gallery import open_gallery
-from coda.planning import format_plan, plan_download
+from coda.planning import Wanted, format_plan, plan_download
 from coda.reporting import reported
 
 with reported(snakemake.log[0]):
@@ -16,8 +16,7 @@ with reported(snakemake.log[0]):
         [galleries[root] for root in snakemake.params.roots],
         pd.concat([index[names].iloc[:1] for index in indexes], ignore_index=True),
         indexes,
-        snakemake.params.channels,
-        snakemake.params.plates_in_flight,
+        Wanted(**snakemake.params.wanted),
     )
     write_table(plan, snakemake.output.plan)
     with replacing(snakemake.output.text) as temporary:

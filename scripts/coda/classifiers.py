@@ -104,7 +104,8 @@ def train_classifier(
     shape = (len(stores[0].channels), views.global_size)
     if foundation is None:
         network = build_foundation(model, *shape, training.drop_path, training.depth)
-        check_sizes(views, stores[0], network, ("global_size",))
+        side = min(stores[0].height, stores[0].width)
+        check_sizes(views, side, network, ("global_size",))
         features, classifier = nn.Identity(), Supervised(network, len(classes))
     else:
         frozen = load_foundation(foundation, model, *shape).to(compute.device)

@@ -8,6 +8,48 @@ import torch.nn.functional as F
 from torch import nn
 
 
+class MeanOverProcesses(torch.autograd.Function):
+    """Mean of a tensor over all processes; so is the gradient, since each process sees all means."""
+
+    @staticmethod
+    def forward(ctx: object, tensor: torch.Tensor) -> torch.Tensor:
+        """Average `tensor`, of any shape."""
+        return MeanOverProcesses.average(tensor)
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        """Average the gradient."""
+        return MeanOverProcesses.average(gradient)
+
+    @staticmethod
+    def average(tensor: torch.Tensor) -> torch.Tensor:
+        """Give the mean, the tensor itself being left alone."""
+        total = tensor.contiguous().clone()
+        dist.all_reduce(total)
+        return total / dist.get_world_size()
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation over the batches of all processes, in training only.
+
+    PyTorch's own, `torch.nn.SyncBatchNorm`, refuses to compute on a CPU, so it cannot be tested without
+    GPUs. Every process holds as many samples, so means of means are exact.
+    """
+
+    def __init__(self, width: int):
+        super().__init__(width, track_running_stats=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise features (N, width) to mean 0 and variance 1 over N and processes, then scale and shift."""
+        if not dist.is_initialized():
+            return super().forward(features)
+        wide = features.float()
+        wide = wide - MeanOverProcesses.apply(wide.mean(dim=0))
+        variance = MeanOverProcesses.apply(wide.square().mean(dim=0))
+        normal = wide * torch.rsqrt(variance + self.eps)
+        return (normal * self.weight + self.bias).to(features.dtype)
+
+
 class DinoHead(nn.Module):
     """Projection from a feature to prototype logits.
 
@@ -32,7 +74,7 @@ class DinoHead(nn.Module):
         super().__init__()
 
         def layer(inputs: int) -> list[nn.Module]:
-            norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
+            norm = [BatchNorm(hidden)] if batch_norm else []
             return [nn.Linear(inputs, hidden), *norm, nn.GELU()]
 
         self.mlp = nn.Sequential(*layer(width), *layer(hidden), nn.Linear(hidden, bottleneck))

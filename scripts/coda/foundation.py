@@ -126,7 +126,8 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
             seed=job["seed"],
             start=load_tensors(start) if start else None,
         )
-        check_sizes(learner.views, store, learner.teacher.foundation)
+        side = min(store.height, store.width)
+        check_sizes(learner.views, side, learner.teacher.foundation)
         training = DinoTraining(learner, store, rows, partners, machine.threads, watch=job["watch"])
         training.groups = mixture.groups
         if job["validation"]:

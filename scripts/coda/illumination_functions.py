@@ -9,7 +9,7 @@ import pandas as pd
 
 from coda.errors import UserError
 from coda.files import replacing
-from coda.gallery import FetchError, Gallery
+from coda.gallery import Entry, FetchError, Gallery
 
 OUT = "set crops.illumination to deepprofiler, or leave the plate out (exclude_plates)"
 
@@ -21,9 +21,6 @@ def download_functions(
     paths: Sequence[str | os.PathLike],
 ) -> None:
     """Fetch a plate's illumination functions.
-
-    They lie in ``<source>/images/<batch>/illum/<plate>/`` under names that end with
-    ``_Illum<channel>.npy``.
 
     Parameters
     ----------
@@ -41,23 +38,16 @@ def download_functions(
     UserError
         If the plate has no function of a channel, or one does not arrive or is no image.
     """
-    source, batch, plate = (
-        index[f"Metadata_{name}"].iloc[0] for name in ("Source", "Batch", "Plate")
-    )
-    folder = f"{source}/images/{batch}/illum/{plate}"
+    source, plate = (index[f"Metadata_{name}"].iloc[0] for name in ("Source", "Plate"))
     try:
-        names = sorted(entry.key for entry in gallery.entries(folder))
-        keys = {
-            channel: [name for name in names if name.endswith(f"_Illum{channel}.npy")]
-            for channel in channels
-        }
-        if absent := [channel for channel in channels if not keys[channel]]:
+        found = list_functions(gallery, index, channels)
+        if absent := [channel for channel in channels if channel not in found]:
             raise UserError(
                 f"The gallery has no illumination function of {', '.join(absent)} for {source} "
-                f"{plate} in {folder}; {OUT}."
+                f"{plate} in {functions_folder(index)}; {OUT}."
             )
         for channel, path in zip(channels, paths, strict=True):
-            key = keys[channel][0]
+            key = found[channel].key
             content = gallery.read(key)
             parse_function(content, key)
             with replacing(path) as temporary:
@@ -67,6 +57,27 @@ def download_functions(
             f"The illumination functions of {source} {plate} did not arrive ({error}); "
             f"try again, or {OUT}."
         ) from error
+
+
+def functions_folder(index: pd.DataFrame) -> str:
+    """Name the folder of a plate's functions, ``<source>/images/<batch>/illum/<plate>``."""
+    source, batch, plate = (
+        index[f"Metadata_{name}"].iloc[0] for name in ("Source", "Batch", "Plate")
+    )
+    return f"{source}/images/{batch}/illum/{plate}"
+
+
+def list_functions(
+    gallery: Gallery, index: pd.DataFrame, channels: Sequence[str]
+) -> dict[str, Entry]:
+    """Find the functions of a plate by channel: the first whose name ends with ``_Illum<channel>.npy``."""
+    entries = sorted(gallery.entries(functions_folder(index)), key=lambda entry: entry.key)
+    found: dict[str, Entry] = {}
+    for channel in channels:
+        for entry in entries:
+            if entry.key.endswith(f"_Illum{channel}.npy"):
+                found.setdefault(channel, entry)
+    return found
 
 
 def read_functions(

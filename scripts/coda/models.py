@@ -72,7 +72,7 @@ def build_foundation(
     try:
         model = timm.create_model(
             settings.architecture,
-            pretrained=settings.weights == "imagenet",
+            pretrained=settings.weights == "imagenet" and settings.file is None,
             dynamic_img_size=True,
             attn_layer=SteadyAttention,
             **shape,
@@ -88,8 +88,8 @@ def build_foundation(
             f"The ImageNet weights of {settings.architecture} cannot be fetched ({type(error).__name__}); set "
             "model.weights to the path of a safetensors file with them, or to 'random'."
         ) from error
-    if settings.weights not in ("imagenet", "random"):
-        load_weights(model, load_tensors(settings.weights), f"model.weights {settings.weights}")
+    if settings.file is not None:
+        load_weights(model, load_tensors(settings.file), f"model.weights {settings.file}")
     return model
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import zlib
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pandas as pd
 
 from coda.errors import UserError
 from coda.files import write_table
-from coda.gallery import FetchError, Gallery
+from coda.gallery import Entry, FetchError, Gallery
 from coda.metadata import some, tell
 from coda.progress import Progress
 
@@ -24,11 +25,14 @@ LOCATION = {"Location_Center_X": "X", "Location_Center_Y": "Y"}
 
 @dataclass(frozen=True)
 class Group:
-    """One folder of the analysis: its name, and the keys of its nuclei and of its images."""
+    """One folder of the analysis: its name, and the tables of it that are read.
+
+    The table of images is read only where the site is not in the folder's name.
+    """
 
     name: str
-    nuclei: str
-    images: str | None
+    nuclei: Entry
+    images: Entry | None
 
 
 def download_nuclei(
@@ -63,12 +67,9 @@ def download_nuclei(
     UserError
         If the gallery is down, or has nuclei of which none can be used.
     """
-    source, batch, plate = (
-        index[f"Metadata_{name}"].iloc[0] for name in ("Source", "Batch", "Plate")
-    )
-    name, out = f"{source} {plate}", Path(out)
-    folder = f"{source}/workspace/analysis/{batch}/{plate}/analysis"
-    groups = list_groups(gallery, folder, plate, set(index["Metadata_Well"]))
+    source, plate = (index[f"Metadata_{name}"].iloc[0] for name in ("Source", "Plate"))
+    name, out, folder = f"{source} {plate}", Path(out), nuclei_folder(index)
+    groups = list_groups(gallery, index)
     partial = out.with_name(f"{out.stem}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a killed job
     partial.mkdir(parents=True)
@@ -99,40 +100,47 @@ def download_nuclei(
     return nuclei
 
 
-def list_groups(gallery: Gallery, folder: str, plate: str, wells: set[str]) -> list[Group]:
-    """List the groups of a plate's analysis that may hold nuclei of `wells`.
+def nuclei_folder(index: pd.DataFrame) -> str:
+    """Name the folder of a plate's analysis."""
+    source, batch, plate = (
+        index[f"Metadata_{name}"].iloc[0] for name in ("Source", "Batch", "Plate")
+    )
+    return f"{source}/workspace/analysis/{batch}/{plate}/analysis"
+
+
+def list_groups(gallery: Gallery, index: pd.DataFrame) -> list[Group]:
+    """List the groups of a plate's analysis that may hold nuclei of the wells in its `index`.
 
     Raises
     ------
     UserError
         If the gallery does not list the folder.
     """
-    found: dict[str, dict[str, str]] = {}
+    folder, plate = nuclei_folder(index), index["Metadata_Plate"].iloc[0]
+    wells, found = set(index["Metadata_Well"]), defaultdict(dict)
     try:
         for entry in gallery.entries(folder):
             group, _, file = entry.key.removeprefix(f"{folder}/").partition("/")
-            found.setdefault(group, {}).setdefault(file.removesuffix(".gz"), entry.key)
+            found[group].setdefault(file.removesuffix(".gz"), entry)
     except FetchError as error:
         raise UserError(f"The gallery did not list {folder}: {error}; try again.") from error
     groups = []
-    for name, keys in found.items():
-        if "Nuclei.csv" in keys:
+    for name, files in found.items():
+        if "Nuclei.csv" in files:
             try:
-                well, _ = parse_group(name, plate)
+                well, site = parse_group(name, plate)
             except UserError as error:
                 tell(f"{error} It is passed over.")
                 continue
             if well is None or well in wells:
-                groups.append(Group(name, keys["Nuclei.csv"], keys.get("Image.csv")))
+                images = files.get("Image.csv") if site is None else None
+                groups.append(Group(name, files["Nuclei.csv"], images))
     return groups
 
 
 def _fetch_group(gallery: Gallery, group: Group, folder: Path, plate: str) -> pd.DataFrame | str:
     """Give the nuclei of a group, or why there are none."""
-    keys = [group.nuclei]
-    # The site is in the group's name, or else in the table of images.
-    if parse_group(group.name, plate)[1] is None and group.images is not None:
-        keys.append(group.images)
+    keys = [entry.key for entry in (group.nuclei, group.images) if entry]
     paths = [folder / f"{group.name}_{key.rpartition('/')[2]}" for key in keys]
     try:
         for key, path in zip(keys, paths, strict=True):

@@ -1,20 +1,47 @@
-"""What a run would download: objects and bytes by source, from listings alone."""
+"""What a run would download, and the disk that it needs: by source, from listings alone."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pandas as pd
 
 from coda.gallery import Gallery
+from coda.illumination_functions import list_functions
+from coda.nuclei import list_groups
 
 COUNTS = ["plates", "wells", "sites", "objects", "absent", "bytes"]
+SIZES = ["function_bytes", "nuclei_bytes", "crop_bytes"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of a plate is downloaded and kept.
+
+    Attributes
+    ----------
+    channels : sequence of str
+        Channels whose images are downloaded.
+    functions, nuclei : bool
+        Whether the gallery's own illumination functions and tables of nuclei are too.
+    crop_bytes : int or None
+        Bytes of crops that a site leaves on the disk; None where that is not known beforehand.
+    plates_in_flight : int or None
+        How many plates' images may lie on the disk at once; None if all of them stay.
+    """
+
+    channels: Sequence[str]
+    functions: bool = False
+    nuclei: bool = False
+    crop_bytes: int | None = None
+    plates_in_flight: int | None = None
 
 
 def plan_download(
     galleries: list[Gallery],
     plates: pd.DataFrame,
     indexes: list[pd.DataFrame],
-    channels: list[str],
-    plates_in_flight: int | None,
+    wanted: Wanted,
     workers: int = 16,
 ) -> pd.DataFrame:
     """Count what downloading the plates would bring, without downloading an image.
@@ -27,10 +54,8 @@ def plan_download(
         One row a plate, with ``Metadata_Source`` and ``Metadata_Plate``.
     indexes
         The site index of each plate, in the order of `plates`, with ``Key_<channel>``.
-    channels
-        Channels that would be downloaded.
-    plates_in_flight
-        How many plates may lie on the disk at once; None if all of them stay.
+    wanted
+        What would be downloaded and kept.
     workers
         Plates listed at once.
 
@@ -38,22 +63,24 @@ def plan_download(
     -------
     pandas.DataFrame
         A row a source, in the order of their names, and the row ``all``: the number of plates,
-        wells, sites, objects to fetch, objects ``absent`` from the gallery though indexed, their
-        ``bytes``, and ``peak_bytes``, the most that the images of ``plates_in_flight`` plates can
-        take on the disk.
+        wells, sites, images to fetch (``objects``), images ``absent`` from the gallery though
+        indexed, and the ``bytes`` of the images; ``function_bytes`` and ``nuclei_bytes``, fetched
+        beside them; ``crop_bytes``, which stay (missing where unknown); and ``peak_bytes``, the most
+        that the images of ``plates_in_flight`` plates, with functions and crops, take on the disk.
     """
     with ThreadPoolExecutor(workers) as pool:
-        counted = list(pool.map(lambda *plate: count_plate(*plate, channels), galleries, indexes))
-    table = pd.DataFrame(counted, columns=COUNTS)
+        counted = list(pool.map(lambda *plate: count_plate(*plate, wanted), galleries, indexes))
+    table = pd.DataFrame(counted, columns=COUNTS + SIZES).astype("Int64")
     sources = plates["Metadata_Source"].to_numpy()
-    rows = {source: add_up(part, plates_in_flight) for source, part in table.groupby(sources)}
-    rows["all"] = add_up(table, plates_in_flight)
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Metadata_Source").reset_index()
+    rows = {source: add_up(part, wanted) for source, part in table.groupby(sources)}
+    rows["all"] = add_up(table, wanted)
+    plan = pd.DataFrame.from_dict(rows, orient="index").astype("Int64")
+    return plan.rename_axis("Metadata_Source").reset_index()
 
 
-def count_plate(gallery: Gallery, index: pd.DataFrame, channels: list[str]) -> list[int]:
-    """Count one plate, see `COUNTS`, by listing the folders that its keys name."""
-    keys = {key for channel in channels for key in index[f"Key_{channel}"].dropna()}
+def count_plate(gallery: Gallery, index: pd.DataFrame, wanted: Wanted) -> list[int | None]:
+    """Count one plate, see `COUNTS` and `SIZES`, by listing the folders that its keys name."""
+    keys = {key for channel in wanted.channels for key in index[f"Key_{channel}"].dropna()}
     folders = {key.rpartition("/")[0] for key in keys}
     sizes = {
         entry.key: entry.bytes
@@ -61,6 +88,9 @@ def count_plate(gallery: Gallery, index: pd.DataFrame, channels: list[str]) -> l
         for entry in gallery.entries(folder)
         if entry.key in keys
     }
+    functions = list_functions(gallery, index, wanted.channels) if wanted.functions else {}
+    groups = list_groups(gallery, index) if wanted.nuclei else []
+    tables = [table for group in groups for table in (group.nuclei, group.images) if table]
     return [
         1,
         index["Metadata_Well"].nunique(),
@@ -68,20 +98,28 @@ def count_plate(gallery: Gallery, index: pd.DataFrame, channels: list[str]) -> l
         len(sizes),
         len(keys) - len(sizes),
         sum(sizes.values()),
+        sum(entry.bytes for entry in functions.values()),
+        sum(entry.bytes for entry in tables),
+        None if wanted.crop_bytes is None else len(index) * wanted.crop_bytes,
     ]
 
 
-def add_up(table: pd.DataFrame, plates_in_flight: int | None) -> dict[str, int]:
-    """Sum the counts of plates; the peak is the size of the largest that can lie side by side."""
-    peak = table["bytes"].nlargest(plates_in_flight or len(table)).sum()
-    return {name: int(table[name].sum()) for name in COUNTS} | {"peak_bytes": int(peak)}
+def add_up(table: pd.DataFrame, wanted: Wanted) -> dict[str, int]:
+    """Sum the counts of plates; at the peak, the largest plates that can lie side by side meet all that stays."""
+    sums = table.sum(min_count=1)
+    images = table["bytes"].nlargest(wanted.plates_in_flight or len(table)).sum()
+    stay = sums[["function_bytes", "crop_bytes"]].fillna(0).sum()
+    return dict(sums) | {"peak_bytes": images + stay}
 
 
 def format_plan(plan: pd.DataFrame) -> str:
-    """Lay a plan out as text for a terminal, bytes as gigabytes (10^9)."""
-    shown = plan.rename(
-        columns={"Metadata_Source": "source", "bytes": "GB", "peak_bytes": "GB at the peak"}
-    )
+    """Lay a plan out as text for a terminal, bytes as gigabytes (10^9); what nothing is of is left out."""
+    empty = [name for name in SIZES if plan[name].fillna(0).eq(0).all()]
+    words = {"bytes": "GB of images", "function_bytes": "of functions", "nuclei_bytes": "of nuclei"}
+    words |= {"crop_bytes": "of crops", "peak_bytes": "GB of disk at the peak"}
+    shown = plan.drop(columns=empty).rename(columns={"Metadata_Source": "source", **words})
     formatters = {name: "{:,}".format for name in COUNTS if name != "bytes"}
-    formatters |= dict.fromkeys(["GB", "GB at the peak"], lambda size: f"{size / 1e9:,.1f}")
-    return shown.to_string(index=False, formatters=formatters)
+    formatters |= dict.fromkeys(words.values(), lambda size: f"{size / 1e9:,.1f}")
+    text = shown.to_string(index=False, formatters=formatters)
+    unknown = "The disk at the peak is without the crops, whose number is not known beforehand."
+    return f"{text}\n{unknown}" if plan["crop_bytes"].isna().all() else text

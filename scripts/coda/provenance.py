@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from coda.settings import ModelSettings
 from coda.store import CropStore
 from coda.versions import software_versions
 
@@ -52,8 +53,8 @@ def device_name(device: torch.device) -> str:
 
 def weights_checksum(model: dict[str, Any]) -> dict[str, str]:
     """Checksum of the file that a network starts from by ``model.weights``, if it is one."""
-    weights = model["weights"]
-    return {} if weights in ("imagenet", "random") else {weights: file_checksum(weights)}
+    path = ModelSettings(**model).file
+    return {} if path is None else {path: file_checksum(path)}
 
 
 def describe_machine() -> dict[str, str]:

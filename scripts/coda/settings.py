@@ -21,11 +21,19 @@ class ModelSettings:
     weights : str
         ``"imagenet"`` (timm's weights, from the network or timm's cache), ``"random"``, or the path
         of a safetensors file with the weights under timm's names.
+    fetched : str or None
+        File that the ImageNet weights were fetched into beforehand, see `coda.start`; None fetches them now.
     """
 
     architecture: str = "deit_small_patch16_224"
     options: dict[str, Any] = field(default_factory=dict)
     weights: str = "imagenet"
+    fetched: str | None = None
+
+    @property
+    def file(self) -> str | None:
+        """The file that holds the weights, if one does."""
+        return self.fetched or (None if self.weights in ("imagenet", "random") else self.weights)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from torch import nn
 
 from coda.errors import UserError
 from coda.settings import ViewSettings
-from coda.store import CropStore
 
 EPSILON = 1e-6
 
@@ -94,18 +93,18 @@ def draw_view(
 
 def check_sizes(
     settings: ViewSettings,
-    store: CropStore,
+    side: int,
     network: nn.Module,
     names: tuple[str, ...] = ("global_size", "local_size"),
 ) -> None:
-    """Refuse views that cannot be cut from the crops of `store`, or cut into patches by `network`.
+    """Refuse views that cannot be cut from crops of `side` pixels, or cut into patches by `network`.
 
     Raises
     ------
     UserError
         With the key of the first size in `names` that does not fit.
     """
-    side, patch = min(store.height, store.width), network.patch_embed.patch_size[0]
+    patch = network.patch_embed.patch_size[0]
     for name in names:
         size = getattr(settings, name)
         if size > side:

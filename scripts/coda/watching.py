@@ -23,6 +23,24 @@ TOLD = {
 }
 
 
+def event_writer() -> type:
+    """Give the class that writes events for TensorBoard.
+
+    Raises
+    ------
+    UserError
+        If TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "watch.tensorboard needs the package tensorboard: pip install tensorboard (under conda, "
+            "add it to envs/torch.yaml), or set watch.tensorboard to false."
+        ) from error
+    return SummaryWriter
+
+
 class TrainingLog:
     """Writes the rows of a training's log, one an epoch, wherever they are wanted.
 
@@ -42,17 +60,11 @@ class TrainingLog:
     def __init__(self, path: str, watch: WatchSettings):
         self.path, self.events, self.written = path, None, 0
         if watch.tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise UserError(
-                    "watch.tensorboard needs the package tensorboard: pip install tensorboard (under conda, "
-                    "add it to envs/torch.yaml), or set watch.tensorboard to false."
-                ) from error
+            writer = event_writer()
             # The log holds the rows of earlier starts, so the events are written anew.
             for old in Path(watch.folder).glob("events.out.tfevents.*"):
                 old.unlink()
-            self.events = SummaryWriter(str(watch.folder))
+            self.events = writer(str(watch.folder))
 
     def __call__(self, rows: list[dict[str, Any]]) -> None:
         """Write all `rows`, of which the last is new."""
