@@ -28,6 +28,16 @@ def load_foundation(path: str, model: ModelSettings, channels: int, image_size: 
     return foundation.eval().requires_grad_(False)
 
 
+def load_supervised(
+    path: str, model: ModelSettings, shape: tuple[int, int], depth: int | None, classes: int
+) -> Supervised:
+    """Load the supervised baseline of `depth` blocks; `shape` is its channels and the side of its views."""
+    random_start = ModelSettings(model.architecture, model.options, "random")
+    network = Supervised(build_foundation(random_start, *shape, depth=depth), classes)
+    load_weights(network, load_tensors(path), path)
+    return network
+
+
 def build_task_model(
     model: ModelSettings,
     depth: int | None,

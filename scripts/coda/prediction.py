@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from coda.checkpoints import read_header
-from coda.classifiers import build_task_model, load_foundation
+from coda.classifiers import build_task_model, load_foundation, load_supervised
 from coda.compute import explain_memory
 from coda.errors import UserError
 from coda.inference import apply_to_sites
 from coda.machine import Machine
-from coda.models import Supervised, build_foundation, load_tensors, load_weights
+from coda.models import load_tensors, load_weights
 from coda.selection import restrict
 from coda.settings import ModelSettings
 from coda.store import CropStore
@@ -146,14 +146,14 @@ def _networks(
 ) -> tuple[nn.Module, nn.Module]:
     """Load what makes tokens of views, and what makes logits of tokens."""
     model = ModelSettings(settings["model"]["architecture"], settings["model"]["options"], "random")
-    shape = (channels, settings["image_size"])
+    shape, depth = (channels, settings["image_size"]), settings["depth"]
     if foundation is None:
-        network = Supervised(build_foundation(model, *shape, depth=settings["depth"]), classes)
+        network = load_supervised(classifier, model, shape, depth, classes)
         parts = network.foundation, OnCls(network.classifier)
     else:
-        network = build_task_model(model, settings["depth"], classes, *shape)
+        network = build_task_model(model, depth, classes, *shape)
+        load_weights(network, load_tensors(classifier), classifier)
         parts = load_foundation(foundation, model, *shape), network
-    load_weights(network, load_tensors(classifier), classifier)
     return tuple(part.eval() for part in parts)
 
 

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from coda.checkpoints import read_header, save_weights
+from coda.classifiers import load_supervised
 from coda.compute import Compute, explain_memory
 from coda.errors import UserError
 from coda.files import write_table
 from coda.loader import Loader, epoch_order
 from coda.machine import Machine
-from coda.models import Supervised, build_foundation, load_tensors, load_weights
 from coda.progress import Progress
 from coda.provenance import crops_checksum, describe_run, file_checksum
 from coda.selection import usable_rows
@@ -114,11 +114,14 @@ def adapt_supervised(
     """
     compute = machine.claim().compute()
     store, header = CropStore(crops), read_header(weights)
-    model = ModelSettings(**settings["model"], weights="random")
     shape = (len(store.channels), settings["image_size"])
-    foundation = build_foundation(model, *shape, depth=settings["depth"])
-    network = Supervised(foundation, len(header["classes"]))
-    load_weights(network, load_tensors(weights), weights)
+    network = load_supervised(
+        weights,
+        ModelSettings(**settings["model"]),
+        shape,
+        settings["depth"],
+        len(header["classes"]),
+    )
     sites = usable_rows(store.table, settings["wells"])
     tent = TentSettings(**settings["training"])
     with explain_memory(compute.device, "lower tent.batch_size"):
