@@ -31,7 +31,7 @@ demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
 	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake $(DEMO)
 	@echo; cat results/demo/summary.txt
-	@echo; echo "Figures:"; ls results/demo/figures/*.png results/demo/figures/[cegst]*/*.png
+	@echo; echo "Figures:"; ls results/demo/figures/*.png results/demo/figures/[acegst]*/*.png
 	@echo "Report:"; ls results/demo/report.html
 
 test: $(VENV)/dev

@@ -6,17 +6,21 @@ Out: <results>/figures/*.pdf, .png and .csv (the table behind each), and <result
 
 
 rule plot_accuracy:
-    """Bars of accuracy with intervals, for every pair of sources."""
+    """Bars of accuracy with intervals, from one training source to every target."""
     input:
         summary=rules.score_predictions.output.summary,
         code=code("plot_accuracy"),
     output:
-        **figure("accuracy"),
-        png=report(f"{FIGURES}/accuracy.png", caption="../report/accuracy.rst", category="Results"),
+        **figure("accuracy/{source}"),
+        png=report(
+            f"{FIGURES}/accuracy/{{source}}.png",
+            caption="../report/accuracy.rst",
+            category="Results",
+        ),
     log:
-        f"{RESULTS}/logs/plot_accuracy.log",
+        f"{RESULTS}/logs/plot_accuracy/{{source}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/plot_accuracy.tsv"
+        f"{RESULTS}/benchmarks/plot_accuracy/{{source}}.tsv"
     conda:
         "../envs/images.yaml"
     resources:

@@ -1,4 +1,4 @@
-"""Draw the accuracy of all methods."""
+"""Draw the accuracy of all methods trained on one source."""
 
 from coda.comparison import read_scores
 from coda.figures_accuracy import accuracy_bars
@@ -6,5 +6,7 @@ from coda.reporting import reported
 from coda.style import save_figure
 
 with reported(snakemake.log[0]):
-    drawing = accuracy_bars(read_scores(snakemake.input.summary), snakemake.params.level)
+    summary = read_scores(snakemake.input.summary)
+    own = summary[summary["train_source"] == snakemake.wildcards.source]
+    drawing = accuracy_bars(own, snakemake.params.level)
     save_figure(drawing, snakemake.output.png.removesuffix(".png"))

@@ -189,7 +189,7 @@ def test_a_terminal_holds_many_methods(summary):
 
 
 def test_sections_stand_in_their_order_and_every_figure_is_there(summary, tmp_path):
-    stems = ["accuracy", "matrix", "slopes", "crops", "training/source_3_seed_1", "sites_lost/source_3",
+    stems = ["accuracy/source_3", "matrix", "slopes", "crops", "training/source_3_seed_1", "sites_lost/source_3",
              "quality/source_3/P_1_sites", "quality/source_3/P_1_measures", "gains/source_3_to_source_5_seed_1",
              "calibration/source_3_to_source_5_seed_1"]  # fmt: skip
     paths = [tmp_path / "figures" / f"{stem}.png" for stem in stems]
@@ -211,7 +211,7 @@ def test_sections_stand_in_their_order_and_every_figure_is_there(summary, tmp_pa
     shown = [path for section in sections for path, _ in section.figures]
     shown += [path for section in sections for part in section.folded.values() for path, _ in part]
     assert sorted(shown) == sorted(map(str, paths))
-    assert "figures/accuracy.csv" in by["Results"].figures[0][1]
+    assert "figures/accuracy/source_3.csv" in by["Results"].figures[0][1]
     write_report(tmp_path / "report.html", "T", ["Found."], ["Note."], sections)
     page = Page((tmp_path / "report.html").read_text())
     assert sum(tag == "img" for tag, _ in page.seen) == len(paths)

@@ -31,7 +31,7 @@ def test_a_run_gives_metrics_figures_and_report(finished):
         for kind in ("confusion", "gains", "calibration", "embedding")
     ]
     for stem in (
-        "accuracy",
+        "accuracy/source_5",
         "matrix",
         "slopes",
         "crops",
