@@ -126,6 +126,12 @@ def load_weights(model: nn.Module, tensors: dict[str, torch.Tensor], name: str) 
         raise UserError(f"The weights of {name} do not fit the model: {error}") from error
 
 
+def in_float32(layer: nn.Linear, features: torch.Tensor) -> torch.Tensor:
+    """Apply the last layer in float32 whatever autocast says: in bfloat16 the best two logits may tie."""
+    with torch.autocast(features.device.type, enabled=False):
+        return layer(features.float())
+
+
 class TaskModel(nn.Module):
     """Classifier of mechanisms of action on the foundation's tokens.
 
@@ -153,7 +159,7 @@ class TaskModel(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Map tokens (N, 1 + patches, width) to logits (N, classes)."""
-        return self.classifier(self.norm(self.blocks(self.projector(tokens)))[:, 0])
+        return in_float32(self.classifier, self.norm(self.blocks(self.projector(tokens)))[:, 0])
 
 
 class Supervised(nn.Module):
@@ -168,4 +174,4 @@ class Supervised(nn.Module):
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """Map views (N, channels, size, size) to logits (N, classes)."""
-        return self.classifier(self.foundation.forward_features(views)[:, 0])
+        return in_float32(self.classifier, self.foundation.forward_features(views)[:, 0])

@@ -14,7 +14,7 @@ from coda.compute import explain_memory
 from coda.errors import UserError
 from coda.inference import apply_to_sites
 from coda.machine import Machine
-from coda.models import load_tensors, load_weights
+from coda.models import in_float32, load_tensors, load_weights
 from coda.selection import restrict
 from coda.settings import ModelSettings
 from coda.store import CropStore
@@ -166,7 +166,7 @@ class OnCls(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Map tokens (N, 1 + patches, width) to logits (N, classes)."""
-        return self.classifier(tokens[:, 0])
+        return in_float32(self.classifier, tokens[:, 0])
 
 
 def _as_table(

@@ -112,3 +112,16 @@ def test_supervised_classifies_the_cls_token():
     x = torch.randn(2, 3, 32, 32)
     expected = model.classifier(model.foundation.forward_features(x)[:, 0])
     assert np.allclose(model(x).detach().numpy(), expected.detach().numpy())
+
+
+@pytest.mark.parametrize("kind", ["task", "supervised"])
+def test_logits_are_not_rounded_to_bfloat16(kind):
+    torch.manual_seed(1)
+    if kind == "task":
+        model, inputs = TaskModel(build_foundation(SMALL, 3, 32), 32, 5), torch.randn(40, 17, 32)
+    else:
+        model, inputs = Supervised(build_foundation(SMALL, 3, 32), 5), torch.randn(40, 3, 32, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model.eval()(inputs)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
