@@ -202,6 +202,7 @@ def estimate_all(
         score = Score(score.value, reason) if reason else score
         scored[metric, None] = Estimate(score, drawn[metric], len(counted))
     scored[ACCURACY].over_compounds = accuracy_over_compounds(counted, replicates, seed)
+    scored[ACCURACY].compounds = frozenset(counted.compounds)
     if not len(counted):
         return scored, None
     commonest = np.bincount(counted.labels).max() / len(counted)

@@ -113,11 +113,13 @@ def _pairs(summary: pd.DataFrame, split: str, level: str) -> str:
     survive = rows.loc[rows["p_holm"] < LEVEL, "value"]
     higher, lower = int((survive > 0).sum()), int((survive < 0).sum())
     raised = int((rows["value"] > 0).sum())
+    one = rows["seeds"].max() == 1
+    between_runs = "; from one seed, so p knows nothing of the spread between runs" if one else ""
     return (
         f"It was higher in {raised} of {len(rows)} {_plural('pair', len(rows))}. Tested over "
         f"compounds and corrected for all {len(tests)} tests of methods and pairs (Holm, {100 * LEVEL:.0f} %), the "
         f"difference survives in {higher + lower}"
-        f"{f', {lower} of them to the worse' if lower else ''}."
+        f"{f', {lower} of them to the worse' if lower else ''}{between_runs}."
     )
 
 

@@ -90,7 +90,7 @@ def test_notes_tell_fixed_positions_lost_sites_seeds_and_simulation(summary):
     assert "2 seeds of training" in text and "simulated" in text
     moved = " ".join(caveats(summary.assign(seeds=1), plates, inspected(plates, moved=True)))
     assert "1 of 2 labelled compounds" in moved
-    assert "One seed of training" in moved and "simulated" not in moved
+    assert "neither any between runs" in moved and "simulated" not in moved
 
 
 def test_notes_tell_what_tests_speak_of_and_that_the_oracle_leans_high(summary):
@@ -115,6 +115,8 @@ def test_findings_tell_tests_features_and_calibration(summary):
     mine = tests.query("method == 'coda' and baseline == 'unadapted'")
     assert f"survives in {(mine['p_holm'] < 0.05).sum()}" in kept
     assert "transductive" in text
+    alone = " ".join(findings(summary.assign(seeds=1), representation()))
+    assert "nothing of the spread between runs" in alone and "between runs" not in text
     assert "same source in 75 % of cases before adaptation and 50 % after it (25 % if" in text
     error = pick(summary, method="coda", metric="calibration_error", split="held_out",
                  level="image", train_source="all")["value"].item()  # fmt: skip
