@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from coda.bootstrap import interval, metric_interval, seed_weights
+from coda.bootstrap import RANGES, interval, metric_interval, seed_weights
 from coda.evaluation import Score
 from coda.methods import METHODS, compared_with
 from coda.significance import UNKNOWN, is_planned, paired_test
@@ -181,7 +181,7 @@ def _weighted(replicates: list[np.ndarray | None], weights: np.ndarray) -> np.nd
 
 
 def estimates_table(estimates: Estimates) -> pd.DataFrame:
-    """One value a row with its interval over wells and, for a planned test, its p over compounds."""
+    """One value a row with its interval over wells; differences with one over compounds, and with p if planned."""
     rows = []
     for key, by in estimates.items():
         for (metric, baseline), estimate in by.items():
@@ -203,6 +203,8 @@ def estimates_table(estimates: Estimates) -> pd.DataFrame:
             tested = UNKNOWN
             if metric == "difference":
                 tested = paired_test(value, estimate.over_compounds, len(estimate.compounds))
+            ends = np.clip(tested[:2], *RANGES["difference"])
+            values |= dict(zip(("low_compounds", "high_compounds"), ends, strict=True))
             values["p"] = tested.p if is_planned(key.method, baseline) else np.nan
             counts = {"n": estimate.n, "seeds": estimate.seeds, "pairs": estimate.pairs}
             rows.append({**key._asdict(), **values, **counts, "reason": reason})

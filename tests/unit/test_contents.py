@@ -164,8 +164,46 @@ def test_tables_hold_the_summary(summary):
     above = controls_frame(summary, ["intensity"], "image").set_index("method")
     ahead = pick(summary, **at, metric="difference", baseline="intensity").iloc[0]
     words = above.loc["CODA", "above intensities only, adapted"]
-    assert words.startswith(f"{ahead['value']:+.3f}")
+    low, high = ahead["low_compounds"], ahead["high_compounds"]
+    assert words == f"{ahead['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
     assert "Intensities only" not in above.index
+
+
+def against_intensities(summary, **changed):
+    """Say what findings tell of the control where the differences of all methods from it are changed."""
+    rows = (summary["baseline"] == "intensity") & (summary["metric"] == "difference")
+    table = summary.copy()
+    table.loc[rows, list(changed)] = list(changed.values())
+    (said,) = (text for text in findings(table) if text.startswith("Control, intensities"))
+    return said
+
+
+def test_methods_stand_to_a_control_by_the_interval_over_compounds(summary):
+    above, near, below = (
+        against_intensities(summary, value=value, low=low, high=high, **over)
+        for value, low, high, over in (
+            (0.1, -0.1, 0.3, {"low_compounds": 0.01, "high_compounds": 0.2}),
+            (0.1, 0.05, 0.15, {"low_compounds": -0.01, "high_compounds": 0.2}),
+            (-0.1, -0.3, 0.1, {"low_compounds": -0.2, "high_compounds": -0.01}),
+        )
+    )
+    assert "Every method is clearly above it, over compounds." in above and "Warning" not in above
+    assert "It comes near Unadapted; ODA (no partners); CODA." in near and "Warning" in near
+    assert "It lies above Unadapted; ODA (no partners); CODA." in below and "near" not in below
+    unknown = against_intensities(summary, value=0.1, low_compounds=np.nan, high_compounds=np.nan)
+    assert "It comes near Unadapted; ODA (no partners); CODA." in unknown
+
+
+def test_undefined_differences_from_a_control_are_named_and_no_success(summary):
+    empty = {"value": np.nan, "low_compounds": np.nan, "high_compounds": np.nan}
+    said = against_intensities(summary, **empty)
+    assert "undefined: Unadapted; ODA (no partners); CODA." in said and "above" not in said
+    table = summary.copy()
+    table.loc[table["baseline"] == "intensity", ["low_compounds", "high_compounds"]] = 0.1, 0.2
+    table.loc[(table["baseline"] == "intensity") & (table["method"] == "oda"), list(empty)] = np.nan
+    text = " ".join(findings(table))
+    assert "Every other method is clearly above it, over compounds." in text
+    assert "undefined: ODA (no partners)." in text
 
 
 def test_what_is_undefined_is_listed_with_its_reason(summary):

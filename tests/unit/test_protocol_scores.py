@@ -260,6 +260,21 @@ def test_words_say_what_the_numbers_say(world):
     assert "After 4 plates of source 2" in text
 
 
+def test_a_control_is_judged_by_the_interval_over_compounds(world):
+    _, _, scores = world
+    rows = (scores["baseline"] == "intensity") & (scores["method"] == "coda")
+    ends = ["value", "low", "low_compounds", "high_compounds"]
+    for values, words in (
+        ((0.2, -0.1, 0.1, 0.3), None),
+        ((0.2, 0.1, -0.1, 0.5), "Warning: not clearly above the control of intensities"),
+        ((np.nan,) * 4, "as the difference is undefined: CODA."),
+    ):
+        table = scores.copy()
+        table.loc[rows, ends] = values
+        text = " ".join(protocol_findings(table))
+        assert words in text if words else "control of intensities" not in text
+
+
 def test_a_target_without_a_plate_kept_out_is_told_by_the_adapted_ones(world):
     _, pairs, _ = world
     kept, pairs[0].kept_out = pairs[0].kept_out, ()

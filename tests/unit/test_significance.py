@@ -6,8 +6,9 @@ import pytest
 from coda.bootstrap import accuracy_over_compounds, compound_weights
 from coda.comparison import score_predictions
 from coda.evaluation import Units, classes_of, units
+from coda.files import read_table
 from coda.significance import LEVEL, holm, paired_test
-from scipy.stats import kstest, ttest_1samp
+from scipy.stats import kstest, t, ttest_1samp
 from statsmodels.stats.multitest import multipletests
 from test_comparison import SKILL, pick, write_world
 from test_evaluation import make_predictions
@@ -201,3 +202,32 @@ def test_intervals_and_tests_agree_away_from_the_edge(found):
     clear = pd.Series(np.where(rows["low"] > 0, True, rows["high"] < 0), rows.index)
     assert not (clear & (rows["p"] > 0.1)).any()
     assert not (~clear & (rows["p"] < 0.02)).any()
+
+
+def test_the_interval_over_compounds_is_that_of_a_paired_t_test(tmp_path):
+    """All compounds have equally many images here; means over pairs and seeds have no more compounds than a run."""
+    files, plates = write_world(tmp_path, seeds=(0, 1))
+    found = score_predictions(files, plates, replicates=300)
+    at = {"train_source": "source_1", "target_source": "source_2", "seed": 0}
+    mine = plates.loc[plates["subset"] == "train", "Metadata_Plate"]
+    right = {}
+    for file in files:
+        if all(file[name] == value for name, value in at.items()):
+            rows = read_table(file["path"])
+            rows = rows[rows["Metadata_Plate"].isin(mine) & rows["Metadata_moa"].notna()]
+            logits = [name for name in rows if name.startswith("Logit_")]
+            hit = rows[logits].idxmax(axis=1) == "Logit_" + rows["Metadata_moa"]
+            right[file["method"]] = hit.groupby(rows["Metadata_JCP2022"]).mean()
+    gains = right["coda"] - right["intensity"]
+    wanted = {"method": "coda", "metric": "difference", "split": "adapted", "level": "image"}
+    row = pick(found.metrics, **at, **wanted, baseline="intensity").iloc[0]
+    ends = ttest_1samp(gains, 0).confidence_interval(0.95)
+    close = 0.1 * np.ptp(ends)
+    assert (row["low_compounds"], row["high_compounds"]) == pytest.approx(tuple(ends), abs=close)
+    for table in (found.metrics, found.summary):
+        for row in pick(table, **wanted, baseline="unadapted").itertuples():
+            error = (row.high_compounds - row.low_compounds) / 2 / t.isf(0.025, len(gains) - 1)
+            p = 2 * t.sf(abs(row.value) / error, len(gains) - 1)
+            assert row.p == pytest.approx(p, rel=1e-6)
+        others = table[table["metric"] != "difference"]
+        assert others[["low_compounds", "high_compounds"]].isna().all(axis=None)
