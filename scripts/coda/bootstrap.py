@@ -126,7 +126,16 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     )
 
 
-def metric_interval(metric: str, replicates: np.ndarray) -> tuple[float, float]:
-    """Interval of a metric from its replicates, cut to the values that it can take."""
-    low, high = np.clip(interval(replicates), *RANGES.get(metric, (0, 1)))
+def metric_interval(metric: str, value: float, replicates: np.ndarray) -> tuple[float, float]:
+    """Interval of a metric from its replicates, cut to the values that it can take.
+
+    Percentiles, but for the calibration error: it adds up sizes of deviations, so noise makes it larger, in the value
+    and once more in its replicates. Below, its interval is the basic one, the replicates mirrored at the value (Davison
+    and Hinkley, 1997, 5.2), which takes both away; above, only what the replicates have too much is taken away, so
+    the value lies inside. Near zero it still leans high: no error below zero can make up for those above.
+    """
+    low, high = interval(replicates)
+    if metric == "calibration_error":
+        low, high = min(2 * value - high, value), high - (np.mean(replicates) - value)
+    low, high = np.clip([low, high], *RANGES.get(metric, (0, 1)))
     return float(low), float(high)

@@ -188,7 +188,7 @@ def estimates_table(estimates: Estimates) -> pd.DataFrame:
             low, high = (
                 (np.nan, np.nan)
                 if estimate.replicates is None
-                else metric_interval(metric, estimate.replicates)
+                else metric_interval(metric, estimate.score.value, estimate.replicates)
             )
             if np.isnan(estimate.score.value):
                 low = high = np.nan

@@ -15,7 +15,8 @@ from coda.methods import compared_with
 TESTS = (
     "Intervals resample wells and speak of these compounds in new wells; tests (p) resample compounds, with all their "
     "wells on all plates, and speak of new compounds of such mechanisms. With several seeds of training both hold the "
-    "spread between runs too, with one seed neither does."
+    "spread between runs too, with one seed neither does. Means over pairs speak of these sources: what other labs "
+    "would add to their spread is in neither."
 )
 LEVEL = 0.05  # a corrected p below it survives; intervals cover with probability 1 - LEVEL
 # Compared by plan: every method with what it was before adaptation, and the two that only partners tell

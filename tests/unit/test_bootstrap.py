@@ -11,8 +11,8 @@ from coda.bootstrap import (
     resampling_weights,
     seed_weights,
 )
-from coda.evaluation import classes_of, units
-from coda.metrics import METRICS, metric_replicates, pair_wins
+from coda.evaluation import Units, classes_of, units
+from coda.metrics import METRICS, calibration_error, metric_replicates, pair_wins
 from sklearn import metrics as sk
 from test_evaluation import make_predictions
 
@@ -134,7 +134,32 @@ def test_intervals_over_wells_and_few_seeds_cover_what_can_be_had(seeds, least):
 
 def test_intervals_stay_within_what_a_metric_can_be():
     values = np.linspace(-2, 2, 101)
-    assert metric_interval("accuracy", values) == (0, 1)
-    assert metric_interval("kappa", values) == metric_interval("difference", values) == (-1, 1)
-    assert metric_interval("gap_closed", values) == interval(values)
-    assert np.isnan(metric_interval("accuracy", np.full(5, np.nan))).all()
+    assert metric_interval("accuracy", 0.5, values) == (0, 1)
+    assert (
+        metric_interval("kappa", 0, values) == metric_interval("difference", 0, values) == (-1, 1)
+    )
+    assert metric_interval("gap_closed", 0, values) == interval(values)
+    assert np.isnan(metric_interval("accuracy", 0.5, np.full(5, np.nan))).all()
+    assert np.isnan(metric_interval("calibration_error", 0.1, np.full(5, np.nan))).all()
+
+
+@pytest.mark.parametrize(("excess", "truth"), [(0.0, 0.0), (0.1, 0.065)])
+def test_intervals_of_the_calibration_error_hold_value_and_truth(excess, truth):
+    """200 predictions of two classes, whose confidence is 0.5 to 0.8 and `excess` of it too high."""
+    random, wells, held = np.random.default_rng(1), 200, []
+    keys = pd.DataFrame({"stratum": "P", "name": [f"{n:03d}" for n in range(wells)], "label": 0})
+    everyone = np.arange(wells)
+    for trial in range(100):
+        sure = random.uniform(0.5, 0.8, wells)
+        right = random.random(wells) < sure * (1 - excess)
+        chances = np.where(right, sure, 1 - sure)
+        chances = np.stack([chances, 1 - chances], axis=1)
+        counted = Units(["a", "b"], 0 * everyone, chances, everyone, keys, keys["name"].to_numpy())
+        value = calibration_error(counted, np.ones((1, wells)))[0]
+        drawn = calibration_error(counted, resampling_weights(keys, 200, trial))
+        low, high = metric_interval("calibration_error", value, drawn)
+        assert 0 <= low <= value <= high
+        held.append((low <= truth <= high, interval(drawn)[0] <= truth <= interval(drawn)[1]))
+    found, plain = np.mean(held, axis=0)
+    assert found > plain + 0.1
+    assert found > (0.9 if truth else 0.5)

@@ -155,7 +155,13 @@ def test_tables_hold_the_summary(summary):
     test = pick(summary, **at, metric="difference", baseline="unadapted").iloc[0]
     assert frame.loc["CODA", "p (Holm)"] == told_p(test["p_holm"])
     assert frame.loc["CODA", "pairs"] == "2 up, 0 down of 2"
-    assert frame.loc["Unadapted", "difference"] == ""
+    each = [
+        pick(summary, **at | {"train_source": source}, metric="difference", baseline="unadapted")
+        for source in ("source_1", "source_2")
+    ]
+    each = pd.concat(each)["value"]
+    assert frame.loc["CODA", "SD over pairs"] == f"{np.ptp(each) / np.sqrt(2):.3f}"
+    assert frame.loc["Unadapted", "difference"] == frame.loc["Unadapted", "SD over pairs"] == ""
     assert frame.loc["CODA", "compared with"] == "Unadapted"
     pairs = pairs_frame(summary, "source_1", "adapted", "image").set_index("method")
     assert list(pairs.columns) == ["source 2"]
