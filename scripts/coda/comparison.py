@@ -51,8 +51,8 @@ class Evaluation:
         The same averaged over seeds, and over pairs where both sources are ``"all"``; columns seeds and
         pairs count what went in, in place of seed. Its intervals and tests resample the seeds too.
 
-    Intervals are over wells (compounds at their level). Differences have one over compounds too (`low_compounds` to
-    `high_compounds`), as p is; see `coda.significance`.
+    Intervals are over wells (compounds at their level). Accuracies and differences have one over compounds too
+    (`low_compounds` to `high_compounds`), as p is; see `coda.significance`.
     """
 
     metrics: pd.DataFrame

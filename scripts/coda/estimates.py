@@ -181,7 +181,7 @@ def _weighted(replicates: list[np.ndarray | None], weights: np.ndarray) -> np.nd
 
 
 def estimates_table(estimates: Estimates) -> pd.DataFrame:
-    """One value a row with its interval over wells; differences with one over compounds, and with p if planned."""
+    """One value a row with its interval over wells and, where it has one, over compounds; with p if planned."""
     rows = []
     for key, by in estimates.items():
         for (metric, baseline), estimate in by.items():
@@ -201,9 +201,9 @@ def estimates_table(estimates: Estimates) -> pd.DataFrame:
                 "high": high,
             }
             tested = UNKNOWN
-            if metric == "difference":
+            if estimate.over_compounds is not None:
                 tested = paired_test(value, estimate.over_compounds, len(estimate.compounds))
-            ends = np.clip(tested[:2], *RANGES["difference"])
+            ends = np.clip(tested[:2], *RANGES.get(metric, (0, 1)))
             values |= dict(zip(("low_compounds", "high_compounds"), ends, strict=True))
             values["p"] = tested.p if is_planned(key.method, baseline) else np.nan
             counts = {"n": estimate.n, "seeds": estimate.seeds, "pairs": estimate.pairs}

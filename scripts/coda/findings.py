@@ -212,8 +212,8 @@ def _control(summary: pd.DataFrame, control: str, level: str) -> str:
     ]
     if stands["below"] or stands["near"]:
         return (
-            f"{sentence} Warning: {' '.join(said)} With other compounds they might read no more than this control "
-            "does (the interval of the difference over compounds does not lie above zero)."
+            f"{sentence} Warning: {' '.join(said)} These have not shown that they read more than this control does "
+            "(the interval of the difference over compounds does not lie above zero)."
         )
     if stands["above"]:
         others = "other method" if stands["undefined"] else "method"

@@ -111,10 +111,11 @@ def _new_compounds(rows: pd.DataFrame) -> list[str]:
     guess = _value(new, "chance", away)
     for control in CONTROLS:
         value = _value(new, control, away)
-        above = value["low"] > guess["value"]
-        verdict = "above a constant guess" if above else "no better than a constant guess"
+        above = value["low_compounds"] > guess["value"]
+        verdict = "clearly above" if above else "not clearly above"
         said.append(
-            f"{method_name(control)}: {_accuracy(value)} on new compounds, {verdict} ({guess['value']:.3f})."
+            f"{method_name(control)}: {_accuracy(value)} on new compounds, over compounds {verdict} a constant guess "
+            f"({guess['value']:.3f})."
         )
     stands = standing(new, "intensity", away, (*CONTROLS, "unadapted"))
     close = [*stands["below"], *stands["near"]]

@@ -89,8 +89,9 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def is_planned(method: str, baseline: str | None) -> bool:
-    """Say whether the difference between two methods is one of the planned tests."""
-    return baseline == compared_with(method) or (method, baseline) in PAIRS_TESTED
+    """Say whether the difference between a method and a baseline, if any, is one of the planned tests."""
+    planned = baseline == compared_with(method) or (method, baseline) in PAIRS_TESTED
+    return baseline is not None and planned
 
 
 def own_tests(scores: pd.DataFrame) -> pd.DataFrame:
