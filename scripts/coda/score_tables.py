@@ -112,7 +112,7 @@ def methods_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd
     pandas.DataFrame
         Text. ``p (Holm)`` is that of the mean over pairs, corrected over the methods; ``pairs`` counts those where
         the difference survives the correction over all methods and pairs, up and down. ``SD over pairs`` is the
-        standard deviation of the difference, empty for a single pair.
+        standard deviation of the difference, empty for a single pair and where one has no value.
     """
     rows = summary[(summary["level"] == level) & (summary["split"] == split)]
     tested = own_tests(rows)
@@ -123,13 +123,13 @@ def methods_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd
         difference = score_of(tested, (ALL, ALL), method, split, level, "difference")
         mine = survives.loc[survives["method"] == method, "value"]
         values = single.loc[single["method"] == method, "value"]
-        pairs = len(values)
+        pairs, spread = len(values), values.std(skipna=False)
         line = {
             "method": method_name(method),
             "accuracy": told(score_of(rows, (ALL, ALL), method, split, level)),
             "compared with": "" if difference is None else method_name(difference["baseline"]),
             "difference": told(difference, signed=True),
-            "SD over pairs": f"{values.std():.3f}" if len(values) > 1 else "",
+            "SD over pairs": "" if np.isnan(spread) else f"{spread:.3f}",
             "p (Holm)": "" if difference is None else told_p(difference["p_holm"]),
             "pairs": f"{(mine > 0).sum()} up, {(mine < 0).sum()} down of {pairs}" if pairs else "",
             "gap closed": told(

@@ -96,6 +96,7 @@ def test_notes_tell_fixed_positions_lost_sites_seeds_and_simulation(summary):
 def test_notes_tell_what_tests_speak_of_and_that_the_oracle_leans_high(summary):
     plates = chosen()
     text = " ".join(caveats(summary, plates, inspected(plates)))
+    assert "Means over pairs speak of these sources" in text
     assert "tests (p) resample compounds" in text and "trained on the target" not in text
     oracle = summary[summary["method"] == "coda"].assign(method="oracle")
     text = " ".join(caveats(pd.concat([summary, oracle]), plates, inspected(plates)))
@@ -163,6 +164,10 @@ def test_tables_hold_the_summary(summary):
     assert frame.loc["CODA", "SD over pairs"] == f"{np.ptp(each) / np.sqrt(2):.3f}"
     assert frame.loc["Unadapted", "difference"] == frame.loc["Unadapted", "SD over pairs"] == ""
     assert frame.loc["CODA", "compared with"] == "Unadapted"
+    lost = summary.copy()
+    one = (lost["train_source"] == "source_1") & (lost["metric"] == "difference")
+    lost.loc[one, "value"] = np.nan
+    assert (methods_frame(lost, "adapted")["SD over pairs"] == "").all()
     pairs = pairs_frame(summary, "source_1", "adapted", "image").set_index("method")
     assert list(pairs.columns) == ["source 2"]
     assert pairs.loc["CODA", "source 2"].endswith("*")
