@@ -10,6 +10,13 @@ from coda.evaluation import Units
 from coda.metrics import METRICS, metric_replicates
 
 CONFIDENCE = 0.95
+# Metrics that can leave 0 to 1; the gap closed has no bounds.
+RANGES = {
+    "kappa": (-1, 1),
+    "quadratic_kappa": (-1, 1),
+    "difference": (-1, 1),
+    "gap_closed": (-np.inf, np.inf),
+}
 
 
 def draws(stratum: str, size: int, replicates: int, seed: int) -> np.ndarray:
@@ -22,6 +29,21 @@ def draws(stratum: str, size: int, replicates: int, seed: int) -> np.ndarray:
     random = np.random.default_rng([seed, zlib.crc32(stratum.encode())])
     picks = random.integers(size, size=(replicates, size)) + np.arange(replicates)[:, None] * size
     return np.bincount(picks.ravel(), minlength=replicates * size).reshape(replicates, size)
+
+
+def seed_weights(stratum: str, seeds: int, replicates: int, seed: int) -> np.ndarray:
+    """Weights of training seeds in their resampled mean: shape (replicates, seeds), each row adds up to 1.
+
+    Drawing k seeds with replacement finds (k - 1) / k of the variance of their mean, half of it for two. So the
+    weights are spread around 1 / k by sqrt(k / (k - 1)) (Rao and Wu, 1988, for strata of few units). Some fall below
+    zero by that, and resampled metrics may leave their range: `metric_interval` cuts the ends. Where the seeds
+    are the larger part of the spread, intervals stay too narrow with two or three: a spread known from so few is
+    itself uncertain.
+    """
+    weights = draws(stratum, seeds, replicates, seed) / seeds
+    if seeds == 1:
+        return weights
+    return 1 / seeds + (weights - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
 
 
 def resampling_weights(resampled: pd.DataFrame, replicates: int, seed: int) -> np.ndarray:
@@ -102,3 +124,18 @@ def interval(values: np.ndarray) -> tuple[float, float]:
         if np.isfinite([low, high]).all()
         else (float("nan"), float("nan"))
     )
+
+
+def metric_interval(metric: str, value: float, replicates: np.ndarray) -> tuple[float, float]:
+    """Interval of a metric from its replicates, cut to the values that it can take.
+
+    Percentiles, but for the calibration error: it adds up sizes of deviations, so noise makes it larger, in the value
+    and once more in its replicates. Below, its interval is the basic one, the replicates mirrored at the value (Davison
+    and Hinkley, 1997, 5.2), which takes both away; above, only what the replicates have too much is taken away, so
+    the value lies inside. Near zero it still leans high: no error below zero can make up for those above.
+    """
+    low, high = interval(replicates)
+    if metric == "calibration_error":
+        low, high = min(2 * value - high, value), high - (np.mean(replicates) - value)
+    low, high = np.clip([low, high], *RANGES.get(metric, (0, 1)))
+    return float(low), float(high)

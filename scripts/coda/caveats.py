@@ -93,7 +93,10 @@ def _oracle(summary: pd.DataFrame) -> str:
 def _seeds(summary: pd.DataFrame) -> str:
     seeds = int(summary["seeds"].max())
     if seeds == 1:
-        return "One seed of training: the intervals hold the spread between wells and none between runs."
+        return (
+            "One seed of training: the intervals hold the spread between wells, the tests (p) that between compounds, "
+            "and neither any between runs."
+        )
     if seeds < 5:
         return f"{seeds} seeds of training: the intervals resample them too, but few runs tell little of their spread."
     return ""

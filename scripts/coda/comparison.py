@@ -46,12 +46,13 @@ class Evaluation:
     ----------
     metrics : pandas.DataFrame
         Every training run by itself: train_source, target_source, seed, method, split, level, metric, baseline,
-        value, low, high, p, p_holm, n, reason.
+        value, low, high, low_compounds, high_compounds, p, p_holm, n, reason.
     summary : pandas.DataFrame
         The same averaged over seeds, and over pairs where both sources are ``"all"``; columns seeds and
         pairs count what went in, in place of seed. Its intervals and tests resample the seeds too.
 
-    Intervals are over wells (compounds at their level), p over compounds; see `coda.significance`.
+    Intervals are over wells (compounds at their level). Accuracies and differences have one over compounds too
+    (`low_compounds` to `high_compounds`), as p is; see `coda.significance`.
     """
 
     metrics: pd.DataFrame
@@ -66,6 +67,8 @@ def read_scores(path: str | Path) -> pd.DataFrame:
         "value": float,
         "low": float,
         "high": float,
+        "low_compounds": float,
+        "high_compounds": float,
         "p": float,
         "p_holm": float,
         "n": int,
@@ -202,6 +205,7 @@ def estimate_all(
         score = Score(score.value, reason) if reason else score
         scored[metric, None] = Estimate(score, drawn[metric], len(counted))
     scored[ACCURACY].over_compounds = accuracy_over_compounds(counted, replicates, seed)
+    scored[ACCURACY].compounds = frozenset(counted.compounds)
     if not len(counted):
         return scored, None
     commonest = np.bincount(counted.labels).max() / len(counted)

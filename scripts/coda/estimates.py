@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from coda.bootstrap import draws, interval
+from coda.bootstrap import RANGES, interval, metric_interval, seed_weights
 from coda.evaluation import Score
 from coda.methods import METHODS, compared_with
-from coda.significance import is_planned, paired_p
+from coda.significance import UNKNOWN, is_planned, paired_test
 
 ALL = "all"  # stands for the sources in a mean over pairs
 BASELINES = ("unadapted", "oda", "intensity", "position", "shuffled")
@@ -34,7 +34,7 @@ class Estimate:
     """A value with its bootstrap replicates (none for a constant) and what it rests on.
 
     `replicates` resample wells (compounds at their level) and make intervals; `over_compounds` resample
-    compounds and make tests: accuracies and their differences have them.
+    compounds, those named in `compounds`, and make tests: accuracies and their differences have them.
     """
 
     score: Score
@@ -43,6 +43,7 @@ class Estimate:
     seeds: int = 1
     pairs: int = 1
     over_compounds: np.ndarray | None = None
+    compounds: frozenset[str] = frozenset()
 
 
 # Metric and the method compared with, None for a metric by itself.
@@ -85,6 +86,7 @@ def difference(this: Estimate, other: Estimate) -> Estimate:
         this.seeds,
         this.pairs,
         this.over_compounds - other.over_compounds,
+        this.compounds | other.compounds,
     )
 
 
@@ -120,11 +122,9 @@ def over_seeds(runs: Estimates, replicates: int, seed: int) -> Estimates:
         together[key._replace(seed=0)].append(key)
     averaged: Estimates = {}
     for key, members in together.items():
-        weights = draws(f"seeds of {key.train_source}", len(members), replicates, seed).T / len(
-            members
-        )
+        weights = seed_weights(f"seeds of {key.train_source}", len(members), replicates, seed)
         averaged[key] = {
-            what: _mean([runs[member][what] for member in members], weights, seeds=len(members))
+            what: _mean([runs[member][what] for member in members], weights.T, seeds=len(members))
             for what in runs[members[0]]
         }
     return averaged
@@ -172,6 +172,7 @@ def _mean(
         seeds or members[0].seeds,
         pairs or 1,
         _weighted([member.over_compounds for member in members], weights),
+        frozenset().union(*(member.compounds for member in members)),
     )
 
 
@@ -180,12 +181,14 @@ def _weighted(replicates: list[np.ndarray | None], weights: np.ndarray) -> np.nd
 
 
 def estimates_table(estimates: Estimates) -> pd.DataFrame:
-    """One value a row with its interval over wells and, for a planned test, its p over compounds."""
+    """One value a row with its interval over wells and, where it has one, over compounds; with p if planned."""
     rows = []
     for key, by in estimates.items():
         for (metric, baseline), estimate in by.items():
             low, high = (
-                (np.nan, np.nan) if estimate.replicates is None else interval(estimate.replicates)
+                (np.nan, np.nan)
+                if estimate.replicates is None
+                else metric_interval(metric, estimate.score.value, estimate.replicates)
             )
             if np.isnan(estimate.score.value):
                 low = high = np.nan
@@ -197,12 +200,12 @@ def estimates_table(estimates: Estimates) -> pd.DataFrame:
                 "low": low,
                 "high": high,
             }
-            p = (
-                paired_p(value, estimate.over_compounds)
-                if is_planned(key.method, metric, baseline)
-                else np.nan
-            )
-            values["p"] = p
+            tested = UNKNOWN
+            if estimate.over_compounds is not None:
+                tested = paired_test(value, estimate.over_compounds, len(estimate.compounds))
+            ends = np.clip(tested[:2], *RANGES.get(metric, (0, 1)))
+            values |= dict(zip(("low_compounds", "high_compounds"), ends, strict=True))
+            values["p"] = tested.p if is_planned(key.method, baseline) else np.nan
             counts = {"n": estimate.n, "seeds": estimate.seeds, "pairs": estimate.pairs}
             rows.append({**key._asdict(), **values, **counts, "reason": reason})
     table = pd.DataFrame(rows).astype({"baseline": object, "reason": object})

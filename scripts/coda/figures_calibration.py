@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from coda.bootstrap import interval, resampling_weights
+from coda.bootstrap import metric_interval, resampling_weights
 from coda.errors import UserError
 from coda.evaluation import Units, classes_of, target_splits, units
 from coda.metrics import BINS, calibration_error, confidence_bins
@@ -88,7 +88,7 @@ def error_in_words(counted: Units, replicates: int, seed: int) -> str:
     """Calibration error with its interval, as in the table of metrics."""
     value = calibration_error(counted, np.ones((1, len(counted.resampled))))[0]
     weights = resampling_weights(counted.resampled, replicates, seed)
-    low, high = interval(calibration_error(counted, weights))
+    low, high = metric_interval("calibration_error", value, calibration_error(counted, weights))
     return f"calibration error {value:.2f} [{low:.2f}, {high:.2f}]"
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from coda.estimates import ALL
-from coda.names import SPLIT_NAMES, in_order, method_name
-from coda.score_tables import MAIN, score_of, told
+from coda.names import SPLIT_NAMES, method_name
+from coda.score_tables import MAIN, score_of, standing, told
 from coda.significance import LEVEL
 
 CONTROLS = ("intensity", "position", "shuffled")
@@ -113,11 +113,13 @@ def _pairs(summary: pd.DataFrame, split: str, level: str) -> str:
     survive = rows.loc[rows["p_holm"] < LEVEL, "value"]
     higher, lower = int((survive > 0).sum()), int((survive < 0).sum())
     raised = int((rows["value"] > 0).sum())
+    one = rows["seeds"].max() == 1
+    between_runs = "; from one seed, so p knows nothing of the spread between runs" if one else ""
     return (
         f"It was higher in {raised} of {len(rows)} {_plural('pair', len(rows))}. Tested over "
         f"compounds and corrected for all {len(tests)} tests of methods and pairs (Holm, {100 * LEVEL:.0f} %), the "
         f"difference survives in {higher + lower}"
-        f"{f', {lower} of them to the worse' if lower else ''}."
+        f"{f', {lower} of them to the worse' if lower else ''}{between_runs}."
     )
 
 
@@ -191,20 +193,32 @@ def _features(representation: pd.DataFrame) -> str:
 
 
 def _control(summary: pd.DataFrame, control: str, level: str) -> str:
+    """Compare every method with a control: over compounds, since wells repeat what a compound brings along."""
     value = _known(summary, control, "adapted", level)
     if value is None:
         return ""
     sentence = f"Control, {method_name(control).lower()}: {_share(value)} on the adapted plates."
-    near, beaten = [], []
-    for method in in_order(summary.loc[summary["baseline"] == control, "method"]):
-        ahead = _known(summary, method, "adapted", level, "difference", control)
-        if ahead is not None and method not in NOT_CHOSEN and not ahead["low"] > 0:
-            (beaten if ahead["high"] < 0 else near).append(method_name(method))
-    if not near + beaten:
-        return f"{sentence} Every method is clearly above it."
-    above = f" It lies above {_listed(beaten)}." if beaten else ""
-    level_with = f" It comes near {_listed(near)}." if near else ""
-    return f"{sentence} Warning:{above}{level_with} These have not shown that they read more than this control does."
+    stands = standing(summary[summary["level"] == level], control, "adapted", NOT_CHOSEN)
+    if not any(stands.values()):
+        return sentence
+    said = [
+        f"{words} {_listed(stands[kind])}."
+        for kind, words in (
+            ("below", "It lies above"),
+            ("near", "It comes near"),
+            ("undefined", "Not to be compared with it, as the difference is undefined:"),
+        )
+        if stands[kind]
+    ]
+    if stands["below"] or stands["near"]:
+        return (
+            f"{sentence} Warning: {' '.join(said)} These have not shown that they read more than this control does "
+            "(the interval of the difference over compounds does not lie above zero)."
+        )
+    if stands["above"]:
+        others = "other method" if stands["undefined"] else "method"
+        said.insert(0, f"Every {others} is clearly above it, over compounds.")
+    return f"{sentence} {' '.join(said)}"
 
 
 def _known(

@@ -6,6 +6,7 @@ import pandas as pd
 from coda.estimates import ALL
 from coda.names import SPLIT_NAMES, in_order, method_name, source_name
 from coda.protocol_parts import BEFORE
+from coda.score_tables import standing
 
 CONTROLS = ("position", "intensity")
 SEEN = (
@@ -110,19 +111,24 @@ def _new_compounds(rows: pd.DataFrame) -> list[str]:
     guess = _value(new, "chance", away)
     for control in CONTROLS:
         value = _value(new, control, away)
-        above = value["low"] > guess["value"]
-        verdict = "above a constant guess" if above else "no better than a constant guess"
+        above = value["low_compounds"] > guess["value"]
+        verdict = "clearly above" if above else "not clearly above"
         said.append(
-            f"{method_name(control)}: {_accuracy(value)} on new compounds, {verdict} ({guess['value']:.3f})."
+            f"{method_name(control)}: {_accuracy(value)} on new compounds, over compounds {verdict} a constant guess "
+            f"({guess['value']:.3f})."
         )
-    rivals = new[(new["metric"] == "difference") & (new["baseline"] == "intensity")]
-    close = [
-        method_name(row.method)
-        for row in rivals.itertuples()
-        if row.method not in (*CONTROLS, "unadapted") and not row.low > 0
-    ]
+    stands = standing(new, "intensity", away, (*CONTROLS, "unadapted"))
+    close = [*stands["below"], *stands["near"]]
     if close:
-        said.append(f"Warning: not clearly above the control of intensities: {', '.join(close)}.")
+        said.append(
+            "Warning: not clearly above the control of intensities (interval of the difference over compounds): "
+            f"{', '.join(close)}."
+        )
+    if stands["undefined"]:
+        undefined = ", ".join(stands["undefined"])
+        said.append(
+            f"Not to be compared with that control, as the difference is undefined: {undefined}."
+        )
     return said
 
 

@@ -1,5 +1,7 @@
 """The scores as tables for a reader, on a page or in a terminal; an undefined value is empty."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -109,7 +111,8 @@ def methods_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd
     -------
     pandas.DataFrame
         Text. ``p (Holm)`` is that of the mean over pairs, corrected over the methods; ``pairs`` counts those where
-        the difference survives the correction over all methods and pairs, up and down.
+        the difference survives the correction over all methods and pairs, up and down. ``SD over pairs`` is the
+        standard deviation of the difference, empty for a single pair and where one has no value.
     """
     rows = summary[(summary["level"] == level) & (summary["split"] == split)]
     tested = own_tests(rows)
@@ -119,12 +122,14 @@ def methods_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd
     for method in in_order(rows["method"]):
         difference = score_of(tested, (ALL, ALL), method, split, level, "difference")
         mine = survives.loc[survives["method"] == method, "value"]
-        pairs = int((single["method"] == method).sum())
+        values = single.loc[single["method"] == method, "value"]
+        pairs, spread = len(values), values.std(skipna=False)
         line = {
             "method": method_name(method),
             "accuracy": told(score_of(rows, (ALL, ALL), method, split, level)),
             "compared with": "" if difference is None else method_name(difference["baseline"]),
             "difference": told(difference, signed=True),
+            "SD over pairs": "" if np.isnan(spread) else f"{spread:.3f}",
             "p (Holm)": "" if difference is None else told_p(difference["p_holm"]),
             "pairs": f"{(mine > 0).sum()} up, {(mine < 0).sum()} down of {pairs}" if pairs else "",
             "gap closed": told(
@@ -155,7 +160,10 @@ def pairs_frame(summary: pd.DataFrame, train: str, split: str, level: str) -> pd
 
 
 def controls_frame(summary: pd.DataFrame, controls: list[str], level: str) -> pd.DataFrame:
-    """How far each method is above each control, over all pairs: one row a method, two columns a control."""
+    """How far each method is above each control, over all pairs: one row a method, two columns a control.
+
+    Intervals are those over compounds: only other compounds are evidence of what holds for a mechanism.
+    """
     rows = summary[(summary["level"] == level) & (summary["train_source"] == ALL)]
     table = []
     for method in in_order(rows.loc[rows["baseline"].isin(controls), "method"]):
@@ -164,10 +172,50 @@ def controls_frame(summary: pd.DataFrame, controls: list[str], level: str) -> pd
             for split in SPLITS:
                 row = score_of(rows, (ALL, ALL), method, split, level, "difference", control)
                 where = "adapted" if split == "adapted" else "kept out"
-                line[f"above {method_name(control).lower()}, {where}"] = told(row, signed=True)
+                words = told(row, signed=True, over="_compounds")
+                line[f"above {method_name(control).lower()}, {where}"] = words
         if any(list(line.values())[1:]):
             table.append(line)
     return pd.DataFrame(table)
+
+
+def standing(
+    scores: pd.DataFrame, control: str, split: str, left_out: Iterable[str]
+) -> dict[str, list[str]]:
+    """Say where the methods stand to a control on a split, as means over pairs, by the interval over compounds.
+
+    Parameters
+    ----------
+    scores
+        Rows of one level of the summary, or of one protocol.
+    control, split
+        The control, and where.
+    left_out
+        Methods that are not told.
+
+    Returns
+    -------
+    dict
+        Names of the methods ``above`` and ``below`` it, those ``near`` it (their interval holds zero, or there is
+        none), and those whose difference is ``undefined``.
+    """
+    rows = scores[
+        (scores["train_source"] == ALL)
+        & (scores["split"] == split)
+        & (scores["metric"] == "difference")
+        & (scores["baseline"] == control)
+        & ~scores["method"].isin(left_out)
+    ].set_index("method")
+    stands = {"above": [], "near": [], "below": [], "undefined": []}
+    for method in in_order(rows.index):
+        row = rows.loc[method]
+        kind = "undefined" if np.isnan(row["value"]) else "near"
+        if row["low_compounds"] > 0:
+            kind = "above"
+        elif row["high_compounds"] < 0:
+            kind = "below"
+        stands[kind].append(method_name(method))
+    return stands
 
 
 def undefined_frame(summary: pd.DataFrame) -> pd.DataFrame:
@@ -215,13 +263,18 @@ def score_of(
     return rows.iloc[0] if len(rows) else None
 
 
-def told(row: pd.Series | None, percent: bool = False, signed: bool = False) -> str:
-    """Write a value with its interval, ``0.584 [0.552, 0.613]``; nothing if it is undefined."""
+def told(row: pd.Series | None, percent: bool = False, signed: bool = False, over: str = "") -> str:
+    """Write a value with its interval, ``0.584 [0.552, 0.613]``; nothing if it is undefined.
+
+    The interval is that over wells, or with `over` as ``"_compounds"`` that over compounds.
+    """
     if row is None or np.isnan(row["value"]):
         return ""
     form, factor = ("{:.0f} %", 100) if percent else ("{:+.3f}" if signed else "{:.3f}", 1)
-    value, low, high = (form.format(factor * row[name]) for name in ("value", "low", "high"))
-    return value if np.isnan(row["low"]) else f"{value} [{low}, {high}]"
+    value, low, high = (
+        form.format(factor * row[name]) for name in ("value", f"low{over}", f"high{over}")
+    )
+    return value if np.isnan(row[f"low{over}"]) else f"{value} [{low}, {high}]"
 
 
 def told_p(p: float) -> str:

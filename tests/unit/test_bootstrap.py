@@ -3,9 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-from coda.bootstrap import bootstrap, draws, interval, resampling_weights
-from coda.evaluation import classes_of, units
-from coda.metrics import METRICS, metric_replicates, pair_wins
+from coda.bootstrap import (
+    bootstrap,
+    draws,
+    interval,
+    metric_interval,
+    resampling_weights,
+    seed_weights,
+)
+from coda.evaluation import Units, classes_of, units
+from coda.metrics import METRICS, calibration_error, metric_replicates, pair_wins
 from sklearn import metrics as sk
 from test_evaluation import make_predictions
 
@@ -97,3 +104,62 @@ def test_undefined_replicates_widen_and_then_forbid_an_interval():
     assert wider[0] < low and wider[1] > high
     values[400:500] = np.nan
     assert np.isnan(interval(values)).all()
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_seeds_are_resampled_with_all_the_variance_of_their_mean(seeds):
+    weights = seed_weights("seeds", seeds, 20_000, 0)
+    assert weights.sum(axis=1) == pytest.approx(1)
+    values = np.random.default_rng(seeds).normal(0, 1, seeds)
+    assert (weights @ values).std() == pytest.approx(values.std() / np.sqrt(seeds - 1), rel=0.03)
+
+
+def test_one_seed_has_no_spread():
+    assert (seed_weights("seeds", 1, 10, 0) == 1).all()
+
+
+# A spread known from few seeds is uncertain itself, so they do not reach 95 %; plain draws of them stay below.
+@pytest.mark.parametrize(("seeds", "least"), [(2, 0.81), (3, 0.84), (5, 0.9)])
+def test_intervals_over_wells_and_few_seeds_cover_what_can_be_had(seeds, least):
+    """Seeds add four times the variance of wells; values are normal around zero, 80 wells shared by all seeds."""
+    random, hits, wells = np.random.default_rng(0), 0, 80
+    for trial in range(1000):
+        plate = random.normal(0, 1, wells)
+        runs = random.normal(0, np.sqrt(4 * seeds / wells), (seeds, 1)) + plate
+        drawn = runs @ draws(f"plate {trial}", wells, 400, 0).T / wells
+        low, high = interval((drawn.T * seed_weights(f"seeds {trial}", seeds, 400, 0)).sum(axis=1))
+        hits += low <= 0 <= high
+    assert least < hits / 1000 < 0.98
+
+
+def test_intervals_stay_within_what_a_metric_can_be():
+    values = np.linspace(-2, 2, 101)
+    assert metric_interval("accuracy", 0.5, values) == (0, 1)
+    assert (
+        metric_interval("kappa", 0, values) == metric_interval("difference", 0, values) == (-1, 1)
+    )
+    assert metric_interval("gap_closed", 0, values) == interval(values)
+    assert np.isnan(metric_interval("accuracy", 0.5, np.full(5, np.nan))).all()
+    assert np.isnan(metric_interval("calibration_error", 0.1, np.full(5, np.nan))).all()
+
+
+@pytest.mark.parametrize(("excess", "truth"), [(0.0, 0.0), (0.1, 0.065)])
+def test_intervals_of_the_calibration_error_hold_value_and_truth(excess, truth):
+    """200 predictions of two classes, whose confidence is 0.5 to 0.8 and `excess` of it too high."""
+    random, wells, held = np.random.default_rng(1), 200, []
+    keys = pd.DataFrame({"stratum": "P", "name": [f"{n:03d}" for n in range(wells)], "label": 0})
+    everyone = np.arange(wells)
+    for trial in range(100):
+        sure = random.uniform(0.5, 0.8, wells)
+        right = random.random(wells) < sure * (1 - excess)
+        chances = np.where(right, sure, 1 - sure)
+        chances = np.stack([chances, 1 - chances], axis=1)
+        counted = Units(["a", "b"], 0 * everyone, chances, everyone, keys, keys["name"].to_numpy())
+        value = calibration_error(counted, np.ones((1, wells)))[0]
+        drawn = calibration_error(counted, resampling_weights(keys, 200, trial))
+        low, high = metric_interval("calibration_error", value, drawn)
+        assert 0 <= low <= value <= high
+        held.append((low <= truth <= high, interval(drawn)[0] <= truth <= interval(drawn)[1]))
+    found, plain = np.mean(held, axis=0)
+    assert found > plain + 0.1
+    assert found > (0.9 if truth else 0.5)

@@ -90,12 +90,13 @@ def test_notes_tell_fixed_positions_lost_sites_seeds_and_simulation(summary):
     assert "2 seeds of training" in text and "simulated" in text
     moved = " ".join(caveats(summary.assign(seeds=1), plates, inspected(plates, moved=True)))
     assert "1 of 2 labelled compounds" in moved
-    assert "One seed of training" in moved and "simulated" not in moved
+    assert "neither any between runs" in moved and "simulated" not in moved
 
 
 def test_notes_tell_what_tests_speak_of_and_that_the_oracle_leans_high(summary):
     plates = chosen()
     text = " ".join(caveats(summary, plates, inspected(plates)))
+    assert "Means over pairs speak of these sources" in text
     assert "tests (p) resample compounds" in text and "trained on the target" not in text
     oracle = summary[summary["method"] == "coda"].assign(method="oracle")
     text = " ".join(caveats(pd.concat([summary, oracle]), plates, inspected(plates)))
@@ -115,6 +116,8 @@ def test_findings_tell_tests_features_and_calibration(summary):
     mine = tests.query("method == 'coda' and baseline == 'unadapted'")
     assert f"survives in {(mine['p_holm'] < 0.05).sum()}" in kept
     assert "transductive" in text
+    alone = " ".join(findings(summary.assign(seeds=1), representation()))
+    assert "nothing of the spread between runs" in alone and "between runs" not in text
     assert "same source in 75 % of cases before adaptation and 50 % after it (25 % if" in text
     error = pick(summary, method="coda", metric="calibration_error", split="held_out",
                  level="image", train_source="all")["value"].item()  # fmt: skip
@@ -153,8 +156,18 @@ def test_tables_hold_the_summary(summary):
     test = pick(summary, **at, metric="difference", baseline="unadapted").iloc[0]
     assert frame.loc["CODA", "p (Holm)"] == told_p(test["p_holm"])
     assert frame.loc["CODA", "pairs"] == "2 up, 0 down of 2"
-    assert frame.loc["Unadapted", "difference"] == ""
+    each = [
+        pick(summary, **at | {"train_source": source}, metric="difference", baseline="unadapted")
+        for source in ("source_1", "source_2")
+    ]
+    each = pd.concat(each)["value"]
+    assert frame.loc["CODA", "SD over pairs"] == f"{np.ptp(each) / np.sqrt(2):.3f}"
+    assert frame.loc["Unadapted", "difference"] == frame.loc["Unadapted", "SD over pairs"] == ""
     assert frame.loc["CODA", "compared with"] == "Unadapted"
+    lost = summary.copy()
+    one = (lost["train_source"] == "source_1") & (lost["metric"] == "difference")
+    lost.loc[one, "value"] = np.nan
+    assert (methods_frame(lost, "adapted")["SD over pairs"] == "").all()
     pairs = pairs_frame(summary, "source_1", "adapted", "image").set_index("method")
     assert list(pairs.columns) == ["source 2"]
     assert pairs.loc["CODA", "source 2"].endswith("*")
@@ -162,8 +175,46 @@ def test_tables_hold_the_summary(summary):
     above = controls_frame(summary, ["intensity"], "image").set_index("method")
     ahead = pick(summary, **at, metric="difference", baseline="intensity").iloc[0]
     words = above.loc["CODA", "above intensities only, adapted"]
-    assert words.startswith(f"{ahead['value']:+.3f}")
+    low, high = ahead["low_compounds"], ahead["high_compounds"]
+    assert words == f"{ahead['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
     assert "Intensities only" not in above.index
+
+
+def against_intensities(summary, **changed):
+    """Say what findings tell of the control where the differences of all methods from it are changed."""
+    rows = (summary["baseline"] == "intensity") & (summary["metric"] == "difference")
+    table = summary.copy()
+    table.loc[rows, list(changed)] = list(changed.values())
+    (said,) = (text for text in findings(table) if text.startswith("Control, intensities"))
+    return said
+
+
+def test_methods_stand_to_a_control_by_the_interval_over_compounds(summary):
+    above, near, below = (
+        against_intensities(summary, value=value, low=low, high=high, **over)
+        for value, low, high, over in (
+            (0.1, -0.1, 0.3, {"low_compounds": 0.01, "high_compounds": 0.2}),
+            (0.1, 0.05, 0.15, {"low_compounds": -0.01, "high_compounds": 0.2}),
+            (-0.1, -0.3, 0.1, {"low_compounds": -0.2, "high_compounds": -0.01}),
+        )
+    )
+    assert "Every method is clearly above it, over compounds." in above and "Warning" not in above
+    assert "It comes near Unadapted; ODA (no partners); CODA." in near and "Warning" in near
+    assert "It lies above Unadapted; ODA (no partners); CODA." in below and "near" not in below
+    unknown = against_intensities(summary, value=0.1, low_compounds=np.nan, high_compounds=np.nan)
+    assert "It comes near Unadapted; ODA (no partners); CODA." in unknown
+
+
+def test_undefined_differences_from_a_control_are_named_and_no_success(summary):
+    empty = {"value": np.nan, "low_compounds": np.nan, "high_compounds": np.nan}
+    said = against_intensities(summary, **empty)
+    assert "undefined: Unadapted; ODA (no partners); CODA." in said and "above" not in said
+    table = summary.copy()
+    table.loc[table["baseline"] == "intensity", ["low_compounds", "high_compounds"]] = 0.1, 0.2
+    table.loc[(table["baseline"] == "intensity") & (table["method"] == "oda"), list(empty)] = np.nan
+    text = " ".join(findings(table))
+    assert "Every other method is clearly above it, over compounds." in text
+    assert "undefined: ODA (no partners)." in text
 
 
 def test_what_is_undefined_is_listed_with_its_reason(summary):

@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from coda.comparison import score_predictions
+from coda.comparison import estimate_all, score_predictions
 from coda.errors import UserError
-from coda.evaluation import classes_of, score, target_splits
+from coda.estimates import Key, estimates_table
+from coda.evaluation import classes_of, score, target_splits, units
 from coda.figures_accuracy import accuracy_bars
-from coda.figures_calibration import reliability
+from coda.figures_calibration import error_in_words, reliability
 from coda.figures_gains import recall_gains
 from coda.figures_matrix import matrix_map
 from coda.figures_slopes import apart, slope_chart
@@ -199,6 +200,18 @@ def test_reliability_adds_up_to_the_calibration_error():
                 text.get_text() for text in drawing.figure.findobj(lambda x: hasattr(x, "get_text"))
             ]
             assert any(f"calibration error {error:.2f} [" in text for text in words)
+
+
+def test_the_legend_has_the_interval_of_the_table():
+    rows = make_predictions(2, 5, compounds=8, skill=0.5)
+    names = sorted(classes_of(rows))
+    by, _ = estimate_all(rows, names, "image", 100, 0)
+    key = Key("source_1", "source_2", 0, "coda", "adapted", "image")
+    table = estimates_table({key: by}).set_index("metric")
+    value, low, high = table.loc["calibration_error", ["value", "low", "high"]]
+    assert low <= value <= high
+    words = f"calibration error {value:.2f} [{low:.2f}, {high:.2f}]"
+    assert error_in_words(units(rows, names, "image"), 100, 0) == words
 
 
 def test_nothing_labelled_is_refused():

@@ -256,8 +256,34 @@ def test_words_say_what_the_numbers_say(world):
     text = "\n".join(protocol_findings(scores))
     kept = told(scores, "new_compounds", None, "coda", "held_out", train_source="all")
     assert f"{kept['value']:.3f} ({kept['low']:.3f} to {kept['high']:.3f}) on new compounds" in text
-    assert "Well position only" in text and "no better than a constant guess" in text
+    assert "Well position only" in text and "not clearly above a constant guess" in text
     assert "After 4 plates of source 2" in text
+
+
+def test_a_control_is_judged_by_the_interval_over_compounds(world):
+    _, _, scores = world
+    rows = (scores["baseline"] == "intensity") & (scores["method"] == "coda")
+    ends = ["value", "low", "low_compounds", "high_compounds"]
+    for values, words in (
+        ((0.2, -0.1, 0.1, 0.3), None),
+        ((0.2, 0.1, -0.1, 0.5), "Warning: not clearly above the control of intensities"),
+        ((np.nan,) * 4, "as the difference is undefined: CODA."),
+    ):
+        table = scores.copy()
+        table.loc[rows, ends] = values
+        text = " ".join(protocol_findings(table))
+        assert words in text if words else "control of intensities" not in text
+
+
+def test_position_is_held_against_a_constant_guess_over_compounds(world):
+    """Its guess about a compound is the same on every plate, so wells repeat one accident."""
+    _, _, scores = world
+    rows = (scores["method"] == "position") & (scores["metric"] == "accuracy")
+    for low, words in ((0.3, "clearly above"), (0.2, "not clearly above")):
+        table = scores.copy()
+        table.loc[rows, ["low", "low_compounds"]] = 0.3, low
+        text = " ".join(protocol_findings(table)).split("Well position only")[1]
+        assert f"over compounds {words} a constant guess (0.250)" in text.split("Intensities")[0]
 
 
 def test_a_target_without_a_plate_kept_out_is_told_by_the_adapted_ones(world):

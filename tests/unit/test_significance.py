@@ -6,8 +6,9 @@ import pytest
 from coda.bootstrap import accuracy_over_compounds, compound_weights
 from coda.comparison import score_predictions
 from coda.evaluation import Units, classes_of, units
-from coda.significance import holm, paired_p
-from scipy.stats import kstest, ttest_1samp
+from coda.files import read_table
+from coda.significance import LEVEL, holm, paired_test
+from scipy.stats import kstest, t, ttest_1samp
 from statsmodels.stats.multitest import multipletests
 from test_comparison import SKILL, pick, write_world
 from test_evaluation import make_predictions
@@ -27,31 +28,50 @@ def test_holm_is_that_of_statsmodels(tests):
     assert np.isnan(found).sum() == tests
 
 
-def test_p_is_near_that_of_a_paired_t_test_over_wells():
-    """One plate of 90 wells, where resampling wells and the t-test mean the same."""
-    random = np.random.default_rng(5)
-    for shift in (0.0, 0.05, 0.1, 0.2):
-        gains = random.normal(shift, 0.4, 90)
-        replicates = gains[random.integers(90, size=(4000, 90))].mean(axis=1)
-        assert paired_p(gains.mean(), replicates) == pytest.approx(
-            ttest_1samp(gains, 0).pvalue, rel=0.25, abs=0.01
-        )
+def over_compounds(gains, replicates=1000):
+    """Mean gains under the weights of the tests: one row a trial, one column a replicate."""
+    weights = compound_weights([f"JCP_{n}" for n in range(gains.shape[1])], replicates, 0)
+    return gains @ (weights / weights.sum(axis=1, keepdims=True)).T
 
 
-def test_without_a_difference_p_is_uniform():
-    random, found = np.random.default_rng(0), []
-    for _ in range(300):
-        gains = random.normal(0, 1, 120)
-        found.append(
-            paired_p(gains.mean(), gains[random.integers(120, size=(300, 120))].mean(axis=1))
-        )
-    assert kstest(found, "uniform").pvalue > 0.01
+@pytest.mark.parametrize("compounds", [5, 12, 90])
+def test_p_and_interval_are_those_of_the_paired_t_test(compounds):
+    gains = np.random.default_rng(5).normal([[0.0], [0.1], [0.3]], 0.4, (3, compounds))
+    for mine, replicates in zip(gains, over_compounds(gains, 20_000), strict=True):
+        expected = ttest_1samp(mine, 0)
+        found = paired_test(mine.mean(), replicates, compounds)
+        assert found.p == pytest.approx(expected.pvalue, rel=0.1, abs=0.002)
+        ends = expected.confidence_interval(0.95)
+        assert found[:2] == pytest.approx(tuple(ends), abs=0.02 * np.ptp(ends))
+
+
+@pytest.mark.parametrize("compounds", [12, 24])
+def test_without_a_difference_p_is_as_often_small_as_it_says(compounds):
+    """In the tail too, where the correction after Holm looks."""
+    gains = np.random.default_rng(0).normal(0, 1, (10_000, compounds))
+    p = np.array(
+        [
+            paired_test(mine.mean(), replicates, compounds).p
+            for mine, replicates in zip(gains, over_compounds(gains), strict=True)
+        ]
+    )
+    assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.008)
+    assert (p < 0.005).mean() == pytest.approx(0.005, abs=0.0025)
+    assert kstest(p[:1000], "uniform").pvalue > 0.01
+
+
+def test_p_below_the_level_and_an_interval_without_zero_are_the_same():
+    gains = np.random.default_rng(2).normal(0.3, 1, (300, 12))
+    for mine, replicates in zip(gains, over_compounds(gains), strict=True):
+        low, high, p = paired_test(mine.mean(), replicates, 12)
+        assert (p < LEVEL) == (low > 0 or high < 0)
 
 
 def test_no_spread_gives_no_evidence():
-    assert paired_p(0.0, np.zeros(10)) == 1
-    assert np.isnan(paired_p(0.2, np.full(10, 0.2)))
-    assert np.isnan(paired_p(0.2, np.array([0.1, np.nan, 0.3])))
+    assert paired_test(0.0, np.zeros(10), 8) == (0, 0, 1)
+    assert np.isnan(paired_test(0.2, np.full(10, 0.2), 8)).all()
+    assert np.isnan(paired_test(0.2, np.array([0.1, np.nan, 0.3]), 8)).all()
+    assert np.isnan(paired_test(0.2, np.array([0.1, 0.2, 0.3]), 1)).all()
 
 
 COMPOUNDS, WELLS, PLATES = 134, 2, 8
@@ -80,7 +100,7 @@ def two_methods(random, gain=0.0):
 def p_of(methods, replicates=200):
     drawn = [accuracy_over_compounds(counted, replicates, 3) for counted in methods]
     hits = [counted.probabilities[:, 0].mean() for counted in methods]
-    return paired_p(hits[1] - hits[0], drawn[1] - drawn[0])
+    return paired_test(hits[1] - hits[0], drawn[1] - drawn[0], COMPOUNDS).p
 
 
 def test_compounds_that_repeat_on_every_plate_do_not_make_false_findings():
@@ -138,7 +158,7 @@ def test_one_compound_gives_no_evidence():
     table = make_predictions(classes=2, compounds=1)
     counted = units(table[table["Metadata_JCP2022"] == "JCP_0"], classes_of(table), "image")
     drawn = accuracy_over_compounds(counted, 100, 0)
-    assert np.ptp(drawn) < 1e-12 and np.isnan(paired_p(0.2, drawn))
+    assert np.ptp(drawn) < 1e-12 and np.isnan(paired_test(0.2, drawn, 1)).all()
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +202,32 @@ def test_intervals_and_tests_agree_away_from_the_edge(found):
     clear = pd.Series(np.where(rows["low"] > 0, True, rows["high"] < 0), rows.index)
     assert not (clear & (rows["p"] > 0.1)).any()
     assert not (~clear & (rows["p"] < 0.02)).any()
+
+
+def test_the_interval_over_compounds_is_that_of_a_paired_t_test(tmp_path):
+    """All compounds have equally many images here; means over pairs and seeds have no more compounds than a run."""
+    files, plates = write_world(tmp_path, seeds=(0, 1))
+    found = score_predictions(files, plates, replicates=300)
+    at = {"train_source": "source_1", "target_source": "source_2", "seed": 0}
+    mine = plates.loc[plates["subset"] == "train", "Metadata_Plate"]
+    right = {}
+    for file in files:
+        if all(file[name] == value for name, value in at.items()):
+            rows = read_table(file["path"])
+            rows = rows[rows["Metadata_Plate"].isin(mine) & rows["Metadata_moa"].notna()]
+            logits = [name for name in rows if name.startswith("Logit_")]
+            hit = rows[logits].idxmax(axis=1) == "Logit_" + rows["Metadata_moa"]
+            right[file["method"]] = hit.groupby(rows["Metadata_JCP2022"]).mean()
+    gains = right["coda"] - right["intensity"]
+    wanted = {"method": "coda", "metric": "difference", "split": "adapted", "level": "image"}
+    row = pick(found.metrics, **at, **wanted, baseline="intensity").iloc[0]
+    ends = ttest_1samp(gains, 0).confidence_interval(0.95)
+    close = 0.1 * np.ptp(ends)
+    assert (row["low_compounds"], row["high_compounds"]) == pytest.approx(tuple(ends), abs=close)
+    for table in (found.metrics, found.summary):
+        for row in pick(table, **wanted, baseline="unadapted").itertuples():
+            error = (row.high_compounds - row.low_compounds) / 2 / t.isf(0.025, len(gains) - 1)
+            p = 2 * t.sf(abs(row.value) / error, len(gains) - 1)
+            assert row.p == pytest.approx(p, rel=1e-6)
+        others = table[~table["metric"].isin(["difference", "accuracy"])]
+        assert others[["low_compounds", "high_compounds"]].isna().all(axis=None)
