@@ -105,6 +105,9 @@ class ClassifierTraining:
     ) -> dict[str, torch.Tensor]:
         """Train from the newest state to the last epoch and give the best weights by validation."""
         self._resume(states, what)
+        # Snakemake has removed the log of a job that was stopped, and perhaps no epoch is left to write it.
+        if self.log:
+            report(self.log)
         progress = Progress(what, self.steps, "steps", done=self.step)
         loader = Loader(self.train.store, self._plan(self.step), self.compute.device, self.threads)
         clock, saved = Stopwatch(loader), time.monotonic()

@@ -94,10 +94,13 @@ class DinoTraining:
         what: str,
         report: Callable[[list[dict[str, Any]]], None],
     ) -> None:
-        """Train from the newest state to the last epoch; `report` gets the log after each epoch."""
+        """Train from the newest state to the last epoch; `report` gets the log at once and after each epoch."""
         learner, settings = self.learner, self.learner.settings
         self._resume(states, what)
         batch, first = settings.batch_size, learner.compute.rank == 0
+        # Snakemake has removed the log of a job that was stopped, and perhaps no epoch is left to write it.
+        if first and self.log:
+            report(self.log)
         progress = Progress(what, learner.steps * batch, "samples", done=learner.step * batch)
         loader = Loader(self.store, self.plan(), learner.compute.device, self.threads)
         clock, saved = Stopwatch(loader), time.monotonic()

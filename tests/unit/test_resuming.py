@@ -20,7 +20,7 @@ from coda.settings import WatchSettings
 from coda.store import CropStore
 from coda.training import PREEMPTED, Means, Stopwatch
 from safetensors.torch import load_file
-from small_training import OFTEN, outputs_in, settings_with, train
+from small_training import OFTEN, classify, outputs_in, settings_with, train
 
 HERE = Path(__file__).parent
 
@@ -55,22 +55,54 @@ def ranks_of(pid: int) -> list[int]:
     return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
 
 
+def kill(folder: Path, plates: list[str], **variables: object) -> None:
+    """Start a training that is killed on its way, and remove its outputs as Snakemake does."""
+    running = start(folder, plates, **variables)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == -signal.SIGKILL, said
+    for output in folder.iterdir():
+        if output.is_file():
+            output.unlink()
+
+
+def finish(folder: Path, plates: list[str], **variables: object) -> str:
+    """Start a training again, see it through, and give what it said."""
+    running = start(folder, plates, **variables)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, said
+    return said
+
+
+def equal(one: str, two: str) -> bool:
+    first, second = load_file(one), load_file(two)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
 def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(tiny_plates, tmp_path):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     train(calm, tiny_plates, watch=OFTEN)
     steps = 2 * (len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8)
-    # Within an epoch, at its end, at the very end.
+    # Within an epoch, at its end, at the very end: before its state is saved, and before the outputs are there.
     for step in (1, steps // 2, steps // 2 + 1, steps):
-        running = start(killed, tiny_plates, KILL_AFTER_STEP=step)
-        said, _ = running.communicate(timeout=120)
-        assert running.returncode == -signal.SIGKILL, said
-    running = start(killed, tiny_plates)
-    said, _ = running.communicate(timeout=120)
-    assert running.returncode == 0 and "goes on from the state after step" in said
-    first, second = (load_file(outputs_in(folder)["networks"]) for folder in (calm, killed))
-    assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+        kill(killed, tiny_plates, KILL_AFTER_STEP=step)
+    kill(killed, tiny_plates, KILL_AFTER_SAVE=steps)
+    assert f"goes on from the state after step {steps}" in finish(killed, tiny_plates)
+    assert equal(*(outputs_in(folder)["networks"] for folder in (calm, killed)))
     assert len(pd.read_parquet(outputs_in(killed)["log"])) == 2
     assert not (killed / "foundation.states").exists()
+
+
+def test_a_killed_classifier_ends_with_the_same_weights(tiny_plates, tmp_path):
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    outputs = classify(calm, tiny_plates, epochs=2)
+    steps = int(pd.read_parquet(outputs["log"])["step"].iloc[-1])
+    kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_STEP=steps // 2 + 1)
+    kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_SAVE=steps)
+    said = finish(killed, tiny_plates, NETWORK="classifier")
+    assert f"goes on from the state after step {steps}" in said
+    assert equal(outputs["weights"], str(killed / "weights.safetensors"))
+    assert len(pd.read_parquet(killed / "log.parquet")) == 2
+    assert not (killed / "weights.states").exists()
 
 
 def test_sigterm_saves_and_leaves_with_the_status_to_try_again(tiny_plates, tmp_path):
