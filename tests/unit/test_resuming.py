@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import coda.foundation
+import coda.learner
 import pandas as pd
 import pytest
 import torch
-from coda.checkpoints import read_header
+import torch.nn.functional as F
+from coda.checkpoints import StateFolder, StateSaver, read_header
 from coda.errors import UserError
 from coda.learner import DinoLearner
 from coda.pretraining import DinoTraining
@@ -202,3 +205,69 @@ def test_another_precision_goes_on_from_no_state(tiny_plates, tmp_path, interrup
     train(tmp_path, tiny_plates, precision="fp32")
     assert "goes on" not in capsys.readouterr().out
     assert read_header(outputs_in(tmp_path)["foundation"])["precision"] == "fp32"
+
+
+@pytest.fixture
+def arranged(monkeypatch):
+    """Arrange what comes of each epoch: its accuracy, and whether its end is a time to save."""
+
+    def arrange(accuracies: list[float], due: list[bool]) -> None:
+        scores, times = iter(accuracies), iter(due)
+        monkeypatch.setattr(coda.foundation, "knn_accuracy", lambda *_, **__: next(scores))
+        monkeypatch.setattr(StateSaver, "due", lambda self, ends: ends and next(times))
+
+    return arrange
+
+
+def test_best_weights_newer_than_any_state_are_found_again(
+    tiny_plates, tmp_path, monkeypatch, arranged
+):
+    """Ended after the best weights of the third epoch are on the disk, and before the state that speaks of them."""
+    settings, calm, ended = settings_with(epochs=4), tmp_path / "calm", tmp_path / "ended"
+    per_epoch = len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8
+    arranged([0.1, 0.2, 0.5, 0.3], [True] * 4)
+    train(calm, tiny_plates, settings)
+    arranged([0.1, 0.2, 0.5], [True, False, True])
+    save = StateFolder.save
+
+    def end_in_the_third_epoch(self, step, *rest):
+        if step == 3 * per_epoch:
+            raise Interrupted
+        save(self, step, *rest)
+
+    monkeypatch.setattr(StateFolder, "save", end_in_the_third_epoch)
+    with pytest.raises(Interrupted):
+        train(ended, tiny_plates, settings)
+    monkeypatch.setattr(StateFolder, "save", save)
+    (state,) = states_in(ended)
+    assert read_header(state)["step"] == per_epoch
+    assert read_header(state.with_name("best.safetensors"))["epoch"] == 3
+    arranged([0.2, 0.5, 0.3], [False, False, False])
+    train(ended, tiny_plates, settings)
+    assert equal(*(outputs_in(folder)["networks"] for folder in (calm, ended)))
+    assert read_header(outputs_in(ended)["networks"])["epoch"] == 3
+
+
+def spoilt_from(call: int, function):
+    """Give `function`, from its `call`-th call on with a first tensor that is no number."""
+    calls = iter(range(1, 10**6))
+
+    def spoilt(*arguments):
+        made = function(*arguments)
+        if next(calls) < call:
+            return made
+        return (made[0] * math.nan, *made[1:]) if isinstance(made, tuple) else made * math.nan
+
+    return spoilt
+
+
+@pytest.mark.parametrize("teach", [train, classify])
+def test_a_loss_that_is_no_number_is_never_saved(tiny_plates, tmp_path, monkeypatch, teach):
+    """Where an epoch outlasts two savings, every start would go on from weights that are no numbers."""
+    monkeypatch.setattr(coda.learner, "dino_loss", spoilt_from(4, coda.learner.dino_loss))
+    monkeypatch.setattr(F, "cross_entropy", spoilt_from(4, F.cross_entropy))
+    with pytest.raises(UserError, match="nan in epoch 1; lower the learning rate"):
+        teach(tmp_path, tiny_plates, watch=OFTEN)
+    states = sorted(tmp_path.glob("*.states/*/0*.safetensors"))
+    assert [read_header(state)["step"] for state in states] == [2, 3]
+    assert all(tensor.isfinite().all() for tensor in load_file(states[-1]).values())
