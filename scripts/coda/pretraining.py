@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from coda.checkpoints import StateFolder, StateSaver
 from coda.compute import derive_seed, peak_memory
@@ -65,7 +64,7 @@ class DinoTraining:
     threads
         Threads that gather crops.
     validate
-        Maps the teacher's foundation to an accuracy on labelled validation sites; the best weights
+        Gives the accuracy of the teacher's foundation on labelled validation sites; the best weights
         are kept by it. None keeps the last, without a look at any label.
     validate_every
         Epochs between its calls.
@@ -80,7 +79,7 @@ class DinoTraining:
     sites: np.ndarray
     partners: Partners
     threads: int = 1
-    validate: Callable[[nn.Module], float] | None = None
+    validate: Callable[[], float] | None = None
     validate_every: int = 1
     watch: WatchSettings = field(default_factory=WatchSettings)
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -179,7 +178,7 @@ class DinoTraining:
         due = epoch % self.validate_every == 0 or epoch == self.learner.settings.epochs
         if self.validate is None or not due or self.learner.compute.rank != 0:
             return
-        row["knn_accuracy"] = self.validate(self.learner.teacher.foundation)
+        row["knn_accuracy"] = self.validate()
         saver.judge(row["knn_accuracy"], self.learner.tensors(), {"epoch": epoch})
 
     def result(self, states: StateFolder) -> dict[str, torch.Tensor]:
