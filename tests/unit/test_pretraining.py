@@ -205,31 +205,6 @@ def test_every_step_puts_its_temperature_into_one_and_the_same_tensor(tiny_plate
     assert values == pytest.approx(expected)
 
 
-def test_the_look_at_the_validation_plate_is_compiled_once_for_all_epochs(
-    tiny_plates, tmp_path, monkeypatch
-):
-    """Traced as on a GPU and then run as it is, so that the CPU counts what would be compiled."""
-    traced, looks = [], []
-
-    def count(graph, _):
-        traced.append(graph)
-        return graph.forward
-
-    def compiled(self, function, graphs=False):
-        if getattr(function, "__name__", "") != "forward_features":
-            return function
-        run = torch.compile(function, backend=count, dynamic=False)
-        return lambda views: looks.append((len(views), len(traced))) or run(views)
-
-    train(tmp_path / "plain", tiny_plates, settings_with(epochs=3))
-    monkeypatch.setattr(Compute, "compiled", compiled)
-    train(tmp_path / "compiled", tiny_plates, settings_with(epochs=3))
-    per_epoch = len(looks) // 3
-    assert per_epoch and len(looks) == 3 * per_epoch
-    assert 0 < looks[per_epoch][1] == len(traced) <= len({size for size, _ in looks})
-    assert equal(*(outputs_in(tmp_path / name)["networks"] for name in ("plain", "compiled")))
-
-
 def test_site_and_partner_give_half_of_the_views_each(tiny_plates):
     training = make(tiny_plates)
     sites, (global_draws, local_draws) = next(batches(training))
