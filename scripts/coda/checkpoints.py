@@ -99,7 +99,7 @@ class StateFolder:
     Attributes
     ----------
     best : Path
-        Where the training keeps its best weights so far.
+        Where the best weights so far are kept, beside the states that speak of them.
     """
 
     def __init__(self, folder: str | os.PathLike, identity: str):
@@ -188,3 +188,66 @@ class StateFolder:
         with suppress(OSError):
             return (self.parent / "lock").read_text() or "Another process"
         return "Another process"
+
+
+class StateSaver:
+    """Chooses when a training's state is saved, and saves the best weights so far with it.
+
+    An epoch can be over sooner than a state is on the disk. The state at its end is therefore saved only
+    once `PATIENCE` times as long as the last saving took have passed since, so that saving takes at most
+    a twentieth of a training. The best weights wait in memory for the next state: who goes on from an
+    earlier one finds them again, in the same step.
+
+    Parameters
+    ----------
+    states
+        Where they are saved.
+    minutes
+        The longest time between two states.
+
+    Attributes
+    ----------
+    best : float
+        Best score so far; -1 before the first.
+    """
+
+    PATIENCE = 20
+
+    def __init__(self, states: StateFolder, minutes: float):
+        self.states, self.seconds, self.best = states, 60 * minutes, -1.0
+        self._waiting: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
+        self._saved, self._took = time.monotonic(), 0.0
+
+    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """Load the newest whole state; None where there is none to go on from."""
+        loaded = self.states.load()
+        if loaded is None:
+            return None
+        best = loaded[1]["best"]
+        if best >= 0 and not self.states.best.exists():
+            print(f"The best weights {self.states.best} are gone; begins anew.", flush=True)
+            return None
+        self.best = best
+        return loaded
+
+    def judge(self, score: float, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
+        """Keep a copy of `tensors` if `score`, which is not negative, is better than any before."""
+        if score > self.best:
+            self.best = score
+            copies = {name: each.detach().to("cpu", copy=True) for name, each in tensors.items()}
+            self._waiting = copies, header
+
+    def due(self, epoch_ends: bool) -> bool:
+        """Whether it is time to save."""
+        since = time.monotonic() - self._saved
+        return since > self.seconds or (epoch_ends and since > self.PATIENCE * self._took)
+
+    def save(self, step: int, tensors: dict[str, torch.Tensor], log: list[dict[str, Any]]) -> None:
+        """Save the state after `step` steps; the best weights first, since the state speaks of them."""
+        begun = time.monotonic()
+        if self._waiting is not None:
+            save_weights(self.states.best, *self._waiting)
+            self._waiting = None
+        self.states.save(step, tensors, {"log": log, "best": self.best})
+        self._saved = time.monotonic()
+        self._took = self._saved - begun

@@ -1,6 +1,5 @@
 """Step 2 of the protocol, and the supervised baseline: training a classifier on labelled sites."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,10 +11,10 @@ from torch import nn
 
 from coda.checkpoints import (
     StateFolder,
+    StateSaver,
     load_optimizer,
     optimizer_tensors,
     prefixed,
-    save_weights,
     unprefixed,
 )
 from coda.compute import Compute, derive_seed, peak_memory, seed_everything
@@ -27,7 +26,14 @@ from coda.progress import Progress
 from coda.schedules import warmup_constant
 from coda.settings import TaskSettings, ViewSettings, WatchSettings
 from coda.store import CropStore
-from coda.training import Interruption, Means, Stopwatch, decay_groups, step_optimizer
+from coda.training import (
+    Interruption,
+    Means,
+    Stopwatch,
+    check_loss,
+    decay_groups,
+    step_optimizer,
+)
 from coda.views import ViewDraw, draw_view, make_view
 from coda.watching import facts
 
@@ -77,7 +83,6 @@ class ClassifierTraining:
     threads: int = 1
     watch: WatchSettings = field(default_factory=WatchSettings)
     log: list[dict[str, Any]] = field(default_factory=list)
-    best: float = -1.0
 
     def __post_init__(self) -> None:
         """Make the optimiser and count the steps."""
@@ -104,10 +109,14 @@ class ClassifierTraining:
         report: Callable[[list[dict[str, Any]]], None],
     ) -> dict[str, torch.Tensor]:
         """Train from the newest state to the last epoch and give the best weights by validation."""
-        self._resume(states, what)
+        saver = StateSaver(states, self.watch.save_minutes)
+        self._resume(saver, what)
+        # Snakemake has removed the log of a job that was stopped, and perhaps no epoch is left to write it.
+        if self.log:
+            report(self.log)
         progress = Progress(what, self.steps, "steps", done=self.step)
         loader = Loader(self.train.store, self._plan(self.step), self.compute.device, self.threads)
-        clock, saved = Stopwatch(loader), time.monotonic()
+        clock = Stopwatch(loader)
         with Interruption().watched() as interruption:
             for sites, (classes, draw) in loader:
                 self.train_step(sites, classes, draw)
@@ -115,30 +124,25 @@ class ClassifierTraining:
                 epoch, done = divmod(self.step, self.steps_per_epoch)
                 if done == 0:
                     row = self._end_epoch(epoch, clock)
-                    if row["validation_accuracy"] > self.best:
-                        self.best = row["validation_accuracy"]
-                        save_weights(states.best, self.classifier.state_dict(), {"epoch": epoch})
+                    weights, header = self.classifier.state_dict(), {"epoch": epoch}
+                    saver.judge(row["validation_accuracy"], weights, header)
                     self.log.append(row)
                     report(self.log)
                     progress.facts = {"epoch": f"{epoch}/{self.settings.epochs}"} | facts(row)
                     clock.restart()
                 progress.update()
-                late = time.monotonic() - saved > 60 * self.watch.save_minutes
-                if done == 0 or late or interruption.asked:
-                    states.save(self.step, self._state(), {"log": self.log, "best": self.best})
-                    saved = time.monotonic()
-                if interruption.asked:
+                asked = interruption.asked
+                if asked or self.step == self.steps or saver.due(done == 0):
+                    check_loss(self.means.so_far(), epoch + 1)
+                    saver.save(self.step, self._state(), self.log)
+                if asked:
                     interruption.leave(what)
         return load_tensors(states.best)
 
     def _end_epoch(self, epoch: int, clock: Stopwatch) -> dict[str, Any]:
         """Make the epoch's row of the log, with a look at the validation sites."""
         row = {"epoch": epoch, "step": self.step} | self.means.take()
-        if not np.isfinite(row["loss"]):
-            raise UserError(
-                f"The loss became {row['loss']} in epoch {epoch}; lower the learning rate, "
-                "or set compute.precision to fp32."
-            )
+        check_loss(row, epoch)
         row |= {"learning_rate": self._learning_rate()} | clock.lap()
         row |= {"validation_accuracy": self.validation_accuracy()}
         return row | {"memory_gib": peak_memory(self.compute.device)}
@@ -193,15 +197,13 @@ class ClassifierTraining:
         state = prefixed("classifier", self.classifier.state_dict())
         return state | prefixed("optimizer", optimizer_tensors(self.optimizer)) | self.means.state()
 
-    def _resume(self, states: StateFolder, what: str) -> None:
-        loaded = states.load()
+    def _resume(self, saver: StateSaver, what: str) -> None:
+        loaded = saver.load()
         if loaded is None:
             return
         tensors, header = loaded
         self.classifier.load_state_dict(unprefixed("classifier", tensors))
         load_optimizer(self.optimizer, unprefixed("optimizer", tensors))
         self.means.load(tensors, self.compute.device)
-        self.step, self.log, self.best = header["step"], header["log"], header["best"]
-        if not states.best.exists():
-            self.best = -1.0
+        self.step, self.log = header["step"], header["log"]
         print(f"{what}: goes on from the state after step {self.step} of {self.steps}.", flush=True)

@@ -131,7 +131,7 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
         training = DinoTraining(learner, store, rows, partners, machine.threads, watch=job["watch"])
         training.groups = mixture.groups
         if job["validation"]:
-            training.validate = _knn_judge(store, compute, job)
+            training.validate = _knn_judge(learner.teacher.foundation, store, compute, job)
             training.validate_every = settings["knn"]["every"]
         report = TrainingLog(job["outputs"]["log"], job["watch"]) if first else None
         training.run(states, what, report)
@@ -165,9 +165,9 @@ def _write(
 
 
 def _knn_judge(
-    store: CropStore, compute: Compute, job: dict[str, Any]
-) -> Callable[[nn.Module], float]:
-    """Judge by nearest neighbours: the labelled training sites are the bank, the validation plate asks."""
+    foundation: nn.Module, store: CropStore, compute: Compute, job: dict[str, Any]
+) -> Callable[[], float]:
+    """Judge `foundation` by nearest neighbours: the labelled training sites are the bank, the validation plate asks."""
     classes = class_names([store.table])
     asking = CropStore(job["validation"])
     bank, bank_classes = labelled_rows(store.table, classes)
@@ -178,9 +178,11 @@ def _knn_judge(
         )
     settings, threads = job["settings"], job["machine"].threads
     common = dict(size=settings["views"]["global_size"], compute=compute, threads=threads)
+    # Compiled once for all its looks, which see every labelled site.
+    common |= dict(forward=compute.compiled(foundation.forward_features))
     votes = {name: settings["knn"][name] for name in ("k", "temperature")}
 
-    def judge(foundation: nn.Module) -> float:
+    def judge() -> float:
         known = cls_features(foundation, store=store, sites=bank, **common)
         queries = cls_features(foundation, store=asking, sites=asked, **common)
         labels = torch.from_numpy(bank_classes)

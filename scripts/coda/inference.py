@@ -61,12 +61,24 @@ def apply_to_sites(
     return tuple(torch.cat(parts)[:count].cpu() for parts in zip(*results, strict=True))
 
 
-def cls_features(foundation: nn.Module, **inputs) -> torch.Tensor:
-    """CLS features of sites, float32 (sites, width); `inputs` as in `apply_to_sites`."""
-    was_training = foundation.training
+def cls_features(
+    foundation: nn.Module,
+    forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    **inputs,
+) -> torch.Tensor:
+    """CLS features of sites, float32 (sites, width).
+
+    Parameters
+    ----------
+    foundation
+        The network; it computes as in evaluation, and is as it was afterwards.
+    forward
+        Its ``forward_features`` where that is compiled.
+    inputs
+        As in `apply_to_sites`.
+    """
+    was_training, forward = foundation.training, forward or foundation.forward_features
     foundation.eval()
-    (features,) = apply_to_sites(
-        lambda views: (foundation.forward_features(views)[:, 0],), **inputs
-    )
+    (features,) = apply_to_sites(lambda views: (forward(views)[:, 0],), **inputs)
     foundation.train(was_training)
     return features

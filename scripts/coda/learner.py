@@ -51,6 +51,9 @@ class DinoLearner:
         self.teacher.load_state_dict(self.student.state_dict())
         self.centre = torch.zeros(self.head.prototypes, device=self.compute.device)
         self.teacher_mean = torch.zeros_like(self.centre)
+        # A tensor, since a changing float would be compiled anew; always the same one, since a new one would be
+        # copied from the CPU in every step, which waits for the GPU. CUDA graphs read it as they read the centre.
+        self.temperature = torch.zeros((), device=self.compute.device)
         if self.start is not None:
             self._load_networks(self.start)
         self.teacher.requires_grad_(False)
@@ -125,10 +128,9 @@ class DinoLearner:
                 teacher = self.run_teacher(global_views)[0].unflatten(0, (2, count))
             student, features = self.run_student(global_views, local_views)
         student = student.unflatten(0, (-1, count))
-        # A tensor, since a changing float would be compiled anew.
-        temperature = torch.tensor(self.teacher_temperature(), device=self.compute.device)
+        self.temperature.fill_(self.teacher_temperature())
         loss, entropy = self.run_loss(
-            student, teacher, self.centre, self.settings.student_temperature, temperature
+            student, teacher, self.centre, self.settings.student_temperature, self.temperature
         )
         (loss / self.settings.accumulate).backward()
         self.teacher_mean += teacher.float().mean(dim=(0, 1)) / self.settings.accumulate

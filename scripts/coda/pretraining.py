@@ -1,6 +1,5 @@
 """Steps 1 and 3 of the protocol: DINO training of a foundation, from scratch or from another lab's."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
 
-from coda.checkpoints import StateFolder, save_weights
+from coda.checkpoints import StateFolder, StateSaver
 from coda.compute import derive_seed, peak_memory
 from coda.errors import UserError
 from coda.learner import DinoLearner
@@ -21,7 +19,7 @@ from coda.partners import Partners
 from coda.progress import Progress
 from coda.settings import DinoSettings, WatchSettings
 from coda.store import CropStore
-from coda.training import Interruption, Stopwatch, check_learning
+from coda.training import Interruption, Stopwatch, check_learning, check_loss
 from coda.views import ViewDraw, draw_view
 from coda.watching import facts
 
@@ -66,7 +64,7 @@ class DinoTraining:
     threads
         Threads that gather crops.
     validate
-        Maps the teacher's foundation to an accuracy on labelled validation sites; the best weights
+        Gives the accuracy of the teacher's foundation on labelled validation sites; the best weights
         are kept by it. None keeps the last, without a look at any label.
     validate_every
         Epochs between its calls.
@@ -81,11 +79,10 @@ class DinoTraining:
     sites: np.ndarray
     partners: Partners
     threads: int = 1
-    validate: Callable[[nn.Module], float] | None = None
+    validate: Callable[[], float] | None = None
     validate_every: int = 1
     watch: WatchSettings = field(default_factory=WatchSettings)
     log: list[dict[str, Any]] = field(default_factory=list)
-    best: float = -1.0
     groups: list[np.ndarray] | None = None
 
     def run(
@@ -94,13 +91,17 @@ class DinoTraining:
         what: str,
         report: Callable[[list[dict[str, Any]]], None],
     ) -> None:
-        """Train from the newest state to the last epoch; `report` gets the log after each epoch."""
+        """Train from the newest state to the last epoch; `report` gets the log at once and after each epoch."""
         learner, settings = self.learner, self.learner.settings
-        self._resume(states, what)
+        saver = StateSaver(states, self.watch.save_minutes)
+        self._resume(saver, what)
         batch, first = settings.batch_size, learner.compute.rank == 0
+        # Snakemake has removed the log of a job that was stopped, and perhaps no epoch is left to write it.
+        if first and self.log:
+            report(self.log)
         progress = Progress(what, learner.steps * batch, "samples", done=learner.step * batch)
         loader = Loader(self.store, self.plan(), learner.compute.device, self.threads)
-        clock, saved = Stopwatch(loader), time.monotonic()
+        clock = Stopwatch(loader)
         with Interruption().watched() as interruption:
             for sites, draws in loader:
                 learner.train_step(sites, draws)
@@ -109,7 +110,7 @@ class DinoTraining:
                 if done == 0:
                     row = self._end_epoch(epoch, clock)
                     check_learning([*self.log, row], learner.head.prototypes, self.watch.patience)
-                    self._keep_best(states, row)
+                    self._judge(saver, row)
                     self.log.append(row)
                     if first:
                         report(self.log)
@@ -118,11 +119,9 @@ class DinoTraining:
                 asked = interruption.agreed()
                 if first:
                     progress.update(batch)
-                    late = time.monotonic() - saved > 60 * self.watch.save_minutes
-                    if done == 0 or late or asked:
-                        header = {"log": self.log, "best": self.best}
-                        states.save(learner.step, learner.state(), header)
-                        saved = time.monotonic()
+                    if asked or learner.step == learner.steps or saver.due(done == 0):
+                        check_loss(learner.means.so_far(), epoch + 1)
+                        saver.save(learner.step, learner.state(), self.log)
                 if asked:
                     interruption.leave(what)
 
@@ -173,29 +172,25 @@ class DinoTraining:
         row |= {"learning_rate": learner.learning_rate()}
         return row | clock.lap() | {"memory_gib": peak_memory(compute.device)}
 
-    def _keep_best(self, states: StateFolder, row: dict[str, Any]) -> None:
+    def _judge(self, saver: StateSaver, row: dict[str, Any]) -> None:
         """Look at the validation plate, where there is one, and keep the best weights so far."""
         epoch = row["epoch"]
         due = epoch % self.validate_every == 0 or epoch == self.learner.settings.epochs
         if self.validate is None or not due or self.learner.compute.rank != 0:
             return
-        row["knn_accuracy"] = self.validate(self.learner.teacher.foundation)
-        if row["knn_accuracy"] > self.best:
-            self.best = row["knn_accuracy"]
-            save_weights(states.best, self.learner.tensors(), {"epoch": epoch})
+        row["knn_accuracy"] = self.validate()
+        saver.judge(row["knn_accuracy"], self.learner.tensors(), {"epoch": epoch})
 
     def result(self, states: StateFolder) -> dict[str, torch.Tensor]:
         """Give student, teacher and centre: the best by validation, or the last without one."""
         return self.learner.tensors() if self.validate is None else load_tensors(states.best)
 
-    def _resume(self, states: StateFolder, what: str) -> None:
-        loaded = states.load()
+    def _resume(self, saver: StateSaver, what: str) -> None:
+        loaded = saver.load()
         if loaded is None:
             return
         tensors, header = loaded
         self.learner.load_state(tensors, header["step"])
-        self.log, self.best = header["log"], header["best"]
-        if not states.best.exists():
-            self.best = -1.0
+        self.log = header["log"]
         step, steps = self.learner.step, self.learner.steps
         print(f"{what}: goes on from the state after step {step} of {steps}.", flush=True)

@@ -166,7 +166,8 @@ class WatchSettings:
     Attributes
     ----------
     save_minutes : float
-        Minutes between saved states, besides those at the end of an epoch.
+        Longest time between saved states, in minutes; they are saved at the ends of epochs too, as long as
+        that takes no more than 5 % of the time.
     patience : int
         Collapsed epochs in a row before a training stops.
     tensorboard : bool

@@ -54,9 +54,13 @@ class Means:
         for name, scalar in scalars.items():
             self.sums[name] = self.sums.get(name, 0.0) + scalar.detach()
 
+    def so_far(self) -> dict[str, float]:
+        """Give the means since they were last taken, and go on."""
+        return {name: float(total) / self.count for name, total in self.sums.items()}
+
     def take(self) -> dict[str, float]:
         """Give the means since the last call, and start again."""
-        means = {name: float(total) / self.count for name, total in self.sums.items()}
+        means = self.so_far()
         self.sums, self.count = {}, 0
         return means
 
@@ -74,6 +78,22 @@ class Means:
         }
         self.count = int(sums.pop("count"))
         self.sums = {name: value[0].to(device) for name, value in sums.items()}
+
+
+def check_loss(means: dict[str, float], epoch: int) -> None:
+    """Stop a training whose loss in `epoch`, if `means` has it yet, is not a number any more.
+
+    Raises
+    ------
+    UserError
+        If so: whatever is saved from then on is lost too.
+    """
+    loss = means.get("loss", 0.0)
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The loss became {loss} in epoch {epoch}; lower the learning rate, "
+            "or set compute.precision to fp32."
+        )
 
 
 # Within 0.1 % of the largest entropy, or features a thousandth of their usual spread of about 1.
@@ -102,11 +122,7 @@ def check_learning(log: list[dict[str, Any]], prototypes: int, patience: int) ->
         On a loss that is not a number, or after `patience` collapsed epochs in a row.
     """
     row, ceiling = log[-1], math.log(prototypes)
-    if not math.isfinite(row["loss"]):
-        raise UserError(
-            f"The loss became {row['loss']} in epoch {row['epoch']}; lower the learning rate, "
-            "or set compute.precision to fp32."
-        )
+    check_loss(row, row["epoch"])
     latest = log[-patience:]
     if len(latest) == patience and all(
         past["loss"] > LOSS_SHARE * ceiling or past["feature_deviation"] < FEATURE_DEVIATION

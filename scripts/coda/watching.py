@@ -67,7 +67,7 @@ class TrainingLog:
             self.events = writer(str(watch.folder))
 
     def __call__(self, rows: list[dict[str, Any]]) -> None:
-        """Write all `rows`, of which the last is new."""
+        """Write all `rows`; those that are new become events."""
         write_table(pd.DataFrame(rows), self.path)
         if self.events is not None:
             for row in rows[self.written :]:

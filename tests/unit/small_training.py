@@ -1,12 +1,17 @@
-"""A DINO training so small that tests can run it many times; also a program, so that tests can kill it.
+"""Trainings so small that tests can run them many times; also a program, so that tests can kill it.
 
-python small_training.py FOLDER PLATE [PLATE ...]   trains into FOLDER
+python small_training.py FOLDER PLATE [PLATE ...]   trains into FOLDER: a foundation by DINO, or with
+NETWORK=classifier in the environment the supervised baseline
 """
 
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from coda.checkpoints import StateFolder
+from coda.classification import ClassifierTraining
 from coda.compute import run_ranks
 from coda.learner import DinoLearner
 from coda.settings import WatchSettings
@@ -29,6 +34,8 @@ SETTINGS = {
         "drop_path": 0.1,
     },
 }
+
+CLASSIFIER = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16, "learning_rate": 2e-3}
 
 OFTEN = WatchSettings(save_minutes=1e-9)
 
@@ -69,6 +76,27 @@ def train(
     )
 
 
+def classify(
+    folder: Path,
+    plates: list[str],
+    foundation: str | None = None,
+    seed: int = 1,
+    epochs: int = 3,
+    **options,
+) -> dict[str, str]:
+    """Train a classifier on `plates`, all but the last, judge by the last, and name the outputs."""
+    from coda.classifiers import train_classifier
+    from coda.machine import Machine
+
+    folder = Path(folder)
+    outputs = {"weights": str(folder / "weights.safetensors"), "log": str(folder / "log.parquet")}
+    settings = {name: SETTINGS[name] for name in ("model", "views")}
+    settings["training"] = {**CLASSIFIER, "epochs": epochs}
+    options |= dict(outputs=outputs, settings=settings, seed=seed, foundation=foundation)
+    train_classifier(plates[:-1], plates[-1:], machine=Machine(0, 1), what="test", **options)
+    return outputs
+
+
 def run_in_two(function, gpus: int, job: dict) -> None:
     """Train in two processes on the CPU, in place of one a GPU."""
     run_ranks(count_steps, 2, function, job)
@@ -81,22 +109,30 @@ def count_steps(rank: int, ranks: int, function, job: dict) -> None:
     function(rank, ranks, job)
 
 
+def die_after(owner: type, method: str, variable: str, step_of: Callable[..., int]) -> None:
+    """Make a method end this process as kill -9 does, once done with the step that a variable names."""
+    act, last = getattr(owner, method), int(os.environ.get(variable, -1))
+
+    def act_then_die(self, *arguments) -> None:
+        act(self, *arguments)
+        if step_of(self, *arguments) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, method, act_then_die)
+
+
 if __name__ == "__main__":
     import coda.foundation
 
-    stop = int(os.environ.get("KILL_AFTER_STEP", -1))
-    update = DinoLearner.update
-
-    def update_then_die(self) -> None:
-        """Die like by kill -9 in the middle of the loop, after the given step of the training."""
-        update(self)
-        if self.step == stop:
-            os.kill(os.getpid(), 9)
-
-    DinoLearner.update = update_then_die
+    die_after(DinoLearner, "update", "KILL_AFTER_STEP", lambda self: self.step)
+    die_after(ClassifierTraining, "train_step", "KILL_AFTER_STEP", lambda self, *_: self.step)
+    die_after(StateFolder, "save", "KILL_AFTER_SAVE", lambda self, step, *_: step)
     if os.environ.get("RANKS") == "2":
         import small_training  # what other processes are to find by name
 
         coda.foundation.launch = small_training.run_in_two
-    settings = settings_with(epochs=int(os.environ.get("EPOCHS", 2)))
-    train(Path(sys.argv[1]), sys.argv[2:], settings, watch=OFTEN)
+    place, plates, epochs = Path(sys.argv[1]), sys.argv[2:], int(os.environ.get("EPOCHS", 2))
+    if os.environ.get("NETWORK") == "classifier":
+        classify(place, plates, epochs=epochs, watch=OFTEN)
+    else:
+        train(place, plates, settings_with(epochs=epochs), watch=OFTEN)

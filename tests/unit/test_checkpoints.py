@@ -6,6 +6,7 @@ import pytest
 import torch
 from coda.checkpoints import (
     StateFolder,
+    StateSaver,
     load_optimizer,
     optimizer_tensors,
     prefixed,
@@ -157,3 +158,67 @@ def test_a_lock_that_went_with_its_folder_is_no_lock(tmp_path):
     with states.alone(patience=0.2):
         assert os.fstat(stale.fileno()).st_ino != (tmp_path / "run.states/lock").stat().st_ino
     stale.close()
+
+
+class SlowDisk:
+    """Stands for a clock that every saving moves on by `seconds`."""
+
+    def __init__(self, monkeypatch, seconds):
+        self.now, self.saves = 1000.0, 0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        save = StateFolder.save
+
+        def slowly(states, *arguments):
+            save(states, *arguments)
+            self.now, self.saves = self.now + seconds, self.saves + 1
+
+        monkeypatch.setattr(StateFolder, "save", slowly)
+
+
+def train_by_the_clock(saver, clock, epochs, seconds, steps=4):
+    for step in range(1, steps * epochs + 1):
+        clock.now += seconds / steps
+        if saver.due(step % steps == 0):
+            saver.save(step, {"x": torch.zeros(1)}, [])
+
+
+@pytest.mark.parametrize("took", [0.01, 0.5, 3.0])
+def test_saving_at_the_ends_of_short_epochs_takes_a_twentieth_at_most(tmp_path, monkeypatch, took):
+    clock = SlowDisk(monkeypatch, took)
+    saver = StateSaver(StateFolder(tmp_path / "run.states", "me"), minutes=10)
+    train_by_the_clock(saver, clock, epochs=500, seconds=2.0)
+    assert (clock.saves - 1) * took <= 0.05 * (clock.now - 1000.0)
+    assert clock.saves >= min(500, 500 * 2.0 / (20 * took + 2.0))  # and no rarer than that
+
+
+def test_long_epochs_are_saved_every_few_minutes_and_at_their_ends(tmp_path, monkeypatch):
+    clock = SlowDisk(monkeypatch, 0.5)
+    saver = StateSaver(StateFolder(tmp_path / "run.states", "me"), minutes=10)
+    train_by_the_clock(saver, clock, epochs=2, seconds=1500.0, steps=1500)
+    assert clock.saves == 6  # twice within each of the epochs, which take 25 minutes
+
+
+def test_the_best_weights_are_those_of_their_time_and_on_the_disk_before_the_state(tmp_path):
+    states = StateFolder(tmp_path / "run.states", "me")
+    saver, weights = StateSaver(states, minutes=10), {"x": torch.tensor([1.0])}
+    saver.judge(0.5, weights, {"epoch": 1})
+    weights["x"] += 1  # the training goes on
+    saver.judge(0.4, weights, {"epoch": 2})
+    assert not states.best.exists()
+    saver.save(8, weights, [])
+    assert read_header(states.best)["epoch"] == 1
+    again = StateSaver(states, minutes=10)
+    assert again.load()[1]["step"] == 8 and again.best == 0.5
+    from safetensors.torch import load_file
+
+    assert load_file(states.best)["x"].item() == 1.0
+
+
+def test_a_state_without_the_best_weights_it_speaks_of_is_no_state(tmp_path, capsys):
+    states = StateFolder(tmp_path / "run.states", "me")
+    saver = StateSaver(states, minutes=10)
+    saver.judge(0.5, {"x": torch.zeros(1)}, {"epoch": 1})
+    saver.save(8, {"x": torch.zeros(1)}, [])
+    states.best.unlink()
+    assert StateSaver(states, minutes=10).load() is None
+    assert "are gone; begins anew" in capsys.readouterr().out

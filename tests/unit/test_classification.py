@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 import torch
 from coda.checkpoints import read_header
-from coda.classifiers import train_classifier
 from coda.errors import UserError
 from coda.machine import Machine
 from coda.prediction import predict_sites
@@ -11,30 +10,7 @@ from coda.selection import shuffle_labels
 from coda.store import CropStore
 from coda.training import Means
 from safetensors.torch import load_file
-from small_training import SETTINGS, outputs_in, train
-
-TRAINING = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16, "learning_rate": 2e-3}
-
-
-def classify(folder, plates, foundation=None, seed=1, epochs=3, **options):
-    outputs = {"weights": str(folder / "weights.safetensors"), "log": str(folder / "log.parquet")}
-    settings = {
-        "model": SETTINGS["model"],
-        "views": SETTINGS["views"],
-        "training": {**TRAINING, "epochs": epochs},
-    }
-    train_classifier(
-        plates[:-1],
-        plates[-1:],
-        outputs,
-        settings,
-        seed,
-        Machine(0, 1),
-        "test",
-        foundation,
-        **options,
-    )
-    return outputs
+from small_training import SETTINGS, classify, outputs_in, train
 
 
 def predict(plates, classifier, foundation=None):

@@ -5,6 +5,8 @@ from coda.compute import Compute
 from coda.inference import apply_to_sites
 from coda.store import CropStore
 from coda.views import centre_view
+from safetensors.torch import load_file
+from small_training import outputs_in, settings_with, train
 
 COMPUTE = Compute(torch.device("cpu"), "fp32")
 
@@ -54,3 +56,31 @@ def test_what_is_compiled_sees_one_size_of_batch(tiny_plates):
     )
     assert sizes == [8, 8, 5, 8, 8, 8]
     assert all(torch.equal(one, two) for one, two in zip(plain, filled, strict=True))
+
+
+def test_the_look_at_the_validation_plate_is_compiled_once_for_all_epochs(
+    tiny_plates, tmp_path, monkeypatch
+):
+    """Traced as on a GPU and then run as it is, so that the CPU counts what would be compiled."""
+    traced, looks = [], []
+
+    def count(graph, _):
+        traced.append(graph)
+        return graph.forward
+
+    def compiled(self, function, graphs=False):
+        if getattr(function, "__name__", "") != "forward_features":
+            return function
+        run = torch.compile(function, backend=count, dynamic=False)
+        return lambda views: looks.append((len(views), len(traced))) or run(views)
+
+    train(tmp_path / "plain", tiny_plates, settings_with(epochs=3))
+    monkeypatch.setattr(Compute, "compiled", compiled)
+    train(tmp_path / "compiled", tiny_plates, settings_with(epochs=3))
+    per_epoch = len(looks) // 3
+    assert per_epoch and len(looks) == 3 * per_epoch
+    assert 0 < looks[per_epoch][1] == len(traced) <= len({size for size, _ in looks})
+    plain, made = (
+        load_file(outputs_in(tmp_path / name)["networks"]) for name in ("plain", "compiled")
+    )
+    assert all(torch.equal(plain[name], made[name]) for name in plain)

@@ -188,6 +188,23 @@ def test_the_teacher_moves_by_its_momentum_alone(tiny_plates):
         assert torch.allclose(teacher, (was + student) / 2, atol=1e-6)
 
 
+def test_every_step_puts_its_temperature_into_one_and_the_same_tensor(tiny_plates):
+    """A tensor made anew is copied from the CPU, and on a GPU every step would wait for that."""
+    training = make(tiny_plates, teacher_temperature_epochs=1)
+    learner, seen = training.learner, []
+    run_loss, asked = learner.run_loss, learner.teacher_temperature
+
+    def look(*arguments):
+        seen.append((arguments[-1], float(arguments[-1]), asked()))
+        return run_loss(*arguments)
+
+    learner.run_loss = look
+    take_steps(training, 3)
+    tensors, values, expected = zip(*seen, strict=True)
+    assert all(tensor is tensors[0] for tensor in tensors) and len(set(values)) == 3
+    assert values == pytest.approx(expected)
+
+
 def test_site_and_partner_give_half_of_the_views_each(tiny_plates):
     training = make(tiny_plates)
     sites, (global_draws, local_draws) = next(batches(training))

@@ -15,8 +15,7 @@ from coda.selection import class_names, restrict
 from coda.store import CropStore, CropWriter
 from coda.tokens import measure_tokens
 from safetensors.torch import load_file
-from small_training import OFTEN, SETTINGS, outputs_in, settings_with, train
-from test_classification import classify
+from small_training import OFTEN, SETTINGS, classify, outputs_in, settings_with, train
 
 HIDDEN = {"JCP2022_000002", "JCP2022_000004"}
 

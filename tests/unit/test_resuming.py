@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import coda.foundation
+import coda.learner
 import pandas as pd
 import pytest
 import torch
-from coda.checkpoints import read_header
+import torch.nn.functional as F
+from coda.checkpoints import StateFolder, StateSaver, read_header
 from coda.errors import UserError
 from coda.learner import DinoLearner
 from coda.pretraining import DinoTraining
@@ -20,7 +23,7 @@ from coda.settings import WatchSettings
 from coda.store import CropStore
 from coda.training import PREEMPTED, Means, Stopwatch
 from safetensors.torch import load_file
-from small_training import OFTEN, outputs_in, settings_with, train
+from small_training import OFTEN, classify, outputs_in, settings_with, train
 
 HERE = Path(__file__).parent
 
@@ -55,22 +58,54 @@ def ranks_of(pid: int) -> list[int]:
     return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
 
 
+def kill(folder: Path, plates: list[str], **variables: object) -> None:
+    """Start a training that is killed on its way, and remove its outputs as Snakemake does."""
+    running = start(folder, plates, **variables)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == -signal.SIGKILL, said
+    for output in folder.iterdir():
+        if output.is_file():
+            output.unlink()
+
+
+def finish(folder: Path, plates: list[str], **variables: object) -> str:
+    """Start a training again, see it through, and give what it said."""
+    running = start(folder, plates, **variables)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, said
+    return said
+
+
+def equal(one: str, two: str) -> bool:
+    first, second = load_file(one), load_file(two)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
 def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(tiny_plates, tmp_path):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     train(calm, tiny_plates, watch=OFTEN)
     steps = 2 * (len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8)
-    # Within an epoch, at its end, at the very end.
+    # Within an epoch, at its end, at the very end: before its state is saved, and before the outputs are there.
     for step in (1, steps // 2, steps // 2 + 1, steps):
-        running = start(killed, tiny_plates, KILL_AFTER_STEP=step)
-        said, _ = running.communicate(timeout=120)
-        assert running.returncode == -signal.SIGKILL, said
-    running = start(killed, tiny_plates)
-    said, _ = running.communicate(timeout=120)
-    assert running.returncode == 0 and "goes on from the state after step" in said
-    first, second = (load_file(outputs_in(folder)["networks"]) for folder in (calm, killed))
-    assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+        kill(killed, tiny_plates, KILL_AFTER_STEP=step)
+    kill(killed, tiny_plates, KILL_AFTER_SAVE=steps)
+    assert f"goes on from the state after step {steps}" in finish(killed, tiny_plates)
+    assert equal(*(outputs_in(folder)["networks"] for folder in (calm, killed)))
     assert len(pd.read_parquet(outputs_in(killed)["log"])) == 2
     assert not (killed / "foundation.states").exists()
+
+
+def test_a_killed_classifier_ends_with_the_same_weights(tiny_plates, tmp_path):
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    outputs = classify(calm, tiny_plates, epochs=2)
+    steps = int(pd.read_parquet(outputs["log"])["step"].iloc[-1])
+    kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_STEP=steps // 2 + 1)
+    kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_SAVE=steps)
+    said = finish(killed, tiny_plates, NETWORK="classifier")
+    assert f"goes on from the state after step {steps}" in said
+    assert equal(outputs["weights"], str(killed / "weights.safetensors"))
+    assert len(pd.read_parquet(killed / "log.parquet")) == 2
+    assert not (killed / "weights.states").exists()
 
 
 def test_sigterm_saves_and_leaves_with_the_status_to_try_again(tiny_plates, tmp_path):
@@ -170,3 +205,69 @@ def test_another_precision_goes_on_from_no_state(tiny_plates, tmp_path, interrup
     train(tmp_path, tiny_plates, precision="fp32")
     assert "goes on" not in capsys.readouterr().out
     assert read_header(outputs_in(tmp_path)["foundation"])["precision"] == "fp32"
+
+
+@pytest.fixture
+def arranged(monkeypatch):
+    """Arrange what comes of each epoch: its accuracy, and whether its end is a time to save."""
+
+    def arrange(accuracies: list[float], due: list[bool]) -> None:
+        scores, times = iter(accuracies), iter(due)
+        monkeypatch.setattr(coda.foundation, "knn_accuracy", lambda *_, **__: next(scores))
+        monkeypatch.setattr(StateSaver, "due", lambda self, ends: ends and next(times))
+
+    return arrange
+
+
+def test_best_weights_newer_than_any_state_are_found_again(
+    tiny_plates, tmp_path, monkeypatch, arranged
+):
+    """Ended after the best weights of the third epoch are on the disk, and before the state that speaks of them."""
+    settings, calm, ended = settings_with(epochs=4), tmp_path / "calm", tmp_path / "ended"
+    per_epoch = len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8
+    arranged([0.1, 0.2, 0.5, 0.3], [True] * 4)
+    train(calm, tiny_plates, settings)
+    arranged([0.1, 0.2, 0.5], [True, False, True])
+    save = StateFolder.save
+
+    def end_in_the_third_epoch(self, step, *rest):
+        if step == 3 * per_epoch:
+            raise Interrupted
+        save(self, step, *rest)
+
+    monkeypatch.setattr(StateFolder, "save", end_in_the_third_epoch)
+    with pytest.raises(Interrupted):
+        train(ended, tiny_plates, settings)
+    monkeypatch.setattr(StateFolder, "save", save)
+    (state,) = states_in(ended)
+    assert read_header(state)["step"] == per_epoch
+    assert read_header(state.with_name("best.safetensors"))["epoch"] == 3
+    arranged([0.2, 0.5, 0.3], [False, False, False])
+    train(ended, tiny_plates, settings)
+    assert equal(*(outputs_in(folder)["networks"] for folder in (calm, ended)))
+    assert read_header(outputs_in(ended)["networks"])["epoch"] == 3
+
+
+def spoilt_from(call: int, function):
+    """Give `function`, from its `call`-th call on with a first tensor that is no number."""
+    calls = iter(range(1, 10**6))
+
+    def spoilt(*arguments):
+        made = function(*arguments)
+        if next(calls) < call:
+            return made
+        return (made[0] * math.nan, *made[1:]) if isinstance(made, tuple) else made * math.nan
+
+    return spoilt
+
+
+@pytest.mark.parametrize("teach", [train, classify])
+def test_a_loss_that_is_no_number_is_never_saved(tiny_plates, tmp_path, monkeypatch, teach):
+    """Where an epoch outlasts two savings, every start would go on from weights that are no numbers."""
+    monkeypatch.setattr(coda.learner, "dino_loss", spoilt_from(4, coda.learner.dino_loss))
+    monkeypatch.setattr(F, "cross_entropy", spoilt_from(4, F.cross_entropy))
+    with pytest.raises(UserError, match="nan in epoch 1; lower the learning rate"):
+        teach(tmp_path, tiny_plates, watch=OFTEN)
+    states = sorted(tmp_path.glob("*.states/*/0*.safetensors"))
+    assert [read_header(state)["step"] for state in states] == [2, 3]
+    assert all(tensor.isfinite().all() for tensor in load_file(states[-1]).values())
