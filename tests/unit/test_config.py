@@ -56,7 +56,9 @@ def test_the_demos_config_is_right():
      ("model", ModelSettings), ("classify", TaskSettings), ("supervise", TaskSettings), ("tent", TentSettings)],
 )  # fmt: skip
 def test_defaults_of_the_schema_are_those_of_the_library(section, settings):
-    assert checked()[section] == vars(settings())
+    # Where the ImageNet weights were fetched to is no key: the rules add it.
+    own = {key: value for key, value in vars(settings()).items() if key != "fetched"}
+    assert checked()[section] == own
 
 
 def test_defaults_of_watching_are_those_of_the_library():
