@@ -1,21 +1,20 @@
 """Bringing one plate's images from the gallery: verified, listed, and never twice."""
 
-import errno
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from coda.errors import UserError
-from coda.files import write_table
+from coda.files import read_table, write_table
 from coda.gallery import FetchError, Gallery
+from coda.image_store import beside, told_if_full
 from coda.journal import Journal
+from coda.locks import alone
 from coda.progress import Progress
 from coda.tiff import BrokenImage, check_header
 
@@ -48,13 +47,15 @@ def download_plate(
     manifest: Path,
     max_lost: float,
     workers: int = 32,
+    patience: float = 600.0,
 ) -> None:
     """Bring the images of one plate into `folder` and write its manifest.
 
     The images arrive in ``<folder>.partial``, which takes the name `folder` when it is complete. A
     journal in it names what has arrived and been verified; after a kill, a full disk or a lost
     network the next call goes on from there. An image that is missing or broken costs its site, up
-    to `max_lost` of the plate's sites.
+    to `max_lost` of the plate's sites. Another process that brings the plate already is waited for,
+    and what it completes is taken.
 
     Parameters
     ----------
@@ -73,18 +74,22 @@ def download_plate(
         Share of the sites, 0 to 1, that may be lost.
     workers
         Objects fetched at once.
+    patience
+        Seconds to wait for another process that brings the plate, one that outlived its Snakemake.
 
     Raises
     ------
     UserError
-        If too many sites are lost, the gallery is down, the disk is full, or a well, site or key in
-        `index` cannot be right.
+        If too many sites are lost, the gallery is down, the disk is full, another process brings
+        the plate for longer than `patience`, or a well, site or key in `index` cannot be right.
     """
     objects = plate_objects(index, channels)
     name = f"{objects[0]['Metadata_Source']} {objects[0]['Metadata_Plate']}"
-    folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    with told_if_full(partial):
+    folder, partial = Path(folder), beside(folder, "partial")
+    does = f"fetches the plate {name} into {partial}"
+    with told_if_full(partial), alone(beside(folder, "lock"), does, patience):
+        if is_complete(objects, folder, manifest):
+            return judge_losses(read_table(manifest), name, max_lost)
         partial.mkdir(parents=True, exist_ok=True)
         with Journal(partial, workers) as journal:
             rows = fetch_all(gallery, objects, partial, journal, name, workers)
@@ -98,6 +103,21 @@ def download_plate(
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
         (folder / Journal.NAME).unlink()
+
+
+def is_complete(objects: list[dict], folder: Path, manifest: Path) -> bool:
+    """Tell whether the plate has arrived since this job was started.
+
+    Snakemake removes what lies there before it starts a job, so only a process that was waited for
+    can have brought it.
+    """
+    if not (folder.is_dir() and Path(manifest).is_file()):
+        return False
+    table = read_table(manifest, ["file", "key", "status"])
+    wanted = {(item["file"], item["key"]) for item in objects}
+    keys = table["key"].where(table["key"].notna(), None)
+    good = set(table.loc[table["status"] == "ok", "file"])
+    return set(zip(table["file"], keys, strict=True)) == wanted and good <= set(os.listdir(folder))
 
 
 def plate_objects(index: pd.DataFrame, channels: list[str]) -> list[dict]:
@@ -221,17 +241,3 @@ def judge_losses(table: pd.DataFrame, name: str, max_lost: float) -> None:
             "out or raise gallery.max_lost and start again; what has arrived is kept."
         )
     print(told, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def told_if_full(partial: Path) -> Iterator[None]:
-    """Turn the error of a full disk or quota into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"The disk that holds {partial} is full: free some space or lower "
-            "plates_in_flight, and start again; what has arrived is kept."
-        ) from error
