@@ -34,7 +34,7 @@ rule download_plate:
     resources:
         mem_mb=growing(2000),
         runtime=growing(240),
-        image_store=IMAGE_SHARE,
+        image_store=1,
     params:
         # How to fetch (workers, attempts, timeout, max_lost) is read by the script: it changes no image,
         # so a change of it must not fetch anything again.
