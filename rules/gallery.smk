@@ -28,6 +28,8 @@ rule download_plate:
         f"{RESULTS}/logs/download_plate/{{source}}/{{plate}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/download_plate/{{source}}/{{plate}}.tsv"
+    # A plate that an earlier run began goes before new ones, which find no room while it lies there.
+    priority: begun
     conda:
         "../envs/gallery.yaml"
     threads: PLATE_THREADS

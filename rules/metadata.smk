@@ -103,6 +103,7 @@ rule index_plate:
         f"{RESULTS}/logs/index_plate/{{source}}/{{plate}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/index_plate/{{source}}/{{plate}}.tsv"
+    priority: begun
     conda:
         "../envs/gallery.yaml"
     resources:

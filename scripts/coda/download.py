@@ -12,7 +12,7 @@ import pandas as pd
 from coda.errors import UserError
 from coda.files import read_table, write_table
 from coda.gallery import FetchError, Gallery
-from coda.image_store import beside, told_if_full
+from coda.image_store import beside, check_room, told_if_full
 from coda.journal import Journal
 from coda.locks import alone
 from coda.progress import Progress
@@ -47,6 +47,7 @@ def download_plate(
     manifest: Path,
     max_lost: float,
     workers: int = 32,
+    plates_in_flight: int | None = None,
     patience: float = 600.0,
 ) -> None:
     """Bring the images of one plate into `folder` and write its manifest.
@@ -74,14 +75,17 @@ def download_plate(
         Share of the sites, 0 to 1, that may be lost.
     workers
         Objects fetched at once.
+    plates_in_flight
+        How many plates may have images on the disk at once, see `check_room`; None for any number.
     patience
         Seconds to wait for another process that brings the plate, one that outlived its Snakemake.
 
     Raises
     ------
     UserError
-        If too many sites are lost, the gallery is down, the disk is full, another process brings
-        the plate for longer than `patience`, or a well, site or key in `index` cannot be right.
+        If too many sites are lost, the gallery is down, the disk or its share for images is full,
+        another process brings the plate for longer than `patience`, or a well, site or key in
+        `index` cannot be right.
     """
     objects = plate_objects(index, channels)
     name = f"{objects[0]['Metadata_Source']} {objects[0]['Metadata_Plate']}"
@@ -90,6 +94,8 @@ def download_plate(
     with told_if_full(partial), alone(beside(folder, "lock"), does, patience):
         if is_complete(objects, folder, manifest):
             return judge_losses(read_table(manifest), name, max_lost)
+        if plates_in_flight is not None:
+            check_room(folder, plates_in_flight)
         partial.mkdir(parents=True, exist_ok=True)
         with Journal(partial, workers) as journal:
             rows = fetch_all(gallery, objects, partial, journal, name, workers)

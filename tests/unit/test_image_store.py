@@ -116,6 +116,33 @@ def test_a_second_download_refuses_in_a_sentence_and_goes_on_when_the_first_is_k
     downloads.check()
 
 
+def test_a_plate_is_refused_where_as_many_others_as_allowed_left_images(tmp_path):
+    """Plates whose crops or downloads failed keep their images: the next ones must not fill the disk."""
+    index, images = make_plate(tmp_path / "gallery", 2), tmp_path / "images"
+    gallery = LocalGallery(str(tmp_path / "gallery"))
+
+    def fetch(plate, most):
+        named = index.assign(Metadata_Plate=plate)
+        manifest = tmp_path / f"{plate}.parquet"
+        download_plate(gallery, named, ["DNA"], images / "source_3" / plate, manifest, 0.0, 2, most)
+
+    fetch("P1", 2)
+    (images / "source_5/P2.partial").mkdir(parents=True)
+    (images / "source_5/P2.lock").touch()
+    with pytest.raises(
+        UserError,
+        match=r"source_3 P3 is not fetched.* 2 other plates .*plates_in_flight is 2: source_3 P1, source_5 P2; ",
+    ):
+        fetch("P3", 2)
+    assert sorted(path.name for path in images.glob("*/*")) == ["P1", "P2.lock", "P2.partial"]
+    fetch("P3", 3)
+    (images / "source_3/P4.partial").mkdir()
+    fetch("P4", 2)  # begun by an earlier run: it goes on
+    fetch("P1", 2)  # complete
+    fetch("P5", None)
+    assert len(list(images.glob("source_3/*"))) == 4
+
+
 def test_another_choice_of_sites_is_another_plate(tmp_path):
     """Only what this very job wants counts as brought by another."""
     index = make_plate(tmp_path / "gallery", 6)
