@@ -3,8 +3,9 @@
 import os
 import re
 import shutil
-import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from coda.gallery import FetchError, Gallery
 from coda.image_store import beside, check_room, told_if_full
 from coda.journal import Journal
 from coda.locks import alone
+from coda.metadata import tell
 from coda.progress import Progress
 from coda.tiff import BrokenImage, check_header
 
@@ -36,7 +38,7 @@ COLUMNS = [
     "status",
     "reason",
 ]
-NAMED = 10  # lost objects named in a message; the manifest names them all
+NAMED = 10  # lost objects named in a message; the manifest, or the log without one, names them all
 
 
 def download_plate(
@@ -179,26 +181,57 @@ def fetch_all(
     name: str,
     workers: int,
 ) -> list[dict]:
-    """Fetch what the journal does not have; give the manifest's rows, in the order of `objects`."""
+    """Fetch what the journal does not have; give the manifest's rows, in the order of `objects`.
+
+    What was lost to faults that pass is asked for once more, with longer waits, when the rest of
+    the plate has arrived: a gallery that throttles its readers loses no image for good. It ends
+    where as many in a row as are asked at once fail again.
+    """
     rows = {
         item["file"]: journal.done[item["file"]] | item for item in objects if journal.has(item)
     }
     if rows:
-        print(
-            f"download {name}: {len(rows):,} images are here already", file=sys.stderr, flush=True
-        )
-    progress = Progress(f"download {name}", len(objects) - len(rows), "images")
-    pool = ThreadPoolExecutor(workers)
-    try:
-        waiting = [item for item in objects if item["file"] not in rows]
-        size = 0
-        for row in pool.map(lambda item: fetch_one(gallery, item, partial, journal), waiting):
+        tell(f"download {name}: {len(rows):,} images are here already")
+    waiting = [item for item in objects if item["file"] not in rows]
+    progress, size = Progress(f"download {name}", len(waiting), "images"), 0
+    with all_at_once(gallery, waiting, partial, journal, workers) as fetched:
+        for row in fetched:
             rows[row["file"]] = row
             size += row["bytes"] or 0
             progress.update(gigabytes=size / 1e9)
+    again = [item for item in waiting if may_pass(rows[item["file"]])]
+    if not again:
+        return [rows[item["file"]] for item in objects]
+    tell(f"download {name}: {len(again):,} images are asked for again, with longer waits")
+    gallery.wait_longer()
+    failed = 0
+    with all_at_once(gallery, again, partial, journal, workers) as fetched:
+        for row in fetched:
+            before = rows[row["file"]]
+            rows[row["file"]] = row | {
+                count: before[count] + row[count] for count in ("attempts", "seconds")
+            }
+            failed = failed + 1 if may_pass(row) else 0
+            if failed == workers:
+                break
+    return [rows[item["file"]] for item in objects]
+
+
+def may_pass(row: dict) -> bool:
+    """Tell whether an image was lost to faults on its way: nothing of it arrived to be judged."""
+    return row["status"] == "broken" and row["bytes"] is None
+
+
+@contextmanager
+def all_at_once(
+    gallery: Gallery, items: list[dict], partial: Path, journal: Journal, workers: int
+) -> Iterator[Iterator[dict]]:
+    """Fetch objects, several at once; give their rows in order. Leaving the block ends the rest."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool.map(lambda item: fetch_one(gallery, item, partial, journal), items)
     finally:
         pool.shutdown(cancel_futures=True)
-    return [rows[item["file"]] for item in objects]
 
 
 def fetch_one(gallery: Gallery, item: dict, partial: Path, journal: Journal) -> dict:
@@ -242,8 +275,14 @@ def judge_losses(table: pd.DataFrame, name: str, max_lost: float) -> None:
     named += "; ..." if len(bad) > NAMED else ""
     told = f"{name} loses {lost} of {sites} sites ({lost / sites:.2%}), images {kinds}: {named}"
     if lost > max_lost * sites:
+        # No manifest is written, so the log is where all of them are named.
+        tell(
+            "\n".join(
+                f"lost: {key} ({reason})" for key, reason in zip(bad.key, bad.reason, strict=True)
+            )
+        )
         raise UserError(
             f"{told}. That is more than gallery.max_lost = {max_lost:g} allows: leave the plate "
             "out or raise gallery.max_lost and start again; what has arrived is kept."
         )
-    print(told, file=sys.stderr, flush=True)
+    tell(told)

@@ -87,6 +87,9 @@ class Gallery(ABC):
             If `path` cannot be written, for example because the disk is full.
         """
 
+    def wait_longer(self) -> None:  # noqa: B027 - a folder has no attempts
+        """Leave more time between attempts from now on, where there are any."""
+
 
 def open_gallery(
     root: str,

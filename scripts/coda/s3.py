@@ -36,6 +36,7 @@ from coda.gallery import (
 Result = TypeVar("Result")
 
 LONGEST_WAIT = 8.0  # seconds between attempts
+LONGER = 4  # times as long, once the gallery is asked to wait longer
 LONGEST_PROBE = 5.0  # seconds
 
 
@@ -74,7 +75,7 @@ class S3Gallery(Gallery):
         self.address = address_of(self.client, self.bucket)
         self.prober = public_client(endpoint, region, 1, min(timeout, LONGEST_PROBE))
         self.attempts, self.timeout = attempts, timeout
-        self.backoff, self.patience = backoff, patience
+        self.backoff, self.longest_wait, self.patience = backoff, LONGEST_WAIT, patience
         self.lock = threading.Lock()
         self.trouble: float | None = None  # since when there has been no good answer
         self.down, self.obituary = threading.Event(), ""
@@ -142,6 +143,10 @@ class S3Gallery(Gallery):
                 return
             options["ContinuationToken"] = page["NextContinuationToken"]
 
+    def wait_longer(self) -> None:
+        """See `Gallery.wait_longer`."""
+        self.backoff, self.longest_wait = LONGER * self.backoff, LONGER * LONGEST_WAIT
+
     def persist(self, once: Callable[[], Result]) -> tuple[Result, int]:
         """Call `once` until it succeeds, waiting longer each time; give its result and attempts.
 
@@ -164,7 +169,7 @@ class S3Gallery(Gallery):
                 if time.monotonic() - trouble > self.patience or (last and trouble <= start):
                     self.give_up_unless_it_answers(reason)
                 if not last:
-                    bound = min(self.backoff * 2 ** (attempt - 1), LONGEST_WAIT)
+                    bound = min(self.backoff * 2 ** (attempt - 1), self.longest_wait)
                     self.down.wait(random.uniform(0, bound))
                 began = time.monotonic()
             else:
