@@ -107,6 +107,7 @@ def download_plate(
         for file in os.listdir(partial):
             if file not in keep:
                 os.unlink(partial / file)
+        os.sync()  # else a power cut could leave images without bytes that the manifest calls good
         write_table(table, manifest)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)

@@ -143,6 +143,16 @@ def test_a_plate_is_refused_where_as_many_others_as_allowed_left_images(tmp_path
     assert len(list(images.glob("source_3/*"))) == 4
 
 
+def test_images_are_on_the_disk_before_the_manifest_calls_them_good(tmp_path, monkeypatch):
+    index, synced = make_plate(tmp_path / "gallery", 2), []
+    folder, manifest = tmp_path / "images/source_3/0012", tmp_path / "0012.parquet"
+    monkeypatch.setattr(
+        os, "sync", lambda: synced.append((manifest.exists(), folder.exists(), len(os.listdir(f"{folder}.partial"))))
+    )  # fmt: skip
+    download_plate(LocalGallery(str(tmp_path / "gallery")), index, ["DNA"], folder, manifest, 0.0)
+    assert synced == [(False, False, 3)]  # two images and the journal
+
+
 def test_another_choice_of_sites_is_another_plate(tmp_path):
     """Only what this very job wants counts as brought by another."""
     index = make_plate(tmp_path / "gallery", 6)
