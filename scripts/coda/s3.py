@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 LONGEST_WAIT = 8.0  # seconds between attempts
 LONGER = 4  # times as long, once the gallery is asked to wait longer
 LONGEST_PROBE = 5.0  # seconds
+LONGEST_PROBE_CONNECT = 1.5  # seconds an address
 
 
 class S3Gallery(Gallery):
@@ -62,7 +63,7 @@ class S3Gallery(Gallery):
         attempts: int = 6,
         timeout: float = 30.0,
         backoff: float = 0.5,
-        patience: float = 25.0,
+        patience: float = 20.0,
     ):
         self.bucket, _, prefix = root.removeprefix("s3://").strip("/").partition("/")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", self.bucket):
@@ -73,7 +74,9 @@ class S3Gallery(Gallery):
         self.prefix = checked_prefix(prefix)
         self.client = public_client(endpoint, region, workers, timeout)
         self.address = address_of(self.client, self.bucket)
-        self.prober = public_client(endpoint, region, 1, min(timeout, LONGEST_PROBE))
+        self.prober = public_client(
+            endpoint, region, 1, min(timeout, LONGEST_PROBE), LONGEST_PROBE_CONNECT
+        )
         self.attempts, self.timeout = attempts, timeout
         self.backoff, self.longest_wait, self.patience = backoff, LONGEST_WAIT, patience
         self.lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""A gallery that throttles its readers for a while loses no image; what is bad is asked for no oftener."""
+"""A gallery that throttles its readers loses no image; one behind a wall is said to be down within a minute."""
 
 import hashlib
 
@@ -66,3 +66,16 @@ def test_a_fault_that_does_not_pass_is_not_waited_for_at_every_object(throttled,
     assert sum(server.counts[f"bucket/jump/{key}"] for key in index.Key_DNA) <= 10 * 4 + 2 * 4
     told = capsys.readouterr().err
     assert all(f"lost: {key} (" in told for key in index.Key_DNA)
+
+
+@pytest.mark.parametrize("addresses", range(1, 9))
+def test_a_wall_that_swallows_connections_is_told_within_a_minute(addresses):
+    """A name of up to eight addresses is tried at each in turn, at every attempt: the sum, with the longest waits."""
+    gallery = S3Gallery("s3://bucket/jump")
+    attempt = addresses * gallery.client.meta.config.connect_timeout
+    probe = addresses * gallery.prober.meta.config.connect_timeout
+    seconds = attempts = 0
+    while seconds <= gallery.patience and attempts < gallery.attempts:
+        seconds += attempt + (gallery.backoff * 2 ** (attempts - 1) if attempts else 0)
+        attempts += 1
+    assert seconds + 2 * probe < 58
