@@ -11,6 +11,7 @@ CROP_BYTES = len(config["channels"]) * config["crops"]["size"] ** 2
 
 rule download_plate:
     """Fetch and verify all images of a plate."""
+
     # The code is no input here, unlike everywhere else: a newer version of this workflow, in the middle of a study,
     # would fetch terabytes again whose every byte is checked already. To do so all the same: -R download_plate.
     input:
