@@ -79,7 +79,10 @@ checkpoint select_plates:
     params:
         plate_type=config["plate_type"],
         sources={
-            source: {key: config["sources"][source][key] for key in ("validation_plate", "plates")}
+            source: {
+                key: config["sources"][source][key]
+                for key in ("validation_plate", "plates", "batches")
+            }
             for source in SOURCES
         },
         exclude=config["exclude_plates"],
