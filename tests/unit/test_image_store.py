@@ -40,7 +40,7 @@ RUN = textwrap.dedent(
 
     download_plate(
         Slow(root), pd.read_parquet(index), ["DNA", "ER"], Path(folder), Path(manifest), 0.0, 4,
-        float(patience),
+        patience=float(patience),
     )
     """
 )
@@ -71,7 +71,7 @@ class Downloads:
     def wait_for(self, count: int) -> None:
         end = time.monotonic() + 60
         while len(self.asked()) < count:
-            assert time.monotonic() < end, "nothing is fetched"
+            assert time.monotonic() < end and self.running[0].poll() is None, "nothing is fetched"
             time.sleep(0.01)
 
     def check(self) -> None:
