@@ -36,11 +36,15 @@ TENT = ADAPTED.replace("{method}", "supervised_tent")
 PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{target}}.parquet"
 FIGURES = f"{RESULTS}/figures"
 PER_PAIR = "{source}_to_{target}_seed_{seed}"
-# A profile gives the image store as 1000 parts; each plate on its way takes its share of them.
-IMAGE_SHARE = -(-1000 // config["gallery"]["plates_in_flight"])
-# The three jobs that a plate goes through while its images lie on the disk take the same share and the
-# same threads, and the later ones go first: what one job of a plate frees always has room for its
-# next, so no plate waits with its images while another is fetched.
+# The three jobs that a plate goes through while its images lie on the disk take one place in the image store
+# and the same threads, and the later ones go first: what one job of a plate frees always has room for its
+# next, so no plate waits with its images while another is fetched. The limit is set here and not in a
+# profile, where --resources on the command line would replace it; a lower one given there counts.
+LOWER = workflow.global_resources.get("image_store").value
+workflow.register_resource(
+    "image_store",
+    min([config["gallery"]["plates_in_flight"], *([LOWER] if isinstance(LOWER, int) else [])]),
+)
 PLATE_THREADS = 2
 # A file of weights to start from is an input of what starts from it; ImageNet's are fetched into one.
 NETWORK = f"{RESULTS}/models/start.safetensors"

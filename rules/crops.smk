@@ -80,7 +80,7 @@ rule estimate_illumination:
     resources:
         mem_mb=growing(4000),
         runtime=growing(120),
-        image_store=IMAGE_SHARE,
+        image_store=1,
     params:
         channels=config["channels"],
         min_sites=config["crops"]["min_sites"],
@@ -120,7 +120,7 @@ rule extract_crops:
     resources:
         mem_mb=growing(4000),
         runtime=growing(120),
-        image_store=IMAGE_SHARE,
+        image_store=1,
     params:
         settings={
             key: config["crops"][key]

@@ -44,6 +44,12 @@ def root_of(source, plate):
     return own_place(source, plate).get("root", config["gallery"]["root"])
 
 
+def begun(wildcards):
+    """Rank a plate of which an earlier run left images on the disk above the others."""
+    images = f"{RESULTS}/images/{wildcards.source}/{wildcards.plate}"
+    return int(os.path.isdir(images) or os.path.isdir(f"{images}.partial"))
+
+
 def crops_of(source, *subsets):
     """Give the crop files of a source's plates."""
     return [f"{RESULTS}/crops/{source}/{plate}.arrow" for plate in plates_of(source, *subsets)]

@@ -79,7 +79,10 @@ checkpoint select_plates:
     params:
         plate_type=config["plate_type"],
         sources={
-            source: {key: config["sources"][source][key] for key in ("validation_plate", "plates")}
+            source: {
+                key: config["sources"][source][key]
+                for key in ("validation_plate", "plates", "batches")
+            }
             for source in SOURCES
         },
         exclude=config["exclude_plates"],
@@ -103,6 +106,7 @@ rule index_plate:
         f"{RESULTS}/logs/index_plate/{{source}}/{{plate}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/index_plate/{{source}}/{{plate}}.tsv"
+    priority: begun
     conda:
         "../envs/gallery.yaml"
     resources:

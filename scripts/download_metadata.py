@@ -11,4 +11,5 @@ with reported(snakemake.log[0]):
         snakemake.params.location,
         Path(snakemake.output.table),
         endpoint=snakemake.params.endpoint,
+        region=snakemake.config["gallery"]["region"],
     )

@@ -13,4 +13,5 @@ with reported(snakemake.log[0]):
         read_table(snakemake.input.index),
         snakemake.output.nuclei,
         settings["workers"],
+        settings["max_lost"],
     )

@@ -18,4 +18,5 @@ with reported(snakemake.log[0]):
         Path(snakemake.output.manifest),
         settings["max_lost"],
         settings["workers"],
+        None if settings["keep_images"] else settings["plates_in_flight"],
     )

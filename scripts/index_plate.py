@@ -2,23 +2,27 @@
 
 from coda.files import read_table, write_table
 from coda.gallery import open_gallery
-from coda.indexing import choose_sites, index_plate
+from coda.indexing import index_plate
 from coda.plates import read_wells
 from coda.reporting import reported
+from coda.site_choice import check_choice, choose_sites
 
 with reported(snakemake.log[0]):
     settings = snakemake.config["gallery"]
     source, plate = snakemake.wildcards.source, snakemake.wildcards.plate
     plates = read_table(snakemake.input.plates)
     own = plates[(plates["Metadata_Source"] == source) & (plates["Metadata_Plate"] == plate)]
+    wells = read_wells(snakemake.input.well, source, plate, snakemake.input.get("layout") or None)
+    labels, choose = read_table(snakemake.input.compounds), snakemake.params.choose
+    check_choice(*(choose[key] for key in ("wells", "compounds", "moas")), wells, labels)
     index = index_plate(
         open_gallery(snakemake.params.root, settings["endpoint"], settings["region"]),
         source,
         own["Metadata_Batch"].iloc[0],
         plate,
-        read_wells(snakemake.input.well, source, plate, snakemake.input.get("layout") or None),
-        read_table(snakemake.input.compounds),
+        wells,
+        labels,
         snakemake.params.channels,
         snakemake.params.load_data,
     )
-    write_table(choose_sites(index, **snakemake.params.choose), snakemake.output.index)
+    write_table(choose_sites(index, **choose), snakemake.output.index)

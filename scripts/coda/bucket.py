@@ -23,7 +23,9 @@ from coda.gallery import MissingObject
 
 PIECE = 1 << 20  # bytes; large, since workers wait for each other around each piece
 SLOWEST = 4096  # bytes/s: 32 workers share even a 1 Mbit/s line above it
-LONGEST_CONNECT = 10.0  # seconds
+LONGEST_CONNECT = (
+    3.0  # seconds an address; a name may have eight, and all of them are tried in turn
+)
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -45,7 +47,13 @@ def private_session() -> boto3.Session:
     return boto3.Session(botocore_session=Session(settings))
 
 
-def public_client(endpoint: str | None, region: str, workers: int, timeout: float) -> Any:
+def public_client(
+    endpoint: str | None,
+    region: str,
+    workers: int,
+    timeout: float,
+    connect_timeout: float = LONGEST_CONNECT,
+) -> Any:
     """Make a client for public buckets, which leaves second attempts to its caller.
 
     Raises
@@ -63,7 +71,7 @@ def public_client(endpoint: str | None, region: str, workers: int, timeout: floa
         signature_version=UNSIGNED,
         ignore_configured_endpoint_urls=True,
         retries={"total_max_attempts": 1},
-        connect_timeout=min(timeout, LONGEST_CONNECT),
+        connect_timeout=min(timeout, connect_timeout),
         read_timeout=timeout,
         max_pool_connections=workers,
         request_checksum_calculation="when_required",

@@ -3,16 +3,13 @@
 Both are safetensors files: tensors, and one JSON text in the header. Nothing is unpickled.
 """
 
-import fcntl
 import json
 import os
 import shutil
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from coda.errors import UserError
 from coda.files import replacing
+from coda.locks import alone
 
 KEPT = 2
 
@@ -131,63 +129,12 @@ class StateFolder:
     def _states(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.safetensors") if path.stem.isdigit())
 
-    @contextmanager
-    def alone(self, patience: float = 60.0) -> Iterator[None]:
-        """Keep other processes from training here while the block runs.
+    def alone(self, patience: float = 60.0) -> AbstractContextManager[None]:
+        """Keep other processes from training here while the block runs, see `coda.locks.alone`.
 
-        The operating system frees the lock of a process that ends in any way, so a lock file left
-        behind is no hindrance. One that is about to end, killed a moment ago, is waited for.
-
-        Parameters
-        ----------
-        patience
-            Seconds to wait for another process.
-
-        Raises
-        ------
-        UserError
-            If it still trains then.
+        One that is about to end, killed a moment ago, is waited for `patience` seconds.
         """
-        end, told = time.monotonic() + patience, False
-        while (lock := self._lock()) is None:
-            if not told:
-                print(f"{self._holder()} trains in {self.parent}; waiting for it.", flush=True)
-                told = True
-            if time.monotonic() > end:
-                raise UserError(
-                    f"{self._holder()} trains in {self.parent} too; wait until it is done or end it, then start again."
-                )
-            time.sleep(0.1)
-        with lock:
-            yield
-
-    def _lock(self) -> TextIO | None:
-        """Take the lock, or give None if another process has it."""
-        self.parent.mkdir(parents=True, exist_ok=True)
-        path = self.parent / "lock"
-        with suppress(BlockingIOError, FileNotFoundError), ExitStack() as stack:
-            lock = stack.enter_context(open(path, "a"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise
-            except OSError as error:  # some cluster file systems have no locks
-                print(
-                    f"{path} cannot be locked ({error}); let one job alone train here.", flush=True
-                )
-            # Whoever had it may have removed the folder, lock and all, since the file was opened.
-            if os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
-                lock.truncate(0)
-                lock.write(f"Process {os.getpid()} on {socket.gethostname()}")
-                lock.flush()
-                stack.pop_all()
-                return lock
-        return None
-
-    def _holder(self) -> str:
-        with suppress(OSError):
-            return (self.parent / "lock").read_text() or "Another process"
-        return "Another process"
+        return alone(self.parent / "lock", f"trains in {self.parent}", patience)
 
 
 class StateSaver:

@@ -1,10 +1,8 @@
 """Bringing one plate's images from the gallery: verified, listed, and never twice."""
 
-import errno
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,9 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from coda.errors import UserError
-from coda.files import write_table
+from coda.files import read_table, write_table
 from coda.gallery import FetchError, Gallery
+from coda.image_store import beside, check_room, told_if_full
 from coda.journal import Journal
+from coda.locks import alone
+from coda.metadata import tell
 from coda.progress import Progress
 from coda.tiff import BrokenImage, check_header
 
@@ -37,7 +38,7 @@ COLUMNS = [
     "status",
     "reason",
 ]
-NAMED = 10  # lost objects named in a message; the manifest names them all
+NAMED = 10  # lost objects named in a message; the manifest, or the log without one, names them all
 
 
 def download_plate(
@@ -48,13 +49,16 @@ def download_plate(
     manifest: Path,
     max_lost: float,
     workers: int = 32,
+    plates_in_flight: int | None = None,
+    patience: float = 600.0,
 ) -> None:
     """Bring the images of one plate into `folder` and write its manifest.
 
     The images arrive in ``<folder>.partial``, which takes the name `folder` when it is complete. A
     journal in it names what has arrived and been verified; after a kill, a full disk or a lost
     network the next call goes on from there. An image that is missing or broken costs its site, up
-    to `max_lost` of the plate's sites.
+    to `max_lost` of the plate's sites. Another process that brings the plate already is waited for,
+    and what it completes is taken.
 
     Parameters
     ----------
@@ -73,18 +77,27 @@ def download_plate(
         Share of the sites, 0 to 1, that may be lost.
     workers
         Objects fetched at once.
+    plates_in_flight
+        How many plates may have images on the disk at once, see `check_room`; None for any number.
+    patience
+        Seconds to wait for another process that brings the plate, one that outlived its Snakemake.
 
     Raises
     ------
     UserError
-        If too many sites are lost, the gallery is down, the disk is full, or a well, site or key in
+        If too many sites are lost, the gallery is down, the disk or its share for images is full,
+        another process brings the plate for longer than `patience`, or a well, site or key in
         `index` cannot be right.
     """
     objects = plate_objects(index, channels)
     name = f"{objects[0]['Metadata_Source']} {objects[0]['Metadata_Plate']}"
-    folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    with told_if_full(partial):
+    folder, partial = Path(folder), beside(folder, "partial")
+    does = f"fetches the plate {name} into {partial}"
+    with told_if_full(partial), alone(beside(folder, "lock"), does, patience):
+        if is_complete(objects, folder, manifest):
+            return judge_losses(read_table(manifest), name, max_lost)
+        if plates_in_flight is not None:
+            check_room(folder, plates_in_flight)
         partial.mkdir(parents=True, exist_ok=True)
         with Journal(partial, workers) as journal:
             rows = fetch_all(gallery, objects, partial, journal, name, workers)
@@ -94,10 +107,26 @@ def download_plate(
         for file in os.listdir(partial):
             if file not in keep:
                 os.unlink(partial / file)
+        os.sync()  # else a power cut could leave images without bytes that the manifest calls good
         write_table(table, manifest)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
         (folder / Journal.NAME).unlink()
+
+
+def is_complete(objects: list[dict], folder: Path, manifest: Path) -> bool:
+    """Tell whether the plate has arrived since this job was started.
+
+    Snakemake removes what lies there before it starts a job, so only a process that was waited for
+    can have brought it.
+    """
+    if not (folder.is_dir() and Path(manifest).is_file()):
+        return False
+    table = read_table(manifest, ["file", "key", "status"])
+    wanted = {(item["file"], item["key"]) for item in objects}
+    keys = table["key"].where(table["key"].notna(), None)
+    good = set(table.loc[table["status"] == "ok", "file"])
+    return set(zip(table["file"], keys, strict=True)) == wanted and good <= set(os.listdir(folder))
 
 
 def plate_objects(index: pd.DataFrame, channels: list[str]) -> list[dict]:
@@ -153,26 +182,57 @@ def fetch_all(
     name: str,
     workers: int,
 ) -> list[dict]:
-    """Fetch what the journal does not have; give the manifest's rows, in the order of `objects`."""
+    """Fetch what the journal does not have; give the manifest's rows, in the order of `objects`.
+
+    What was lost to faults that pass is asked for once more, with longer waits, when the rest of
+    the plate has arrived: a gallery that throttles its readers loses no image for good. It ends
+    where as many in a row as are asked at once fail again.
+    """
     rows = {
         item["file"]: journal.done[item["file"]] | item for item in objects if journal.has(item)
     }
     if rows:
-        print(
-            f"download {name}: {len(rows):,} images are here already", file=sys.stderr, flush=True
-        )
-    progress = Progress(f"download {name}", len(objects) - len(rows), "images")
-    pool = ThreadPoolExecutor(workers)
-    try:
-        waiting = [item for item in objects if item["file"] not in rows]
-        size = 0
-        for row in pool.map(lambda item: fetch_one(gallery, item, partial, journal), waiting):
+        tell(f"download {name}: {len(rows):,} images are here already")
+    waiting = [item for item in objects if item["file"] not in rows]
+    progress, size = Progress(f"download {name}", len(waiting), "images"), 0
+    with all_at_once(gallery, waiting, partial, journal, workers) as fetched:
+        for row in fetched:
             rows[row["file"]] = row
             size += row["bytes"] or 0
             progress.update(gigabytes=size / 1e9)
+    again = [item for item in waiting if may_pass(rows[item["file"]])]
+    if not again:
+        return [rows[item["file"]] for item in objects]
+    tell(f"download {name}: {len(again):,} images are asked for again, with longer waits")
+    gallery.wait_longer()
+    failed = 0
+    with all_at_once(gallery, again, partial, journal, workers) as fetched:
+        for row in fetched:
+            before = rows[row["file"]]
+            rows[row["file"]] = row | {
+                count: before[count] + row[count] for count in ("attempts", "seconds")
+            }
+            failed = failed + 1 if may_pass(row) else 0
+            if failed == workers:
+                break
+    return [rows[item["file"]] for item in objects]
+
+
+def may_pass(row: dict) -> bool:
+    """Tell whether an image was lost to faults on its way: nothing of it arrived to be judged."""
+    return row["status"] == "broken" and row["bytes"] is None
+
+
+@contextmanager
+def all_at_once(
+    gallery: Gallery, items: list[dict], partial: Path, journal: Journal, workers: int
+) -> Iterator[Iterator[dict]]:
+    """Fetch objects, several at once; give their rows in order. Leaving the block ends the rest."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool.map(lambda item: fetch_one(gallery, item, partial, journal), items)
     finally:
         pool.shutdown(cancel_futures=True)
-    return [rows[item["file"]] for item in objects]
 
 
 def fetch_one(gallery: Gallery, item: dict, partial: Path, journal: Journal) -> dict:
@@ -216,22 +276,14 @@ def judge_losses(table: pd.DataFrame, name: str, max_lost: float) -> None:
     named += "; ..." if len(bad) > NAMED else ""
     told = f"{name} loses {lost} of {sites} sites ({lost / sites:.2%}), images {kinds}: {named}"
     if lost > max_lost * sites:
+        # No manifest is written, so the log is where all of them are named.
+        tell(
+            "\n".join(
+                f"lost: {key} ({reason})" for key, reason in zip(bad.key, bad.reason, strict=True)
+            )
+        )
         raise UserError(
             f"{told}. That is more than gallery.max_lost = {max_lost:g} allows: leave the plate "
             "out or raise gallery.max_lost and start again; what has arrived is kept."
         )
-    print(told, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def told_if_full(partial: Path) -> Iterator[None]:
-    """Turn the error of a full disk or quota into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"The disk that holds {partial} is full: free some space or lower "
-            "plates_in_flight, and start again; what has arrived is kept."
-        ) from error
+    tell(told)

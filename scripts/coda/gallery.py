@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coda.errors import UserError
+from coda.metadata import tell
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ class Gallery(ABC):
         OSError
             If `path` cannot be written, for example because the disk is full.
         """
+
+    def wait_longer(self) -> None:  # noqa: B027 - a folder has no attempts
+        """Leave more time between attempts from now on, where there are any."""
 
 
 def open_gallery(
@@ -172,6 +176,8 @@ class LocalGallery(Gallery):
             return (self.folder / checked_key(key)).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise MissingObject(f"{key} does not exist in {self.root}") from None
+        except OSError as error:
+            raise BrokenObject(f"{key}: {error.strerror}") from error
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """See `Gallery.entries`."""
@@ -205,25 +211,43 @@ class LocalGallery(Gallery):
             size = source.stat().st_size
             if not source.is_file():
                 raise MissingObject(f"{key} is not a file")
-            os.symlink(source, path)
+            with open(source, "rb") as file:
+                file.read(1)
+        except MissingObject:
+            raise
         except (FileNotFoundError, NotADirectoryError):
             raise MissingObject("no such file") from None
+        except OSError as error:  # of this one file; what `path` meets concerns them all
+            raise BrokenObject(f"it cannot be read: {error.strerror}") from error
+        os.symlink(source, path)
         return Fetched(size, None, None, 1, time.monotonic() - start)
 
 
 def scan(folder: Path) -> list[tuple[str, bool, int]]:
     """Give name, whether a folder, and size of what is in `folder`, in the order in which S3 lists.
 
-    Names of folders end with a slash, which is what puts ``a-b`` before ``a/b``.
+    Names of folders end with a slash, which is what puts ``a-b`` before ``a/b``. What cannot be looked
+    at, such as a link to nothing, is passed over with a word.
+
+    Raises
+    ------
+    BrokenObject
+        If the folder is there and cannot be listed.
     """
     try:
         with os.scandir(folder) as items:
-            found = [
-                (item.name + "/", True, 0)
-                if item.is_dir()
-                else (item.name, False, item.stat().st_size)
-                for item in items
-            ]
+            entries = list(items)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise BrokenObject(f"{folder} cannot be listed: {error.strerror}") from error
+    found = []
+    for item in entries:
+        try:
+            size = item.stat().st_size
+            is_folder = item.is_dir()
+        except OSError as error:
+            tell(f"{item.path} is passed over: {error.strerror}")
+        else:
+            found.append((item.name + "/", True, 0) if is_folder else (item.name, False, size))
     return sorted(found, key=lambda row: row[0].encode())

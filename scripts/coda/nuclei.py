@@ -36,14 +36,18 @@ class Group:
 
 
 def download_nuclei(
-    gallery: Gallery, index: pd.DataFrame, out: str | os.PathLike, workers: int = 32
+    gallery: Gallery,
+    index: pd.DataFrame,
+    out: str | os.PathLike,
+    workers: int = 32,
+    max_lost: float = 0.1,
 ) -> pd.DataFrame:
     """Fetch the centres of a plate's nuclei; a table without rows where the gallery has none.
 
     They lie in ``<source>/workspace/analysis/<batch>/<plate>/analysis/<group>/Nuclei.csv``, where a
     group is a site, a well or the whole plate. Such tables have gigabytes and three columns of
     interest, so each is removed as soon as it is read. A group that does not arrive or cannot be
-    read is named, and its sites have no nuclei.
+    read is named, and its sites have no nuclei, up to `max_lost` of the plate's sites.
 
     Parameters
     ----------
@@ -55,6 +59,8 @@ def download_nuclei(
         The Parquet file to make.
     workers
         Groups fetched at once.
+    max_lost
+        Share of the sites, 0 to 1, that may be lost with groups that fail.
 
     Returns
     -------
@@ -65,7 +71,7 @@ def download_nuclei(
     Raises
     ------
     UserError
-        If the gallery is down, or has nuclei of which none can be used.
+        If the gallery is down, has nuclei of which none can be used, or too many sites are lost.
     """
     source, plate = (index[f"Metadata_{name}"].iloc[0] for name in ("Source", "Plate"))
     name, out, folder = f"{source} {plate}", Path(out), nuclei_folder(index)
@@ -75,12 +81,13 @@ def download_nuclei(
     partial.mkdir(parents=True)
     progress = Progress(f"nuclei {name}", len(groups), "tables")
     kinds = {"Metadata_Well": str, "Metadata_Site": "int64", "Y": float, "X": float}
-    tables, faults = [pd.DataFrame({column: [] for column in NUCLEI}).astype(kinds)], []
+    tables, faults = [pd.DataFrame({column: [] for column in NUCLEI}).astype(kinds)], {}
     pool = ThreadPoolExecutor(workers)
     try:
-        for table in pool.map(lambda group: _fetch_group(gallery, group, partial, plate), groups):
+        fetched = pool.map(lambda group: _fetch_group(gallery, group, partial, plate), groups)
+        for group, table in zip(groups, fetched, strict=True):
             if isinstance(table, str):
-                faults.append(table)
+                faults[group.name] = table
                 tell(f"{name}: {table}")
             else:
                 tables.append(table.astype(kinds))
@@ -90,11 +97,16 @@ def download_nuclei(
         shutil.rmtree(partial)
     nuclei = index[SITE].merge(pd.concat(tables).drop_duplicates(), on=SITE)
     if groups and nuclei.empty:
-        first = faults[0] if faults else "They are of other sites than the index names."
+        first = (
+            next(iter(faults.values()))
+            if faults
+            else "They are of other sites than the index names."
+        )
         raise UserError(
             f"The nuclei of {name} in {folder} cannot be used ({first}); try again, or set "
             "crops.nuclei to segmented."
         )
+    _judge_faults(name, plate, index, nuclei, faults, max_lost)
     _tell_missing(name, folder, index, nuclei)
     write_table(nuclei, out)
     return nuclei
@@ -154,6 +166,30 @@ def _fetch_group(gallery: Gallery, group: Group, folder: Path, plate: str) -> pd
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
+
+
+def _judge_faults(
+    name: str,
+    plate: str,
+    index: pd.DataFrame,
+    nuclei: pd.DataFrame,
+    faults: dict[str, str],
+    max_lost: float,
+) -> None:
+    """Refuse a plate of which groups that failed, by name with their fault, held too many sites."""
+    held = {parse_group(group, plate) for group in faults}
+    known = set(nuclei[SITE].itertuples(index=False, name=None))
+    sites = set(index[SITE].itertuples(index=False, name=None))
+    lost = [
+        (well, site)
+        for well, site in sites - known
+        if held & {(well, site), (well, None), (None, None)}
+    ]
+    if len(lost) > max_lost * len(sites):
+        raise UserError(
+            f"{name} loses the nuclei of {len(lost)} of {len(sites)} sites ({next(iter(faults.values()))} ...), more "
+            f"than gallery.max_lost = {max_lost:g} allows; try again, or set crops.nuclei to segmented."
+        )
 
 
 def _tell_missing(name: str, folder: str, index: pd.DataFrame, nuclei: pd.DataFrame) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from coda.gallery import Gallery
+from coda.errors import UserError
+from coda.gallery import FetchError, Gallery
 from coda.illumination_functions import list_functions
 from coda.nuclei import list_groups
 
@@ -67,6 +68,11 @@ def plan_download(
         indexed, and the ``bytes`` of the images; ``function_bytes`` and ``nuclei_bytes``, fetched
         beside them; ``crop_bytes``, which stay (missing where unknown); and ``peak_bytes``, the most
         that the images of ``plates_in_flight`` plates, with functions and crops, take on the disk.
+
+    Raises
+    ------
+    UserError
+        If a gallery is down or does not list a folder.
     """
     with ThreadPoolExecutor(workers) as pool:
         counted = list(pool.map(lambda *plate: count_plate(*plate, wanted), galleries, indexes))
@@ -82,13 +88,19 @@ def count_plate(gallery: Gallery, index: pd.DataFrame, wanted: Wanted) -> list[i
     """Count one plate, see `COUNTS` and `SIZES`, by listing the folders that its keys name."""
     keys = {key for channel in wanted.channels for key in index[f"Key_{channel}"].dropna()}
     folders = {key.rpartition("/")[0] for key in keys}
-    sizes = {
-        entry.key: entry.bytes
-        for folder in folders
-        for entry in gallery.entries(folder)
-        if entry.key in keys
-    }
-    functions = list_functions(gallery, index, wanted.channels) if wanted.functions else {}
+    try:
+        sizes = {
+            entry.key: entry.bytes
+            for folder in folders
+            for entry in gallery.entries(folder)
+            if entry.key in keys
+        }
+        functions = list_functions(gallery, index, wanted.channels) if wanted.functions else {}
+    except FetchError as error:
+        plate = " ".join(index[["Metadata_Source", "Metadata_Plate"]].iloc[0])
+        raise UserError(
+            f"{gallery.root} did not list the plate {plate}: {error}; try again."
+        ) from error
     groups = list_groups(gallery, index) if wanted.nuclei else []
     tables = [table for group in groups for table in (group.nuclei, group.images) if table]
     return [

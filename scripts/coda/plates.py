@@ -26,8 +26,9 @@ def select_plates(
     plate_type
         The type of plates to use, for example ``TARGET2``.
     sources
-        For each source ``validation_plate`` (an id, or None for no validation) and ``plates`` (a
-        list of ids, or None for all of the type).
+        For each source ``validation_plate`` (an id, or None for no validation), ``plates`` (a list
+        of ids, or None for all of the type) and ``batches`` (a list of batches, empty for all);
+        the validation plate may be of any batch.
     exclude
         Ids of plates to leave out.
 
@@ -40,8 +41,8 @@ def select_plates(
     Raises
     ------
     UserError
-        If a source or plate is not in the table or not of the type, a plate is both excluded and
-        asked for, or a source is left without training plates.
+        If a source, batch or plate is not in the table or not of the type, a plate is both left out
+        and asked for, or a source is left without training plates.
     """
     excluded = {str(plate) for plate in exclude}
     for plate in sorted(excluded - set(plates["Metadata_Plate"])):
@@ -76,6 +77,9 @@ def source_plates(
     if held is not None:
         check_choice(f"sources.{source}.validation_plate", held, plate_type, types, excluded)
     fit = (own["Metadata_PlateType"] == plate_type) & ~own["Metadata_Plate"].isin(excluded)
+    if batches := [str(batch) for batch in wish.get("batches") or []]:
+        check_batches(f"sources.{source}", batches, own[fit], asked or [])
+        fit &= own["Metadata_Batch"].isin(batches) | (own["Metadata_Plate"] == held)
     if asked is not None:
         fit &= own["Metadata_Plate"].isin([*asked, held])
     own = own[fit].sort_values(["Metadata_Batch", "Metadata_Plate"])
@@ -83,7 +87,7 @@ def source_plates(
     if "train" not in subset:
         raise UserError(
             f"{source} has no {plate_type} plate left to train on; "
-            f"name more under sources.{source}.plates or fewer under exclude_plates."
+            f"name more under sources.{source}.plates or batches, or fewer under exclude_plates."
         )
     return own.assign(subset=subset)
 
@@ -101,6 +105,21 @@ def check_choice(
         )
     if plate in excluded:
         raise UserError(f"{key} names {plate}, which exclude_plates leaves out; drop it from one.")
+
+
+def check_batches(key: str, batches: list[str], own: pd.DataFrame, asked: list[str]) -> None:
+    """Refuse batches that hold none of a source's plates, or leave out a plate asked for by name."""
+    for batch in batches:
+        if batch not in set(own["Metadata_Batch"]):
+            hint = nearest(batch, own["Metadata_Batch"])
+            raise UserError(f"{key}.batches names {batch}, of which no plate can be used{hint}")
+    batch_of = dict(zip(own["Metadata_Plate"], own["Metadata_Batch"], strict=True))
+    for plate in asked:
+        if batch_of[plate] not in batches:
+            raise UserError(
+                f"{key}.plates names {plate} of the batch {batch_of[plate]}, which {key}.batches leaves out; "
+                "add the batch or drop the plate."
+            )
 
 
 def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:

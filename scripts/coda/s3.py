@@ -36,7 +36,9 @@ from coda.gallery import (
 Result = TypeVar("Result")
 
 LONGEST_WAIT = 8.0  # seconds between attempts
+LONGER = 4  # times as long, once the gallery is asked to wait longer
 LONGEST_PROBE = 5.0  # seconds
+LONGEST_PROBE_CONNECT = 1.5  # seconds an address
 
 
 class S3Gallery(Gallery):
@@ -61,7 +63,7 @@ class S3Gallery(Gallery):
         attempts: int = 6,
         timeout: float = 30.0,
         backoff: float = 0.5,
-        patience: float = 25.0,
+        patience: float = 20.0,
     ):
         self.bucket, _, prefix = root.removeprefix("s3://").strip("/").partition("/")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", self.bucket):
@@ -72,9 +74,11 @@ class S3Gallery(Gallery):
         self.prefix = checked_prefix(prefix)
         self.client = public_client(endpoint, region, workers, timeout)
         self.address = address_of(self.client, self.bucket)
-        self.prober = public_client(endpoint, region, 1, min(timeout, LONGEST_PROBE))
+        self.prober = public_client(
+            endpoint, region, 1, min(timeout, LONGEST_PROBE), LONGEST_PROBE_CONNECT
+        )
         self.attempts, self.timeout = attempts, timeout
-        self.backoff, self.patience = backoff, patience
+        self.backoff, self.longest_wait, self.patience = backoff, LONGEST_WAIT, patience
         self.lock = threading.Lock()
         self.trouble: float | None = None  # since when there has been no good answer
         self.down, self.obituary = threading.Event(), ""
@@ -142,6 +146,10 @@ class S3Gallery(Gallery):
                 return
             options["ContinuationToken"] = page["NextContinuationToken"]
 
+    def wait_longer(self) -> None:
+        """See `Gallery.wait_longer`."""
+        self.backoff, self.longest_wait = LONGER * self.backoff, LONGER * LONGEST_WAIT
+
     def persist(self, once: Callable[[], Result]) -> tuple[Result, int]:
         """Call `once` until it succeeds, waiting longer each time; give its result and attempts.
 
@@ -164,7 +172,7 @@ class S3Gallery(Gallery):
                 if time.monotonic() - trouble > self.patience or (last and trouble <= start):
                     self.give_up_unless_it_answers(reason)
                 if not last:
-                    bound = min(self.backoff * 2 ** (attempt - 1), LONGEST_WAIT)
+                    bound = min(self.backoff * 2 ** (attempt - 1), self.longest_wait)
                     self.down.wait(random.uniform(0, bound))
                 began = time.monotonic()
             else:

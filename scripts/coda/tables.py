@@ -38,6 +38,7 @@ def fetch_table(
     attempts: int = 5,
     timeout: float = 60.0,
     endpoint: str | None = None,
+    region: str = "us-east-1",
 ) -> None:
     """Bring the table `tables.<name>` of the config to `path`, whole or not at all.
 
@@ -56,6 +57,8 @@ def fetch_table(
         Seconds without an answer after which one attempt has failed.
     endpoint
         URL of an S3 server other than Amazon's, for ``s3://``.
+    region
+        Amazon region of a bucket; used without `endpoint` only.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def fetch_table(
         If the table cannot be had, cannot be read, or lacks a column.
     """
     try:
-        data = read_location(location, attempts, timeout, endpoint)
+        data = read_location(location, attempts, timeout, endpoint, region)
         table = parse_table(data, location)
     except (
         OSError,
@@ -87,12 +90,16 @@ def fetch_table(
 
 
 def read_location(
-    location: str, attempts: int, timeout: float, endpoint: str | None = None
+    location: str,
+    attempts: int,
+    timeout: float,
+    endpoint: str | None = None,
+    region: str = "us-east-1",
 ) -> bytes:
     """Give the bytes at a web address, in a bucket or in a local file."""
     if location.startswith("s3://"):
         folder, _, key = location.rpartition("/")
-        return open_gallery(folder, endpoint, attempts=attempts, timeout=timeout).read(key)
+        return open_gallery(folder, endpoint, region, attempts=attempts, timeout=timeout).read(key)
     if location.startswith(("https://", "http://")):
         return read_address(location, attempts, timeout)
     if "://" in location:
@@ -125,12 +132,17 @@ def read_address(address: str, attempts: int, timeout: float) -> bytes:
 
 
 class SameHostRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow a redirect on the same host only: where a table comes from stands in the config."""
+    """Follow a redirect on the same host only: where a table comes from stands in the config.
+
+    One from https to http is not followed either: anyone on the way could change the table.
+    """
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: D102 (as in the base class)
-        if urllib.parse.urlsplit(newurl).netloc != urllib.parse.urlsplit(req.full_url).netloc:
+        old, new = map(urllib.parse.urlsplit, (req.full_url, newurl))
+        place = "another host" if new.netloc != old.netloc else "an open line"
+        if new.netloc != old.netloc or (old.scheme, new.scheme) == ("https", "http"):
             raise urllib.error.HTTPError(
-                req.full_url, 400, f"it redirects to another host, {newurl}", headers, fp
+                req.full_url, 400, f"it redirects to {place}, {newurl}", headers, fp
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

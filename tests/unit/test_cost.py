@@ -20,7 +20,7 @@ def test_its_settings_are_the_papers():
     assert config["pretrain"]["batch_size"] == 128 and config["data"]["wells"] == "labelled"
     assert len(config["channels"]) == cost_page.CHANNELS
     assert config["crops"]["size"] == cost_page.CROP
-    assert config["gallery"]["plates_in_flight"] == 8
+    assert config["gallery"]["plates_in_flight"] == cost_page.IN_FLIGHT
 
 
 def test_a_plate_has_the_wells_that_it_counts(reference):

@@ -64,6 +64,21 @@ def test_a_rule_that_uses_another_hands_it_what_its_script_reads():
         assert wanted <= set(re.findall(r"^        (\w+)=", block.split("output:")[0], re.M)), name
 
 
+def test_what_runs_again_with_new_code_and_what_does_not():
+    """Plates, terabytes of verified bytes, are not fetched again; everything else depends on its code."""
+    blocks = re.findall(
+        r"^(?:rule|checkpoint) (\w+):\n(.*?)(?=^\S|\Z)",
+        "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk"))),
+        re.M | re.S,
+    )
+    assert len(blocks) > 30
+    without = [name for name, text in blocks if f'code("{name}")' not in text]
+    assert without == [
+        "write_crate",
+        "download_plate",
+    ]  # the former takes all files of the workflow
+
+
 def test_the_readme_names_only_files_that_are_there():
     for name in re.findall(r"\]\(([\w./-]+)\)", README) + re.findall(
         r"`((?:config|profiles|rules|scripts)/[\w./]+)`", README

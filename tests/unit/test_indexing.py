@@ -9,10 +9,11 @@ from coda.download import download_plate
 from coda.errors import UserError
 from coda.files import read_table, write_table
 from coda.gallery import BrokenObject, open_gallery
-from coda.indexing import choose_sites, index_plate, site_numbers, well_names
+from coda.indexing import index_plate, site_numbers, well_names
 from coda.metadata import label_compounds
 from coda.plates import select_plates
 from coda.simulation import simulate_gallery
+from coda.site_choice import choose_sites
 from coda.tables import fetch_table
 from s3_server import s3_server
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from coda.errors import UserError
-from coda.gallery import LocalGallery, open_gallery
+from coda.gallery import BrokenObject, LocalGallery, open_gallery
 from coda.nuclei import download_nuclei, parse_group, read_nuclei
 from s3_server import s3_server
 
@@ -106,11 +106,47 @@ def test_a_bad_group_costs_its_sites_and_is_named(tmp_path, capsys):
     (root / f"{PLATE}/P1-A01-1/Nuclei.csv").unlink()
     put(root, f"{PLATE}/Experiment/Nuclei.csv", HEADER)
     index = index_of([(well, site) for well, site, *_ in SITES])
-    found = download_nuclei(LocalGallery(str(root)), index, tmp_path / "P1.parquet")
+    found = download_nuclei(LocalGallery(str(root)), index, tmp_path / "P1.parquet", max_lost=0.25)
     assert list(found.itertuples(index=False, name=None)) == expected_of(SITES[2:])
     said = capsys.readouterr().err
     for words in ("Nuclei.csv of P1-A01-0 cannot be read", "folder Experiment", "of 2 site(s)"):
         assert words in said
+
+
+class Throttled(LocalGallery):
+    """A gallery that does not deliver the objects below some folders."""
+
+    def __init__(self, root, names):
+        super().__init__(root)
+        self.names = names
+
+    def fetch(self, key, path):
+        if key.split("/")[-2] in self.names:
+            raise BrokenObject("503 SlowDown, after 6 attempts", 6, 8.0)
+        return super().fetch(key, path)
+
+
+@pytest.mark.parametrize(
+    ("grouping", "failing"), [("site", {"P1-A01-1", "P1-B02-0"}), ("well", {"A01"})]
+)
+def test_groups_that_fail_stop_the_plate_beyond_what_may_be_lost(tmp_path, grouping, failing):
+    write_groups(tmp_path / "gallery", grouping)
+    gallery = Throttled(str(tmp_path / "gallery"), failing)
+    index, out = index_of([(well, site) for well, site, *_ in SITES]), tmp_path / "P1.parquet"
+    told = (
+        r"source_3 P1 loses the nuclei of 2 of 4 sites \(.*503 SlowDown.*gallery\.max_lost = 0\.4 "
+    )
+    with pytest.raises(UserError, match=told):
+        download_nuclei(gallery, index, out, 3, 0.4)
+    assert not out.exists()
+    assert (
+        len(
+            download_nuclei(gallery, index, out, 3, 0.5)[
+                ["Metadata_Well", "Metadata_Site"]
+            ].drop_duplicates()
+        )
+        == 2
+    )
 
 
 def test_nuclei_of_which_none_fits_stop_the_plate(tmp_path):

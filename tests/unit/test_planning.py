@@ -2,8 +2,10 @@
 
 import pandas as pd
 import pytest
+from coda.errors import UserError
 from coda.gallery import LocalGallery, open_gallery
 from coda.planning import Wanted, format_plan, plan_download
+from coda.s3 import S3Gallery
 from faulty_server import faulty_server
 from s3_server import s3_server
 
@@ -85,6 +87,17 @@ def test_plan_of_a_bucket_only_lists(gallery_folder):
             )
         )
     assert server.requests and all("list-type=2" in request.key for request in server.requests)
+
+
+def test_a_folder_that_is_not_listed_is_one_sentence(gallery_folder):
+    plates, indexes = plates_and_indexes()
+    with s3_server(gallery_folder) as endpoint, faulty_server(endpoint) as server:
+        server.faults.always = {
+            "list-type=2": "slow_down"
+        }  # objects are answered, so it is not down
+        gallery = S3Gallery("s3://bucket/jump", server.endpoint, attempts=2, backoff=0.01)
+        with pytest.raises(UserError, match="did not list the plate source_2 P1: 503 SlowDown"):
+            plan_download([gallery] * 3, plates, indexes, Wanted(CHANNELS), workers=1)
 
 
 def test_where_images_stay_the_peak_is_all_of_them(gallery_folder):

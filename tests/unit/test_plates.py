@@ -48,6 +48,26 @@ def test_named_plates_and_ids_that_yaml_reads_as_numbers(plates):
     }
 
 
+def test_batches_are_chosen_and_the_validation_plate_may_be_of_another(plates):
+    def chosen(**wish):
+        table = select_plates(plates, "TARGET2", {"source_2": {"validation_plate": None} | wish})
+        return table["Metadata_Plate"].tolist()
+
+    assert chosen(batches=["Batch_1"]) == ["1053597807"]
+    assert chosen(batches=["Batch_2", "Batch_1"]) == chosen(batches=[]) == chosen()
+    both = chosen(batches=["Batch_1"], validation_plate="1053597806")
+    assert both == ["1053597807", "1053597806"]
+    assert chosen(batches=["Batch_1"], plates=["1053597807"]) == ["1053597807"]
+    with pytest.raises(UserError, match=r"batches names Batch1, .*did you mean Batch_1"):
+        chosen(batches=["Batch_2", "Batch1"])
+    with pytest.raises(
+        UserError, match=r"plates names 1053597806 of the batch Batch_2, which sources\.source_2\.b"
+    ):
+        chosen(batches=["Batch_1"], plates=["1053597806", "1053597807"])
+    with pytest.raises(UserError, match="no TARGET2 plate left to train on"):
+        chosen(batches=["Batch_2"], validation_plate="1053597806")
+
+
 def test_excluded_plates_are_left_out(plates):
     table = select_plates(plates, "TARGET2", {"source_2": {}}, exclude=[1053597806])
     assert table["Metadata_Plate"].tolist() == ["1053597807"]

@@ -62,10 +62,52 @@ def test_keys_of_executors_are_settings_of_their_plugins(name):
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_rules_of_a_profile_exist_and_plates_in_flight_are_bounded(name):
-    profile = read(name)
-    assert set(profile.get("set-resources", {})) <= {*RULES, *HEIRS}
-    assert "image_store=1000" in profile["resources"]
+def test_rules_of_a_profile_exist(name):
+    assert set(read(name).get("set-resources", {})) <= {*RULES, *HEIRS}
+
+
+STORE = f"""
+configfile: "{ROOT}/config/config.yaml"
+include: "{ROOT}/rules/common.smk"
+rule all:
+    input: expand("done/{{n}}", n=range(7))
+rule hold_images:
+    output: "done/{{n}}"
+    resources: image_store=1
+    shell: "mkdir -p h; touch h/{{wildcards.n}}; sleep .5; ls h | wc -l >> seen; rm h/{{wildcards.n}}; touch {{output}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [
+        (["--workflow-profile", str(ROOT / "profiles/cpu"), "--resources", "gpu=4"], 3),
+        ([], 3),
+        (["--resources", "image_store=1000"], 3),
+        (["--resources", "image_store=2"], 2),
+    ],
+)
+def test_plates_in_flight_bound_the_jobs_with_images_whatever_the_command_line_says(
+    tmp_path, words, most
+):
+    """Jobs as those of a plate take the store; a lower limit given by hand counts, a higher one does not."""
+    (tmp_path / "Snakefile").write_text(STORE)
+    for name in ("scripts", "config"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--directory", str(tmp_path), "--snakefile", str(tmp_path / "Snakefile"),
+         "--cores", "8", "--config", "gallery={plates_in_flight: 3}", *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = [int(line) for line in (tmp_path / "seen").read_text().split()]
+    assert len(seen) == 7 and max(seen) <= most
+
+
+def test_every_job_with_images_on_the_disk_takes_a_place_in_the_store():
+    holding = {name for name, body in RULES.items() if re.search(r"\bimages=|threads: PLATE", body)}
+    assert holding == {"download_plate", "estimate_illumination", "extract_crops"}
+    assert {name for name, body in RULES.items() if "image_store=1," in body} == holding
 
 
 def test_the_pins_of_plugins_are_those_of_the_requirements():

@@ -3,6 +3,8 @@
 import gzip
 import os
 import threading
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -143,6 +145,38 @@ def test_redirect_on_the_same_host_is_followed(tmp_path):
     with web_server([status(302, "/new/plate.csv"), body(PLATES.encode())]) as (address, asked):
         fetch_table("plate", f"{address}/plate.csv", tmp_path / "plate.parquet")
     assert asked == ["/plate.csv", "/new/plate.csv"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("https://h.org/a.csv", "http://h.org/b.csv", "an open line"),
+        ("https://h.org/a.csv", "https://i.org/a.csv", "another host"),
+        ("https://h.org/a.csv", "https://h.org/b.csv", None),
+        ("http://h.org/a.csv", "https://h.org/b.csv", None),
+    ],
+)
+def test_a_redirect_off_the_host_or_off_encryption_is_not_followed(old, new, word):
+    follow = tables.SameHostRedirects().redirect_request
+    request = urllib.request.Request(old)
+    if word is None:
+        assert follow(request, None, 302, "Found", {}, new).full_url == new
+    else:
+        with pytest.raises(urllib.error.HTTPError, match=f"redirects to {word}, {new}"):
+            follow(request, None, 302, "Found", {}, new)
+
+
+def test_the_bucket_of_a_table_is_in_the_region_of_the_config(tmp_path, monkeypatch):
+    asked = []
+
+    def open_gallery(folder, endpoint, region, **options):
+        asked.append((folder, endpoint, region))
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tables, "open_gallery", open_gallery)
+    with pytest.raises(UserError, match=r"tables\.plate"):
+        fetch_table("plate", "s3://mine/a/plate.csv", tmp_path / "t.parquet", region="eu-west-1")
+    assert asked == [("s3://mine/a", None, "eu-west-1")]
 
 
 def test_truncated_gzip_is_refused(tmp_path):
