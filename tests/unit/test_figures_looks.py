@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.figures_protocols import ONLINE, PLATES, online_curve, plates_curve
-from coda.style import look
+from coda.figures_training import training_curves
+from coda.methods import ADAPTATIONS
+from coda.style import PAGE, look
 from matplotlib.colors import to_hex
 from test_figures import assert_readable
 
@@ -81,3 +83,36 @@ def test_a_new_plate_has_its_intervals_before_and_after(scores):
     wanted = rows[["low", "high"]].sort_values("low").to_numpy(float)
     assert np.sort(bars, axis=0) == pytest.approx(np.sort(wanted, axis=0))
     assert len(bars) == 2 * 12 * 3
+
+
+def test_every_line_of_sixty_adaptations_can_be_told_and_classifiers_stand_apart():
+    random = np.random.default_rng(0)
+
+    def logged(*quantities):
+        table = pd.DataFrame({name: random.uniform(0.2, 1, 30) for name in quantities})
+        return table.assign(epoch=range(30))
+
+    dino = ("loss", "teacher_entropy", "feature_deviation", "learning_rate", "samples_per_second")
+    runs = {"pretraining": logged(*dino, "knn_accuracy")}
+    supervised = ("loss", "validation_accuracy", "learning_rate", "samples_per_second")
+    runs |= {name: logged(*supervised) for name in ("task model", "supervised", "shuffled")}
+    for target in range(2, 14):
+        runs |= {f"{method} on source_{target}": logged(*dino) for method in ADAPTATIONS}
+    assert len(runs) == 64
+    drawing = training_curves(runs, prototypes=256)
+    assert_readable(drawing.figure)
+    assert drawing.figure.get_size_inches()[1] <= PAGE
+    foundations, classifiers = drawing.figure.subfigs
+    columns = 1 + len(ADAPTATIONS)
+    assert len(foundations.axes) == 6 * columns and len(classifiers.axes) == 4
+    blank = [axes for axes in foundations.axes if not axes.axison]
+    assert len(blank) == len(ADAPTATIONS)  # they log no kNN accuracy
+    for axes in drawing.figure.axes:
+        seen = [(to_hex(line.get_color()), line.get_marker()) for line in axes.lines]
+        assert len(set(seen)) == len(seen)
+    for number, method in enumerate(("pretraining", *ADAPTATIONS)):
+        first = foundations.axes[number]
+        drawn = [line.get_ydata() for line in first.lines if len(line.get_ydata()) == 30]
+        names = [name for name in runs if name.split(" on ")[0] == method]
+        for values, name in zip(drawn, names, strict=True):
+            assert values == pytest.approx(runs[name]["loss"].to_numpy())
