@@ -18,12 +18,10 @@ ADAPTED_IN = f"{MODEL}/adapted/{{target}}/{{protocol}}/{{method}}"
 PREDICTED_IN = (
     f"{RESULTS}/protocols/{{source}}/seed_{{seed}}/{{protocol}}/{{method}}/{{target}}.parquet"
 )
-# Beside the pipeline as trained and CODA: their aligned forms, where the config compares them.
-ALIGNED = [
-    name
-    for name in config["methods"]
-    if METHODS[name].base in ("unadapted", "coda") and METHODS[name].treatment in ALIGNMENTS
-]
+# Methods with aligned tokens that the config compares: all of them see half of the mechanisms, for new compounds
+# those of the pipeline as trained and of CODA stand beside these two.
+ALIGNED = [name for name in config["methods"] if METHODS[name].treatment in ALIGNMENTS]
+ALIGNED_PLAIN = [name for name in ALIGNED if METHODS[name].base in ("unadapted", "coda")]
 KNOWN_COMPOUNDS = f"{MODEL}/known_compounds/task_model"
 
 
@@ -135,7 +133,7 @@ def special_parts(source, target):
     if "online" in PROTOCOLS:
         parts += [(f"online_{step + 1}", "coda", target) for step in range(total)]
     if "compounds" in PROTOCOLS:
-        methods = ("unadapted", "intensity", "position", "coda", *ALIGNED)
+        methods = ("unadapted", "intensity", "position", "coda", *ALIGNED_PLAIN)
         parts += [("compounds", method, target) for method in methods]
         parts += [("compounds", method, source) for method in methods if METHODS[method].at_home]
     if "mix" in PROTOCOLS:
