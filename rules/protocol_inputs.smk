@@ -45,12 +45,17 @@ def stretched_adaptation(factor):
     return settings | {"training": stretched(config["adapt"], factor)}
 
 
+def target_crops(wildcards, plates):
+    """Give the crop files of some plates of the target."""
+    return [f"{RESULTS}/crops/{wildcards.target}/{plate}.arrow" for plate in plates]
+
+
 def protocol_crops(wildcards):
     """Plates that a protocol adapts to: so many as its name says, or all but the one kept out."""
     plates = spread_over_batches(adaptation_plates(wildcards.target))
     if wildcards.protocol != "mix":
         plates = plates[: number_of(wildcards.protocol)]
-    return [f"{RESULTS}/crops/{wildcards.target}/{plate}.arrow" for plate in plates]
+    return target_crops(wildcards, plates)
 
 
 def protocol_settings(wildcards):
@@ -69,8 +74,7 @@ def choice_of(wildcards):
 def online_crops(wildcards):
     """The plate of a step of the chain."""
     plates = in_batch_order(adaptation_plates(wildcards.target))
-    plate = plates[number_of(wildcards.protocol) - 1]
-    return [f"{RESULTS}/crops/{wildcards.target}/{plate}.arrow"]
+    return target_crops(wildcards, [plates[number_of(wildcards.protocol) - 1]])
 
 
 def online_start(wildcards):
@@ -94,7 +98,7 @@ def protocol_tested_crops(wildcards):
     near = plates[: number_of(wildcards.protocol) + 1]
     return [
         *crops_of(wildcards.source, "validation"),
-        *(f"{RESULTS}/crops/{wildcards.target}/{plate}.arrow" for plate in near),
+        *target_crops(wildcards, near),
         *crops_of(wildcards.target, "validation"),
     ]
 

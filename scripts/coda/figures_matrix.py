@@ -9,10 +9,16 @@ from matplotlib.patches import Rectangle
 from coda.errors import UserError
 from coda.figures_accuracy import accuracies
 from coda.methods import ALIGNMENTS, METHODS
-from coda.names import SPLIT_NAMES, in_order, method_name, source_name, sources_in_order
+from coda.names import (
+    SPLIT_NAMES,
+    TARGET_SPLITS,
+    in_order,
+    method_name,
+    source_name,
+    sources_in_order,
+)
 from coda.style import INK, MM, PAGE, SEQUENTIAL, WIDTH, Drawing, new_figure, style
 
-SPLITS = ("adapted", "held_out")
 ACROSS = 4
 LEGIBLE = 6.0  # mm, the width of a field that holds its number
 
@@ -36,7 +42,7 @@ def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
         The table has every method, drawn or not.
     """
     table = accuracies(summary, level).query("method != 'chance'")
-    pairs = table[table["split"].isin(SPLITS)]
+    pairs = table[table["split"].isin(TARGET_SPLITS)]
     methods = [name for name in in_order(pairs["method"]) if is_shown(name)]
     if not methods:
         raise UserError(
@@ -53,8 +59,8 @@ def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
     )
     with style():
         figure = new_figure(_height(down, field * len(trained)) * MM)
-        parts = figure.subfigures(len(SPLITS), 1)
-        for part, split in zip(parts, SPLITS, strict=True):
+        parts = figure.subfigures(len(TARGET_SPLITS), 1)
+        for part, split in zip(parts, TARGET_SPLITS, strict=True):
             part.suptitle(f"Accuracy per {level}, {SPLIT_NAMES[split]} (framed: in domain)")
             grid = part.subplots(down, across, sharex=True, sharey=True, squeeze=False)
             for axes, method in zip(grid.ravel(), methods, strict=False):
@@ -103,7 +109,7 @@ def _field_width(across: int, sources: int) -> float:
 
 def _height(down: int, panel: float) -> float:
     """Height of the figure in mm, for panels of a height: with titles, and names below."""
-    return len(SPLITS) * (26 + down * (11 + panel))
+    return len(TARGET_SPLITS) * (26 + down * (11 + panel))
 
 
 def _square(
