@@ -18,12 +18,10 @@ ADAPTED_IN = f"{MODEL}/adapted/{{target}}/{{protocol}}/{{method}}"
 PREDICTED_IN = (
     f"{RESULTS}/protocols/{{source}}/seed_{{seed}}/{{protocol}}/{{method}}/{{target}}.parquet"
 )
-# Beside the pipeline as trained and CODA: their aligned forms, where the config compares them.
-ALIGNED = [
-    name
-    for name in config["methods"]
-    if METHODS[name].base in ("unadapted", "coda") and METHODS[name].treatment in ALIGNMENTS
-]
+# Methods with aligned tokens that the config compares: all of them see half of the mechanisms, for new compounds
+# those of the pipeline as trained and of CODA stand beside these two.
+ALIGNED = [name for name in config["methods"] if METHODS[name].treatment in ALIGNMENTS]
+ALIGNED_PLAIN = [name for name in ALIGNED if METHODS[name].base in ("unadapted", "coda")]
 KNOWN_COMPOUNDS = f"{MODEL}/known_compounds/task_model"
 
 
@@ -47,12 +45,17 @@ def stretched_adaptation(factor):
     return settings | {"training": stretched(config["adapt"], factor)}
 
 
+def target_crops(wildcards, plates):
+    """Give the crop files of some plates of the target."""
+    return [f"{RESULTS}/crops/{wildcards.target}/{plate}.arrow" for plate in plates]
+
+
 def protocol_crops(wildcards):
     """Plates that a protocol adapts to: so many as its name says, or all but the one kept out."""
     plates = spread_over_batches(adaptation_plates(wildcards.target))
     if wildcards.protocol != "mix":
         plates = plates[: number_of(wildcards.protocol)]
-    return [f"{RESULTS}/crops/{wildcards.target}/{plate}.arrow" for plate in plates]
+    return target_crops(wildcards, plates)
 
 
 def protocol_settings(wildcards):
@@ -71,8 +74,7 @@ def choice_of(wildcards):
 def online_crops(wildcards):
     """The plate of a step of the chain."""
     plates = in_batch_order(adaptation_plates(wildcards.target))
-    plate = plates[number_of(wildcards.protocol) - 1]
-    return [f"{RESULTS}/crops/{wildcards.target}/{plate}.arrow"]
+    return target_crops(wildcards, [plates[number_of(wildcards.protocol) - 1]])
 
 
 def online_start(wildcards):
@@ -96,7 +98,7 @@ def protocol_tested_crops(wildcards):
     near = plates[: number_of(wildcards.protocol) + 1]
     return [
         *crops_of(wildcards.source, "validation"),
-        *(f"{RESULTS}/crops/{wildcards.target}/{plate}.arrow" for plate in near),
+        *target_crops(wildcards, near),
         *crops_of(wildcards.target, "validation"),
     ]
 
@@ -135,7 +137,7 @@ def special_parts(source, target):
     if "online" in PROTOCOLS:
         parts += [(f"online_{step + 1}", "coda", target) for step in range(total)]
     if "compounds" in PROTOCOLS:
-        methods = ("unadapted", "intensity", "position", "coda", *ALIGNED)
+        methods = ("unadapted", "intensity", "position", "coda", *ALIGNED_PLAIN)
         parts += [("compounds", method, target) for method in methods]
         parts += [("compounds", method, source) for method in methods if METHODS[method].at_home]
     if "mix" in PROTOCOLS:

@@ -41,7 +41,7 @@ rule choose_compounds:
 use rule adapt_foundation as adapt_protocol with:
     input:
         crops=protocol_crops,
-        home=[],
+        home=home_crops,
         networks=rules.pretrain_foundation.output.networks,
         choice=choice_of,
         code=code("adapt_foundation"),
@@ -53,7 +53,7 @@ use rule adapt_foundation as adapt_protocol with:
     benchmark:
         f"{RESULTS}/benchmarks/adapt_protocol/{{source}}/seed_{{seed}}/{{target}}_{{protocol}}_{{method}}.tsv"
     wildcard_constraints:
-        method="coda",
+        method="|".join(ADAPTATIONS),
         protocol=r"plates_\d+|mix",
     params:
         settings=protocol_settings,

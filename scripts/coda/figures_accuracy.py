@@ -12,7 +12,7 @@ from coda.significance import LEVEL, own_tests
 from coda.style import INK, MM, Drawing, method_colour, new_figure, style
 
 # Bars of the adapted plates are full, those of the plate kept out are pale.
-SPLITS = {"adapted": 1.0, "held_out": 0.45}
+STRENGTHS = {"adapted": 1.0, "held_out": 0.45}
 ACROSS = 4  # panels side by side
 DOTS = (0, (1, 1.5))
 
@@ -31,7 +31,7 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
         ``"image"``, ``"well"`` or ``"compound"``.
     """
     table = accuracies(summary, level)
-    pairs = table[table["split"].isin(SPLITS)]
+    pairs = table[table["split"].isin(STRENGTHS)]
     if pairs.empty:
         raise UserError(
             "There is no pair of sources to draw; the config needs a target besides the training source."
@@ -94,7 +94,7 @@ def _rows(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
 def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
     places = np.arange(len(methods))
     colours = [method_colour(method) for method in methods]
-    for (split, strength), offset in zip(SPLITS.items(), (-0.21, 0.21), strict=True):
+    for (split, strength), offset in zip(STRENGTHS.items(), (-0.21, 0.21), strict=True):
         rows = panel[panel["split"] == split].set_index("method")
         value, low, high, p = (
             rows.reindex(methods)[["value", "low", "high", "p_holm"]].to_numpy(float).T

@@ -1,6 +1,7 @@
 """Figures of the protocols: more plates, plate after plate, and pairs of bars for what was seen and what was not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from coda.errors import UserError
 from coda.estimates import ALL
 from coda.names import in_order, method_name, source_name, sources_in_order
 from coda.protocol_parts import BEFORE
-from coda.style import INK, MARKERS, MM, PALETTE, Drawing, new_figure, style
+from coda.style import INK, MM, PALETTE, Drawing, look, new_figure, style
 
 PLATES = {
     "adapted": "Plates adapted to",
@@ -34,6 +35,14 @@ COLUMNS = ["protocol", "step", "train_source", "target_source", "method", "split
 COLUMNS += ["value", "low", "high", "n", "seeds", "pairs", "reason"]
 
 
+class Look(NamedTuple):
+    """How a target is drawn: colour, marker, and how far beside its step, so that many do not hide each other."""
+
+    colour: str
+    marker: str
+    beside: float
+
+
 def plates_curve(scores: pd.DataFrame, level: str = "image") -> Drawing:
     """Draw accuracy over the number of plates adapted to, with 95 % bands; dashed without adaptation.
 
@@ -46,9 +55,9 @@ def plates_curve(scores: pd.DataFrame, level: str = "image") -> Drawing:
     """
     table = _accuracy(scores, ["plates"], level)
 
-    def panel(axes: Axes, rows: pd.DataFrame, colour: str, marker: str) -> None:
-        _band(axes, rows[rows["method"] == "coda"], colour, marker)
-        _band(axes, rows[rows["method"] == "unadapted"], colour, linestyle="--")
+    def panel(axes: Axes, rows: pd.DataFrame, target: Look) -> None:
+        _band(axes, rows[rows["method"] == "coda"], target)
+        _unadapted(axes, rows[rows["method"] == "unadapted"], target)
         axes.set_xscale("log", base=2)
 
     drawing = _panels(table, PLATES, level, panel, "plates adapted to")
@@ -63,7 +72,7 @@ def plates_curve(scores: pd.DataFrame, level: str = "image") -> Drawing:
 
 
 def online_curve(scores: pd.DataFrame, level: str = "image") -> Drawing:
-    """Draw accuracy plate after plate: on the new plate before and after, on the one kept out, and at home.
+    """Draw accuracy plate after plate with 95 % intervals: the new plate before and after, the one kept out, home.
 
     Parameters
     ----------
@@ -72,21 +81,16 @@ def online_curve(scores: pd.DataFrame, level: str = "image") -> Drawing:
     """
     table = _accuracy(scores, ["online"], level)
 
-    def panel(axes: Axes, rows: pd.DataFrame, colour: str, marker: str) -> None:
+    def panel(axes: Axes, rows: pd.DataFrame, target: Look) -> None:
         before, after, plain = (
-            rows[rows["method"] == name].set_index("step").sort_index()
+            rows[rows["method"] == name].sort_values("step")
             for name in (BEFORE, "coda", "unadapted")
         )
         if len(before):
-            ends = after.loc[before.index, "value"]
-            axes.vlines(before.index.astype(float), before["value"], ends, colour, linewidth=0.8)
-            axes.plot(
-                before.index.astype(float), before["value"], marker, color=colour, mfc="white"
-            )
-            axes.plot(after.index.astype(float), after["value"], marker, color=colour)
+            _steps(axes, before, after, target)
         else:
-            _band(axes, after.reset_index(), colour, marker)
-        axes.plot(plain.index.astype(float), plain["value"], "--", color=colour, linewidth=0.8)
+            _band(axes, after, target)
+        _unadapted(axes, plain, target)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     drawing = _panels(table, ONLINE, level, panel, "plates so far, in the order of the batches")
@@ -165,7 +169,7 @@ def _panels(
     table: pd.DataFrame,
     splits: dict[str, str],
     level: str,
-    draw: Callable[[Axes, pd.DataFrame, str, str], None],
+    draw: Callable[[Axes, pd.DataFrame, Look], None],
     xlabel: str,
 ) -> Figure:
     """Draw a row of panels per training source, one a split, with one colour and marker a target."""
@@ -173,17 +177,15 @@ def _panels(
     # A target may have no plate that is kept out.
     splits = {split: title for split, title in splits.items() if (rows["split"] == split).any()}
     rows = rows[rows["split"].isin(splits)]
-    sources, targets = (sources_in_order(rows[f"{end}_source"]) for end in ("train", "target"))
+    sources, looks = sources_in_order(rows["train_source"]), _looks(table)
     with style():
-        figure = new_figure((22 + 44 * len(sources)) * MM)
+        figure = new_figure((20 + 4 * (len(looks) // 5) + 44 * len(sources)) * MM)
         grid = figure.subplots(len(sources), len(splits), sharex=True, sharey=True, squeeze=False)
         for line, source in zip(grid, sources, strict=True):
             for axes, split in zip(line, splits, strict=True):
                 part = rows[(rows["train_source"] == source) & (rows["split"] == split)]
                 for target in sources_in_order(part["target_source"]):
-                    number = targets.index(target)
-                    mine = part[part["target_source"] == target]
-                    draw(axes, mine, PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)])
+                    draw(axes, part[part["target_source"] == target], looks[target])
                 axes.grid(axis="y")
             line[0].set_ylabel(f"trained on {source_name(source)}\naccuracy per {level}")
         for axes, title in zip(grid[0], splits.values(), strict=True):
@@ -193,33 +195,68 @@ def _panels(
     return figure
 
 
-def _band(
-    axes: Axes, rows: pd.DataFrame, colour: str, marker: str = "", linestyle: str = "-"
-) -> None:
+def _looks(table: pd.DataFrame) -> dict[str, Look]:
+    """Give every target of an adaptation a look of its own, the same in all panels."""
+    adapted = table[(table["train_source"] != ALL) & (table["method"] == "coda")]
+    targets = sources_in_order(adapted["target_source"])
+    places = np.linspace(-0.3, 0.3, len(targets)) if len(targets) > 1 else [0.0]
+    return {
+        target: Look(*look(number), place)
+        for number, (target, place) in enumerate(zip(targets, places, strict=True))
+    }
+
+
+def _numbers(rows: pd.DataFrame) -> Iterator[np.ndarray]:
     rows = rows.sort_values("step")
-    x, value, low, high = (rows[name].to_numpy(float) for name in ("step", "value", "low", "high"))
-    axes.plot(x, value, marker=marker, color=colour, linestyle=linestyle, markersize=4)
-    if marker:
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    return (rows[name].to_numpy(float) for name in ("step", "value", "low", "high"))
+
+
+def _band(axes: Axes, rows: pd.DataFrame, target: Look) -> None:
+    x, value, low, high = _numbers(rows)
+    axes.plot(x, value, marker=target.marker, color=target.colour, markersize=4)
+    axes.fill_between(x, low, high, color=target.colour, alpha=0.15, linewidth=0)
+
+
+def _unadapted(axes: Axes, rows: pd.DataFrame, target: Look) -> None:
+    """Dash the accuracy without adaptation; a small marker at the right end tells lines of one colour apart."""
+    x, value, _, _ = _numbers(rows)
+    looks = {"marker": target.marker, "markersize": 2.5, "markevery": [-1]}
+    axes.plot(x, value, "--", color=target.colour, linewidth=0.8, **looks)
+
+
+def _steps(axes: Axes, before: pd.DataFrame, after: pd.DataFrame, target: Look) -> None:
+    """Lead from each plate's accuracy before its own adaptation (open) to that after it (filled)."""
+    for rows, shift, fill in ((before, -0.04, "white"), (after, 0.04, target.colour)):
+        x, value, low, high = _numbers(rows)
+        axes.errorbar(
+            x + target.beside + shift,
+            value,
+            np.abs([low - value, high - value]),
+            color=target.colour,
+            marker=target.marker,
+            markersize=4,
+            mfc=fill,
+            linestyle="",
+            elinewidth=0.6,
+        )
 
 
 def _legend(figure: Figure, table: pd.DataFrame, lines: dict[str, dict]) -> None:
     """Explain targets by colour and marker, then the lines in black."""
     with style():
-        rows = table[(table["train_source"] != ALL) & (table["method"] == "coda")]
         handles = [
             Line2D(
                 [],
                 [],
-                color=PALETTE[number % len(PALETTE)],
-                marker=MARKERS[number % len(MARKERS)],
+                color=each.colour,
+                marker=each.marker,
                 label=f"target {source_name(target)}",
                 markersize=4,
             )
-            for number, target in enumerate(sources_in_order(rows["target_source"]))
+            for target, each in _looks(table).items()
         ]
         handles += [
             Line2D([], [], color=INK, markersize=4, label=name, **look)
             for name, look in lines.items()
         ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 6))
+        figure.legend(handles=handles, loc="outside upper center", ncols=5)

@@ -6,10 +6,9 @@ from matplotlib.axes import Axes
 
 from coda.errors import UserError
 from coda.figures_accuracy import accuracies
-from coda.names import SPLIT_NAMES, method_name, source_name, sources_in_order
+from coda.names import SPLIT_NAMES, TARGET_SPLITS, method_name, source_name, sources_in_order
 from coda.style import FAINT, INK, MM, PALETTE, Drawing, new_figure, style
 
-SPLITS = ("adapted", "held_out")
 ENDS = ("unadapted", "coda")
 
 
@@ -27,7 +26,7 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
     """
     table = accuracies(summary, level)
     table = table[table["method"].isin([*ENDS, "in_domain"])].reset_index(drop=True)
-    pairs = table[table["split"].isin(SPLITS)]
+    pairs = table[table["split"].isin(TARGET_SPLITS)]
     if set(pairs["method"]) != set(ENDS):
         raise UserError(
             "The slope chart needs the methods unadapted and coda; add them to methods."
@@ -40,7 +39,7 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
         top = np.nanmax(table[["value", "high"]].to_numpy(float))
         for row, source in zip(grid, trained, strict=True):
             home = table[(table["train_source"] == source) & (table["method"] == "in_domain")]
-            for axes, split in zip(row, SPLITS, strict=True):
+            for axes, split in zip(row, TARGET_SPLITS, strict=True):
                 mine = (pairs["train_source"] == source) & (pairs["split"] == split)
                 axes.set_ylim(0, min(1.02, 1.08 * top))
                 _lines(axes, pairs[mine])
@@ -55,7 +54,7 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
                     )
             row[0].set_ylabel(f"trained on {source_name(source)}\naccuracy per {level}")
-        for axes, split in zip(grid[0], SPLITS, strict=True):
+        for axes, split in zip(grid[0], TARGET_SPLITS, strict=True):
             axes.set_title(SPLIT_NAMES[split].capitalize())
         grid[0, 0].set_xticks((0, 1), [method_name(method) for method in ENDS])
         grid[0, 0].set_xlim(-0.2, 1.5)  # room for the names

@@ -77,7 +77,7 @@ def train_foundation(
     home
         Crop stores of the training source, for the adaptations that see it again (`coda.mixing`).
     choice
-        Table of the compounds to train on, where not all are; see `coda.choices`.
+        Table of the compounds to train on, where not all are; see `coda.choices`. Plates of `home` keep all.
 
     Raises
     ------
@@ -103,8 +103,9 @@ def _train(rank: int, ranks: int, job: dict[str, Any]) -> None:
     store = CropStore([*job["crops"], *job["home"]])
     if job["validation"]:
         check_classes(store.table, job["classes"])
-    restrict(store, job["choice"])
-    mixture = mix_sites(store.table, len(CropStore(job["crops"])), settings["data"], job["seed"])
+    own = len(CropStore(job["crops"]))
+    restrict(store, job["choice"], own)
+    mixture = mix_sites(store.table, own, settings["data"], job["seed"])
     rows, partners = mixture.rows, mixture.partners
     if first:
         print(f"{what}: {len(rows):,} of {len(store):,} crops on {device_name(compute.device)}")

@@ -15,6 +15,7 @@ SPLIT_NAMES = {
     "adapted": "plates used in adaptation",
     "held_out": "plate kept out of adaptation",
 }
+TARGET_SPLITS = ("adapted", "held_out")
 
 
 def method_name(method: str) -> str:

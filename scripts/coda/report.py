@@ -1,10 +1,12 @@
-"""One HTML file with everything a reader looks at; it needs no network, no scripts and no other file."""
+"""One HTML file with everything a reader looks at: no network, no scripts, and no other file but for a large study."""
 
 import base64
 import io
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
@@ -17,6 +19,9 @@ from coda.versions import software_versions
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 # Pixels across a figure on the page: sharp on a dense screen, a tenth of the bytes of the print size.
 SCREEN_WIDTH = 1400
+TALLEST = 16_383  # pixels; WebP holds no more
+# Pairs and plates whose pictures stand in the file, half a megabyte each; those of more are files beside it.
+INSIDE = 24
 
 
 @dataclass
@@ -34,7 +39,8 @@ class Section:
     tables : list of (pandas.DataFrame, caption)
         Shown whole, without their index; an empty cell stays empty.
     folded : dict
-        More figures, by the words that a reader clicks on to see them.
+        More figures, by the words that a reader clicks on to see them; beyond the first `INSIDE` of these,
+        links to the files.
     """
 
     title: str
@@ -75,12 +81,13 @@ def write_report(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {"paragraphs": _paragraphs, "cell": _cell, "inline": _inline}
+    environment.filters["link"] = lambda figure: _link(figure, path)
     template = environment.from_string(TEMPLATE.read_text())
     parts = [
         (section, [(table, _numeric(table), caption) for table, caption in section.tables])
         for section in sections
     ]
-    page = template.render(title=title, found=found, notes=notes, parts=parts)
+    page = template.render(title=title, found=found, notes=notes, parts=parts, inside=INSIDE)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -109,17 +116,22 @@ def versions_table() -> pd.DataFrame:
 
 def _inline(path: str | Path) -> str:
     """Give a picture as a data URL, at the size of a screen."""
+    content = io.BytesIO()
     try:
         with Image.open(path) as picture:
             picture = picture.convert("RGB")
+        picture.thumbnail((SCREEN_WIDTH, TALLEST), Image.Resampling.LANCZOS, reducing_gap=None)
+        picture.save(content, "WEBP", quality=85)
     except (OSError, ValueError) as error:
         raise UserError(f"The report cannot show the figure {path}: {error}") from error
-    if picture.width > SCREEN_WIDTH:
-        size = (SCREEN_WIDTH, round(picture.height * SCREEN_WIDTH / picture.width))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    content = io.BytesIO()
-    picture.save(content, "WEBP", quality=85)
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _link(figure: str | Path, report: str | Path) -> str:
+    """Say where a picture lies, seen from the report."""
+    if not Path(figure).is_file():
+        raise UserError(f"The report cannot link the figure {figure}: there is no such file")
+    return quote(Path(os.path.relpath(figure, Path(report).parent)).as_posix())
 
 
 def _paragraphs(text: str) -> list[str]:

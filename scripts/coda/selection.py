@@ -122,7 +122,7 @@ def shuffle_labels(tables: list[pd.DataFrame], seed: int) -> list[pd.DataFrame]:
     ]
 
 
-def restrict(store: CropStore, choice: str | None) -> None:
+def restrict(store: CropStore, choice: str | None, rows: int | None = None) -> None:
     """Let a step see the compounds in use only: crops of the others count as unlabelled and as unfit.
 
     Wells that have no mechanism of action, among them the negative controls, stay as they are.
@@ -133,12 +133,17 @@ def restrict(store: CropStore, choice: str | None) -> None:
         The crops; its table is changed.
     choice
         Path of a choice's table; None leaves the store as it is.
+    rows
+        So many of the first crops are restricted, where not all are: those of a target, before the training
+        source's own.
     """
     if choice is None:
         return
     table = read_table(choice, ["Metadata_JCP2022", "role"])
     hidden = table.loc[table["role"] != USED, "Metadata_JCP2022"]
     out = store.table["Metadata_JCP2022"].isin(hidden)
+    if rows is not None:
+        out.iloc[rows:] = False
     fit = store.table.get("Quality_ok", True)
     store.table = store.table.assign(
         Metadata_moa=store.table["Metadata_moa"].mask(out, None), Quality_ok=fit & ~out

@@ -14,6 +14,7 @@ from coda.files import replacing, write_table
 
 MM = 1 / 25.4
 WIDTH = 180 * MM  # two columns of a journal page, in inches
+PAGE = 297 * MM  # height of A4
 TEXT = 7  # points, the least that prints well
 INK, FAINT, EMPTY = "#1a1a1a", "#767676", "#e9e9e9"
 
@@ -77,6 +78,12 @@ def method_colour(method: str) -> str:
     if "aligned" in method:
         return ALIGNED
     return METHOD_COLOURS.get(method.split("_")[0], FAINT)
+
+
+def look(number: int) -> tuple[str, str]:
+    """Colour and marker of one among many, by its number: no two of 64 share both, and neighbours share neither."""
+    round_ = number // len(PALETTE)
+    return PALETTE[number % len(PALETTE)], MARKERS[(number + round_) % len(MARKERS)]
 
 
 def shortened(name: str) -> str:

@@ -10,17 +10,18 @@ from coda.evaluation import classes_of, score, target_splits, units
 from coda.figures_accuracy import accuracy_bars
 from coda.figures_calibration import error_in_words, reliability
 from coda.figures_gains import recall_gains
-from coda.figures_matrix import matrix_map
+from coda.figures_matrix import is_shown, matrix_map
 from coda.figures_slopes import apart, slope_chart
+from coda.methods import METHODS
 from coda.names import method_name
 from coda.significance import LEVEL
+from coda.style import PAGE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_comparison import write_world
 from test_evaluation import make_predictions
 from test_figures import assert_readable, overlapping
 
-PAGE = 297 / 25.4
 MANY = ["unadapted", "oda", "coda", "coda_batch", "coda_labs", "unadapted_aligned", "unadapted_aligned_dmso",
         "coda_aligned_dmso", "supervised", "supervised_tent", "unadapted_knn_sphered", "oracle", "intensity",
         "position", "shuffled"]  # fmt: skip
@@ -41,25 +42,29 @@ def small(tmp_path_factory):
     return score_predictions(files, plates, replicates=50).summary
 
 
-@pytest.fixture(scope="module")
-def large():
-    """A summary of four sources, every pair, with many methods."""
+def all_pairs(sources, methods):
+    """A summary of every pair of sources, with accuracies from 0.1 to 0.35 but 0.6 in domain."""
     random, rows = np.random.default_rng(0), []
-    sources = ("source_3", "source_5", "source_8", "source_11")
     for train in sources:
         home = {"train_source": train, "target_source": train, "split": "validation"}
         rows.append(home | {"method": "in_domain", "metric": "accuracy", "value": 0.6})
         for target in set(sources) - {train}:
             for split in ("adapted", "held_out"):
-                for method in [*MANY, "chance"]:
+                for method in [*methods, "chance"]:
                     run = {"train_source": train, "target_source": target, "split": split}
-                    run |= {"method": method, "value": random.uniform(0.1, 0.6)}
+                    run |= {"method": method, "value": random.uniform(0.1, 0.35)}
                     rows.append(run | {"metric": "accuracy"})
                     test = {"metric": "difference", "baseline": "unadapted"}
                     if method not in ("unadapted", "chance"):
                         rows.append(run | test | {"p": 0.01, "p_holm": random.uniform(0, 0.2)})
     table = pd.DataFrame(rows).assign(level="image", n=100, seeds=3, pairs=1, reason=None)
     return table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Four sources, every pair, with many methods."""
+    return all_pairs(("source_3", "source_5", "source_8", "source_11"), MANY)
 
 
 def fields(axes):
@@ -97,7 +102,9 @@ def test_matrix_has_every_pair_and_in_domain_on_the_diagonal(large):
         "unadapted_aligned_dmso",
         "coda_aligned_dmso",
     ]
-    assert {axes.get_title() for axes in panels} == {method_name(method) for method in shown}
+    assert {axes.get_title().replace("\n", " ") for axes in panels} == {
+        method_name(method) for method in shown
+    }
     assert len(panels) == 2 * len(shown)
     for axes in panels:
         found = fields(axes)
@@ -110,6 +117,40 @@ def test_matrix_has_every_pair_and_in_domain_on_the_diagonal(large):
     first = next(axes for axes in panels if axes.get_title() == "CODA")
     assert fields(first)[2, 0] == pytest.approx(wanted, abs=0.005)
     assert set(MANY) < set(drawing.table["method"])
+
+
+@pytest.mark.parametrize("sources", [2, 4, 8, 12])
+@pytest.mark.parametrize("methods", [2, 8])
+def test_numbers_of_the_matrix_fit_their_fields_or_are_left_out(sources, methods):
+    drawn = [name for name in METHODS if is_shown(name)]
+    names = [drawn[0], "coda"] if methods == 2 else drawn
+    summary = all_pairs([f"source_{number}" for number in range(1, sources + 1)], names)
+    figure = matrix_map(summary).figure
+    assert_readable(figure)
+    assert figure.get_size_inches()[1] <= PAGE
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert len(panels) == 2 * methods
+    assert not overlapping(axes.title for axes in panels)
+    for axes in panels:
+        width = axes.get_window_extent().width / sources
+        height = axes.get_window_extent().height / sources
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) in (0, sources**2)
+        assert all(box.width < width and box.height < height for box in boxes)
+        assert not overlapping(axes.get_yticklabels())
+        # Upright names' boxes are their own; those of turned ones are wider than they are.
+        assert panels[0].texts or not overlapping(axes.get_xticklabels())
+        # The best accuracy is the darkest; all panels share the scale.
+        assert axes.images[0].get_clim() == (0, 0.6)
+    assert bool(panels[0].texts) == (sources <= 4 or (methods == 2 and sources < 12))
+    bars = [axes for axes in figure.axes if not axes.get_title() and axes.get_visible()]
+    assert len(bars) == 2
+
+
+def test_every_column_of_the_matrix_names_its_targets(large):
+    panels = [axes for axes in matrix_map(large).figure.axes if axes.get_title()]
+    named = [axes for axes in panels if axes.xaxis.get_tick_params()["labelbottom"]]
+    assert len(named) == 2 * 4 and len(panels) == 2 * 5
 
 
 def test_matrix_and_slopes_of_one_pair(small):

@@ -9,6 +9,7 @@ from coda.controls import position_control
 from coda.files import write_table
 from coda.learner import DinoLearner
 from coda.machine import Machine
+from coda.mixing import data_settings
 from coda.prediction import predict_sites
 from coda.provenance import file_checksum
 from coda.selection import class_names, restrict
@@ -111,6 +112,26 @@ def test_adaptation_and_alignment_do_not_depend_on_mechanisms_that_are_not_there
     assert not set(aligned[0]["Metadata_JCP2022"][seen]) & HIDDEN
     np.testing.assert_array_equal(logits[0], logits[1])
     assert np.abs(logits[0] - logits[2]).max() > 1e-4
+
+
+def test_a_replay_still_sees_all_mechanisms_of_the_training_source(
+    tiny_plates, blanked, trained, tmp_path
+):
+    """Half of them is what there is on the target; other pixels in the hidden wells at home change the result."""
+    other, choice = blanked
+    settings = settings_with(epochs=1)
+    settings["data"] = data_settings("coda_replay", settings["data"])
+    places = folders(tmp_path, "a", "b", "c")
+    for place, plates, home in zip(
+        places,
+        (tiny_plates, other, tiny_plates),
+        (tiny_plates[:1], tiny_plates[:1], other[:1]),
+        strict=True,
+    ):
+        given = dict(validation=None, start=trained["networks"], home=home, choice=choice)
+        train(place, plates, settings, **given)
+    one, two, three = (outputs_in(place)["foundation"] for place in places)
+    assert same(one, two) and not same(one, three)
 
 
 def test_position_is_right_about_known_compounds_and_guesses_about_new_ones(tiny_plates, blanked):

@@ -1,7 +1,10 @@
 """Words and the HTML file: they say what the numbers say, and the page stands by itself."""
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -9,8 +12,9 @@ import pytest
 from coda.comparison import score_predictions
 from coda.errors import UserError
 from coda.findings import findings
-from coda.report import Section, settings_table, versions_table, write_report
+from coda.report import INSIDE, Section, settings_table, versions_table, write_report
 from coda.score_tables import accuracy_frame, accuracy_table
+from PIL import Image
 from test_comparison import SKILL, write_world
 
 PIXEL = (
@@ -128,6 +132,33 @@ def test_report_refuses_missing_figures_and_leaves_nothing(tmp_path):
                 [Section("A", figures=[(tmp_path / name, "c")])],
             )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_taller_than_webp_allows_is_made_smaller(tmp_path):
+    Image.new("RGB", (1000, 20_000), "white").save(tmp_path / "tall.png")
+    sections = [Section("A", figures=[(tmp_path / "tall.png", "c")])]
+    write_report(tmp_path / "report.html", "T", [], [], sections)
+    content = re.search(r"base64,([^\"]*)", (tmp_path / "report.html").read_text())[1]
+    with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
+        assert shown.height == 16_383 and shown.width == round(1000 * 16_383 / 20_000)
+
+
+def test_pictures_of_more_pairs_than_a_page_holds_are_linked(tmp_path):
+    figures = [tmp_path / f"figures/gains/pair #{number}.png" for number in range(INSIDE + 8)]
+    figures[0].parent.mkdir(parents=True)
+    for figure in figures:
+        figure.write_bytes(PIXEL)
+    folded = {figure.stem: [(figure, "c")] for figure in figures}
+    write_report(tmp_path / "report.html", "T", [], [], [Section("A", folded=folded)])
+    html = (tmp_path / "report.html").read_text()
+    page = Page(html)
+    assert sum(tag == "img" for tag, _ in page.seen) == INSIDE
+    linked = [attributes["href"] for tag, attributes in page.seen if tag == "a"]
+    assert [tmp_path / unquote(name) for name in linked if name[0] != "#"] == figures[INSIDE:]
+    assert f"the first {INSIDE} of {INSIDE + 8} stand in this file" in html
+    figures[-1].unlink()
+    with pytest.raises(UserError, match="no such file"):
+        write_report(tmp_path / "report.html", "T", [], [], [Section("A", folded=folded)])
 
 
 def test_settings_are_flat():

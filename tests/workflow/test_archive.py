@@ -34,9 +34,10 @@ def test_packing_runs_nothing_else(unpacked):
 def test_figures_tables_report_and_provenance_are_there(unpacked):
     folder, _ = unpacked
     for name in (
-        "report.html", "metrics.csv", "summary.csv", "summary.txt", "metadata/plates.csv", "figures/accuracy.pdf",
-        "figures/accuracy.png", "figures/accuracy.csv", "figures/training/source_5_seed_1.pdf",
-        "models/source_5/seed_1/pretraining.parquet", "provenance/models/source_5/seed_1/foundation.json",
+        "report.html", "metrics.csv", "summary.csv", "summary.txt", "metadata/plates.csv",
+        "figures/accuracy/source_5.pdf", "figures/accuracy/source_5.png", "figures/accuracy/source_5.csv",
+        "figures/training/source_5_seed_1.pdf", "models/source_5/seed_1/pretraining.parquet",
+        "provenance/models/source_5/seed_1/foundation.json",
         "provenance/workflow/rules/archive.smk", "provenance/machine.json",
     ):  # fmt: skip
         assert (folder / name).stat().st_size > 0, name
@@ -56,7 +57,7 @@ def test_a_figure_can_be_traced_to_code_config_seed_plates_objects_software_and_
     folder, _ = unpacked
     crate = ROCrate(folder)
     action = crate.dereference("#run")
-    assert "figures/accuracy.png" in {one.id for one in action["result"]}
+    assert "figures/accuracy/source_5.png" in {one.id for one in action["result"]}
     assert crate.mainEntity["version"]
     config = yaml.safe_load((folder / "provenance/config.yaml").read_text())
     assert config["seeds"] == [1] and config["pretrain"]["clip"] == 1.0  # a default, filled in

@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 import yaml
+from coda.methods import ADAPTATIONS, ALIGNMENTS, METHODS
 from conftest import ROOT, run_snakemake
 from snakemake.utils import update_config
 
@@ -51,30 +52,53 @@ def test_a_misspelt_method_is_refused_with_the_nearest_right_one(workdir):
     assert done.returncode != 0 and "did you mean coda_aligned" in done.stdout
 
 
-@pytest.mark.parametrize(("name", "count"), [("pair", 4), ("target2", 22)])
-def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, name, count):
-    """Two plates of each source that the config names: enough to count the jobs."""
+def jobs_of(folder, name, **changes):
+    """Count the jobs of each rule that a ready config plans, once two plates of each source are chosen."""
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     update_config(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
-    names = sorted({*config["train_sources"], *config["target_sources"]})
+    update_config(config, changes)
+    sources = sorted({*config["train_sources"], *config["target_sources"]})
     plates = pd.DataFrame(
         [
             (source, f"batch_{number}", plate, "TARGET2")
-            for source in names
+            for source in sources
             for number, plate in enumerate(
                 [config["sources"][source]["validation_plate"], f"{source}_other"]
             )
         ],
         columns=[f"Metadata_{part}" for part in ("Source", "Batch", "Plate", "PlateType")],
     )
-    plates.to_csv(tmp_path / "plate.csv", index=False)
-    config["tables"]["plate"] = str(tmp_path / "plate.csv")
+    plates.to_csv(folder / "plate.csv", index=False)
+    config["tables"]["plate"] = str(folder / "plate.csv")
     config["exclude_plates"] = []
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
-    run_snakemake(tmp_path, tmp_path / "run.yaml", "results/metadata/plates.csv")
-    said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run", "--quiet", "rules").stdout
-    jobs = dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
-    assert int(jobs["download_plate"]) == int(jobs["extract_crops"]) == count
-    assert int(jobs["pretrain_foundation"]) == len(config["train_sources"])
-    pairs = len(names) * (len(names) - 1) if name == "target2" else 1
-    assert int(jobs["adapt_foundation"]) == 2 * pairs  # with and without partners
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    run_snakemake(folder, folder / "run.yaml", "results/metadata/plates.csv")
+    said = run_snakemake(folder, folder / "run.yaml", "--dry-run", "--quiet", "rules").stdout
+    jobs = [line.split() for line in said.splitlines() if len(line.split()) == 2]
+    return config, {rule: int(count) for rule, count in jobs if count.isdigit()}
+
+
+@pytest.mark.parametrize(("name", "count"), [("pair", 4), ("target2", 22)])
+def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, name, count):
+    config, jobs = jobs_of(tmp_path, name)
+    sources = {*config["train_sources"], *config["target_sources"]}
+    assert jobs["download_plate"] == jobs["extract_crops"] == count == 2 * len(sources)
+    assert jobs["pretrain_foundation"] == len(config["train_sources"])
+    pairs = len(sources) * (len(sources) - 1) if name == "target2" else 1
+    assert jobs["adapt_foundation"] == 2 * pairs  # with and without partners
+
+
+def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
+    aligned = [name for name, method in METHODS.items() if method.treatment in ALIGNMENTS]
+    _, jobs = jobs_of(tmp_path, "pair", methods=["all"], protocols={"run": ["mix"]})
+    assert jobs["adapt_protocol"] == len(ADAPTATIONS)
+    assert jobs["predict_protocol"] == len(aligned) + 1  # and CODA as it is
+
+
+def test_a_protocol_adapts_for_no_method_that_was_not_chosen(tmp_path):
+    methods = ["unadapted", "oda", "coda", "unadapted_aligned", "coda_replay_aligned_dmso"]
+    _, jobs = jobs_of(tmp_path, "pair", methods=methods, protocols={"run": ["mix", "compounds"]})
+    assert jobs["adapt_protocol"] == 2  # CODA, and with replay
+    # Half of the mechanisms: two aligned and CODA. New compounds: unadapted (also at home), CODA, unadapted aligned
+    # (also at home).
+    assert jobs["predict_protocol"] == 3 + 5
