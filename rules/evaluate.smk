@@ -1,7 +1,8 @@
 """Step 4: predictions of every site, and scores with intervals.
 
 In: crops, foundations and classifiers.
-Out: <results>/predictions/<source>/seed_<seed>/<method>/<target>.parquet, <results>/metrics.csv (every run), summary.csv (means), summary.txt;
+Out: <results>/intensities/<source>/<plate>.parquet (what the intensity control sees),
+<results>/predictions/<source>/seed_<seed>/<method>/<target>.parquet, <results>/metrics.csv (every run), summary.csv (means), summary.txt;
 <results>/profiles/<source>/seed_<seed>/<method>/<target>/<plate>.parquet and <results>/representation.csv (what the features hold).
 """
 
@@ -63,12 +64,31 @@ rule predict_probe:
         "../scripts/predict_probe.py"
 
 
+rule measure_intensities:
+    """Measure the channels' intensities at every site of a plate, for all controls that learn from it or predict it."""
+    input:
+        crops=f"{RESULTS}/crops/{{source}}/{{plate}}.arrow",
+        code=code("measure_intensities"),
+    output:
+        intensities=INTENSITIES,
+    log:
+        f"{RESULTS}/logs/measure_intensities/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_intensities/{{source}}/{{plate}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    script:
+        "../scripts/measure_intensities.py"
+
+
 rule predict_control:
     """The controls: predict from the channels' intensities alone, or from the position on the plate alone."""
     input:
-        training=train_crops,
-        # All plates, at home too: features are standardised over the plates that train.
-        crops=lambda wildcards: crops_of(wildcards.target),
+        training=control_training,
+        target=control_target,
         plates=f"{RESULTS}/metadata/plates.csv",
         code=code("predict_control"),
     output:
@@ -82,8 +102,8 @@ rule predict_control:
     conda:
         "../envs/images.yaml"
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(120),
+        mem_mb=growing(4000),
+        runtime=growing(60),
     script:
         "../scripts/predict_control.py"
 

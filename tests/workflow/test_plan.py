@@ -75,6 +75,7 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
     said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run", "--quiet", "rules").stdout
     jobs = dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
     assert int(jobs["download_plate"]) == int(jobs["extract_crops"]) == count
+    assert int(jobs["measure_intensities"]) == count  # once a plate, however many learn from it
     assert int(jobs["pretrain_foundation"]) == len(config["train_sources"])
     pairs = len(names) * (len(names) - 1) if name == "target2" else 1
     assert int(jobs["adapt_foundation"]) == 2 * pairs  # with and without partners
