@@ -3,7 +3,8 @@
 In: crops, foundations and classifiers.
 Out: <results>/intensities/<source>/<plate>.parquet (what the intensity control sees),
 <results>/predictions/<source>/seed_<seed>/<method>/<target>.parquet, <results>/metrics.csv (every run), summary.csv (means), summary.txt;
-<results>/profiles/<source>/seed_<seed>/<method>/<target>/<plate>.parquet and <results>/representation.csv (what the features hold).
+<results>/profiles/<source>/seed_<seed>/<method>/<target>/<plate>.parquet and <results>/representation.csv (what the features hold),
+merged from <results>/representation/<source>/seed_<seed>.parquet.
 """
 
 
@@ -155,28 +156,48 @@ rule export_profiles:
 
 
 rule score_embeddings:
-    """Score the features themselves: retrieval of replicates and mechanisms, mixing of batches."""
+    """Score the features of a training run themselves: retrieval of replicates and mechanisms, mixing of batches."""
     input:
         plates=f"{RESULTS}/metadata/plates.csv",
-        profiles=expand(
-            rules.export_profiles.output.profiles,
-            source=sorted({source for source, _ in PAIRS}),
-            seed=SEEDS,
-        ),
+        profiles=rules.export_profiles.output.profiles,
         code=code("score_embeddings"),
     output:
-        representation=f"{RESULTS}/representation.csv",
+        representation=f"{RESULTS}/representation/{{source}}/seed_{{seed}}.parquet",
     log:
-        f"{RESULTS}/logs/score_embeddings.log",
+        f"{RESULTS}/logs/score_embeddings/{{source}}/seed_{{seed}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/score_embeddings.tsv"
+        f"{RESULTS}/benchmarks/score_embeddings/{{source}}/seed_{{seed}}.tsv"
     conda:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
-        runtime=growing(240),
+        runtime=growing(120),
     params:
         replicates=config["evaluate"]["replicates"],
         seed=config["evaluate"]["seed"],
     script:
         "../scripts/score_embeddings.py"
+
+
+rule merge_representation:
+    """Lay the scores of the features of all training runs below each other."""
+    input:
+        tables=expand(
+            rules.score_embeddings.output.representation,
+            source=sorted({source for source, _ in PAIRS}),
+            seed=SEEDS,
+        ),
+        code=code("merge_representation"),
+    output:
+        representation=f"{RESULTS}/representation.csv",
+    log:
+        f"{RESULTS}/logs/merge_representation.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/merge_representation.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    script:
+        "../scripts/merge_representation.py"
