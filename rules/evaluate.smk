@@ -1,7 +1,8 @@
 """Step 4: predictions of every site, and scores with intervals.
 
 In: crops, foundations and classifiers.
-Out: <results>/intensities/<source>/<plate>.parquet (what the intensity control sees),
+Out: <results>/scores/<source>/*.parquet (parts of the tables, with replicates),
+<results>/intensities/<source>/<plate>.parquet (what the intensity control sees),
 <results>/predictions/<source>/seed_<seed>/<method>/<target>.parquet, <results>/metrics.csv (every run), summary.csv (means), summary.txt;
 <results>/profiles/<source>/seed_<seed>/<method>/<target>/<plate>.parquet and <results>/representation.csv (what the features hold),
 merged from <results>/representation/<source>/seed_<seed>.parquet.
@@ -109,11 +110,42 @@ rule predict_control:
         "../scripts/predict_control.py"
 
 
-rule score_predictions:
-    """Score all methods, with bootstrap intervals over wells."""
+rule score_source:
+    """Score what was trained on a source, with bootstrap intervals over wells."""
     input:
         plates=f"{RESULTS}/metadata/plates.csv",
-        predictions=all_predictions,
+        predictions=source_predictions,
+        code=code("score_source"),
+    output:
+        runs=f"{RESULTS}/scores/{{source}}/runs.parquet",
+        means=f"{RESULTS}/scores/{{source}}/means.parquet",
+        plates=f"{RESULTS}/scores/{{source}}/plates.parquet",
+    log:
+        f"{RESULTS}/logs/score_source/{{source}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score_source/{{source}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(120),
+    params:
+        replicates=config["evaluate"]["replicates"],
+        seed=config["evaluate"]["seed"],
+    script:
+        "../scripts/score_source.py"
+
+
+rule score_predictions:
+    """Compare the scores of all training sources, and average them over pairs."""
+    input:
+        **{
+            kind: expand(
+                f"{RESULTS}/scores/{{source}}/{kind}.parquet",
+                source=sorted({source for source, _ in PAIRS}),
+            )
+            for kind in ("runs", "means", "plates")
+        },
         code=code("score_predictions"),
     output:
         metrics=f"{RESULTS}/metrics.csv",
@@ -128,9 +160,6 @@ rule score_predictions:
     resources:
         mem_mb=growing(8000),
         runtime=growing(120),
-    params:
-        replicates=config["evaluate"]["replicates"],
-        seed=config["evaluate"]["seed"],
     script:
         "../scripts/score_predictions.py"
 

@@ -160,6 +160,12 @@ def all_predictions(wildcards):
     ]
 
 
+def source_predictions(wildcards):
+    """Predictions of everything trained on a source."""
+    folder = f"{RESULTS}/predictions/{wildcards.source}/"
+    return [path for path in all_predictions(wildcards) if path.startswith(folder)]
+
+
 def run_predictions(wildcards):
     """Predictions of everything trained on a source with one seed."""
     folder = f"{RESULTS}/predictions/{wildcards.source}/seed_{wildcards.seed}/"
