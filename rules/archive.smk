@@ -18,7 +18,7 @@ rule write_crate:
         results=[
             f"{RESULTS}/report.html",
             *rules.score_predictions.output,
-            *rules.score_embeddings.output,
+            *rules.merge_representation.output,
             f"{RESULTS}/metadata/plates.csv",
             rules.label_compounds.output.compounds,
         ],

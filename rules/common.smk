@@ -34,6 +34,7 @@ MODEL = f"{RESULTS}/models/{{source}}/seed_{{seed}}"
 ADAPTED = f"{MODEL}/adapted/{{target}}/{{method}}"
 TENT = ADAPTED.replace("{method}", "supervised_tent")
 PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{target}}.parquet"
+INTENSITIES = f"{RESULTS}/intensities/{{source}}/{{plate}}.parquet"
 FIGURES = f"{RESULTS}/figures"
 PER_PAIR = "{source}_to_{target}_seed_{seed}"
 # The three jobs that a plate goes through while its images lie on the disk take one place in the image store

@@ -195,7 +195,7 @@ rule write_report:
     """Put findings, figures, tables, settings and versions into one HTML file."""
     input:
         summary=rules.score_predictions.output.summary,
-        representation=rules.score_embeddings.output.representation,
+        representation=rules.merge_representation.output.representation,
         quality=all_quality,
         plates=f"{RESULTS}/metadata/plates.csv",
         protocols=rules.score_protocols.output.scores if PROTOCOLS else [],

@@ -138,6 +138,23 @@ def embeddings_of(wildcards):
     return PREDICTIONS.replace("{method}", METHODS[wildcards.method].base)
 
 
+def seen_by_control(method, source, *subsets):
+    """What a control reads of a source's plates: their measured intensities, or of the crops the table alone."""
+    if method == "position":
+        return crops_of(source, *subsets)
+    return [INTENSITIES.format(source=source, plate=plate) for plate in plates_of(source, *subsets)]
+
+
+def control_training(wildcards):
+    """What a control learns from."""
+    return seen_by_control(wildcards.method, wildcards.source, "train")
+
+
+def control_target(wildcards):
+    """What a control predicts: all plates, at home too, as features are standardised over the plates that train."""
+    return seen_by_control(wildcards.method, wildcards.target)
+
+
 def all_predictions(wildcards):
     """Predictions of every method for every pair, and at home of those that do not adapt to a target."""
     return [
@@ -147,6 +164,12 @@ def all_predictions(wildcards):
         for method in config["methods"]
         if source != target or METHODS[method].at_home
     ]
+
+
+def source_predictions(wildcards):
+    """Predictions of everything trained on a source."""
+    folder = f"{RESULTS}/predictions/{wildcards.source}/"
+    return [path for path in all_predictions(wildcards) if path.startswith(folder)]
 
 
 def run_predictions(wildcards):

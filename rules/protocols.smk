@@ -119,8 +119,8 @@ use rule predict_sites as predict_protocol with:
 
 use rule predict_control as predict_known_compounds with:
     input:
-        training=train_crops,
-        crops=lambda wildcards: crops_of(wildcards.target),
+        training=control_training,
+        target=control_target,
         plates=f"{RESULTS}/metadata/plates.csv",
         choice=CHOICE.replace("{choice}", "compounds"),
         code=code("predict_control"),

@@ -1,19 +1,21 @@
 """The controls: predict from channel intensities or from the position on the plate alone."""
 
-from coda.controls import intensity_control, intensity_features, position_control
+from coda.controls import intensity_control, position_control, read_intensities
 from coda.files import read_table, write_table
 from coda.reporting import reported
-from coda.selection import class_names, restrict
+from coda.selection import class_names, restricted
 from coda.store import CropStore
 
 with reported(snakemake.log[0]):
-    training = CropStore(snakemake.input.training)
-    restrict(training, snakemake.input.get("choice") or None)
-    controls = {"intensity": intensity_control, "position": position_control}
-    predictions = controls[snakemake.wildcards.method](
-        training=intensity_features(training),
-        target=intensity_features(CropStore(snakemake.input.crops)),
+    read, control = {
+        "intensity": (read_intensities, intensity_control),
+        "position": (lambda crops: CropStore(crops).table, position_control),
+    }[snakemake.wildcards.method]
+    training = restricted(read(snakemake.input.training), snakemake.input.get("choice") or None)
+    predictions = control(
+        training=training,
+        target=read(snakemake.input.target),
         plates=read_table(snakemake.input.plates),
-        classes=class_names([training.table]),
+        classes=class_names([training]),
     )
     write_table(predictions, snakemake.output.predictions)

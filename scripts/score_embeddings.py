@@ -6,7 +6,7 @@ from coda.representation import score_embeddings
 
 with reported(snakemake.log[0]):
     scores = score_embeddings(
-        list(snakemake.input.profiles),
+        snakemake.input.profiles,
         read_table(snakemake.input.plates),
         snakemake.params.replicates,
         snakemake.params.seed,

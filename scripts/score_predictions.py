@@ -1,31 +1,16 @@
-"""Score all methods and tell the result in a table."""
+"""Compare the scores of all training sources and tell the result in a table."""
 
 from pathlib import Path
 
-from coda.comparison import score_predictions
-from coda.files import read_table, replacing, write_table
+from coda.comparison import compare_scores
+from coda.files import replacing, write_table
+from coda.partial_scores import SourceScores
 from coda.reporting import reported
 from coda.score_tables import accuracy_table
 
 with reported(snakemake.log[0]):
-    files = []
-    for path in snakemake.input.predictions:
-        # predictions/<source>/seed_<seed>/<method>/<target>.parquet
-        source, seed, method, _ = Path(path).parts[-4:]
-        files.append(
-            dict(
-                train_source=source,
-                target_source=Path(path).stem,
-                seed=int(seed.removeprefix("seed_")),
-                method=method,
-                path=path,
-            )
-        )
-    evaluation = score_predictions(
-        files,
-        read_table(snakemake.input.plates),
-        snakemake.params.replicates,
-        snakemake.params.seed,
+    evaluation = compare_scores(
+        [SourceScores.load(Path(path).parent) for path in snakemake.input.means]
     )
     write_table(evaluation.metrics, snakemake.output.metrics)
     write_table(evaluation.summary, snakemake.output.summary)

@@ -15,6 +15,8 @@ LINE = 1e9 / 8  # bytes a second, assumed: the way to the gallery was not measur
 # Plates that train, without validation plates, and pairs, by config; a test counts them again.
 RUNS = {"pair.yaml": (6, 3), "config.yaml": (56, 168), "target2.yaml": (129, 1290)}
 
+JUDGED = ("source_3", 24)  # a source and its plates that train, beside one validation plate
+
 
 def measured(benchmark: str, start: str) -> float:
     """Give the largest value among the rows of a benchmark whose names start with `start`."""
@@ -54,6 +56,17 @@ def by_plates() -> str:
 def training_hours() -> float:
     """GPU hours of one DINO training for each plate: every labelled site, once an epoch."""
     return EPOCHS * LABELLED * SITES / measured("training", "end to end, batch 128") / 3600
+
+
+def judging() -> str:
+    """Say what the GPU hours leave out: the nearest neighbours that judge a pretraining."""
+    source, plates = JUDGED
+    images = (plates + 1) * LABELLED * SITES
+    epoch = training_hours() / EPOCHS * plates * 3600
+    return f"""- GPU hours of pretraining leave out its judge, not measured on a GPU either: every `knn.every`
+  epochs (1) all labelled sites of the training plates and of the validation plate go through the teacher, one view
+  each, without gradients. For {source} these are {images:,} images ({plates} plates and one) after each epoch of
+  {epoch:.1f} s; `knn.every: 5` makes it a fifth. Adaptation has no judge."""
 
 
 def by_run() -> str:
@@ -110,6 +123,7 @@ crops of {CROP} x {CROP}, 8 bit; {EPOCHS} epochs.
 - Training: {machine("training")},
   DeiT-S/16 at batch 128, {speed:,.0f} sites a second and {memory:.0f} GiB of the GPU's memory;
   another GPU has another speed (`python benchmarks/training.py`).
+{judging()}
 - Not measured, and so not here: the line to the gallery; classifier, supervised baseline and predictions on a GPU.
 
 ## By config

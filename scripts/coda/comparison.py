@@ -1,5 +1,6 @@
 """Every method on every pair of sources, scored and compared on the same wells."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from coda.evaluation import (
 from coda.files import read_table
 from coda.methods import METHODS
 from coda.metrics import pair_wins
+from coda.partial_scores import SourceScores, check_plate
 from coda.progress import track
 from coda.significance import corrected
 
@@ -83,6 +85,8 @@ def score_predictions(
 ) -> Evaluation:
     """Score every file of predictions and compare the methods on the same wells.
 
+    All at once; a study of many sources rather makes the parts of `compare_scores` side by side.
+
     Parameters
     ----------
     files
@@ -109,49 +113,73 @@ def score_predictions(
     UserError
         If files of one plate hold different sites, or files have different classes, or a plate is not in `plates`.
     """
-    files = list(files)
-    subset = plates.set_index(["Metadata_Source", "Metadata_Plate"])["subset"]
-    runs: Estimates = defaultdict(dict)
-    seen: dict[tuple[str, str], tuple[str, frozenset]] = {}
-    classes: list[str] = []
-    for file in track(files, "score predictions", len(files), "files"):
-        predictions = read_predictions(file["path"])
-        classes = classes or sorted(classes_of(predictions))
-        if sorted(classes_of(predictions)) != classes:
-            raise UserError(
-                f"{file['path']} and {files[0]['path']} differ in their classes; train on the same labels."
-            )
-        _check_sites(predictions, file, subset, seen)
-        for split, rows in _splits(predictions, file, plates).items():
-            for level in LEVELS:
-                _score(runs, file, split, level, rows, classes, replicates, seed)
-    summary = over_pairs(over_seeds(runs, replicates, seed))
-    compare(runs)
-    return Evaluation(
-        _tested(runs).drop(columns=["pairs", "seeds"]), _tested(summary).drop(columns="seed")
+    by_source: dict[str, list[dict]] = defaultdict(list)
+    for file in files:
+        by_source[file["train_source"]].append(file)
+    return compare_scores(
+        [score_source(by_source[name], plates, replicates, seed) for name in sorted(by_source)]
     )
 
 
-def _tested(estimates: Estimates) -> pd.DataFrame:
+def score_source(
+    files: list[dict], plates: pd.DataFrame, replicates: int = 1000, seed: int = 0
+) -> SourceScores:
+    """Score the predictions of what was trained on one source; see `score_predictions`."""
+    subset = plates.set_index(["Metadata_Source", "Metadata_Plate"])["subset"]
+    runs: Estimates = defaultdict(dict)
+    seen: dict[tuple[str, str], dict] = {}
+    for file in track(files, "score predictions", len(files), "files"):
+        predictions = read_predictions(file["path"])
+        classes = sorted(classes_of(predictions))
+        for plate in _plates_of(predictions, classes, file, subset):
+            check_plate(plate, seen)
+        for split, rows in _splits(predictions, file, plates).items():
+            for level in LEVELS:
+                _score(runs, file, split, level, rows, classes, replicates, seed)
+    means = over_seeds(runs, replicates, seed)
+    compare(runs)
+    return SourceScores(estimates_table(runs), means, pd.DataFrame(list(seen.values())))
+
+
+def compare_scores(parts: list[SourceScores]) -> Evaluation:
+    """Compare the scores of all training sources, given in the order of their names; see `score_predictions`."""
+    seen: dict[tuple[str, str], dict] = {}
+    summary: Estimates = {}
+    for part in parts:
+        for plate in part.plates.to_dict("records"):
+            check_plate(plate, seen)
+        summary |= part.means
+    runs = pd.concat([part.runs for part in parts], ignore_index=True)
+    return Evaluation(
+        _tested(runs).drop(columns=["pairs", "seeds"]),
+        _tested(estimates_table(over_pairs(summary))).drop(columns="seed"),
+    )
+
+
+def _tested(table: pd.DataFrame) -> pd.DataFrame:
     """Rows with p corrected over the methods and pairs of a seed, split and level."""
-    table = estimates_table(estimates)
     return corrected(table, ["seed", "split", "level", means_over_pairs(table)])
 
 
-def _check_sites(predictions: pd.DataFrame, file: dict, subset: pd.Series, seen: dict) -> None:
-    """Refuse comparisons on different images: every method must have every site of a plate."""
+def _plates_of(
+    predictions: pd.DataFrame, classes: list[str], file: dict, subset: pd.Series
+) -> list[dict]:
+    """Say of each plate which sites are predicted, as every method must have every one: see `SourceScores`."""
+    plates = []
     for (source, plate), rows in predictions.groupby(SITE[:2]):
         if source != file["target_source"] or (source, plate) not in subset.index:
             raise UserError(
                 f"{file['path']} holds plate {plate} of {source}, which is not among the plates of "
                 f"{file['target_source']}; remove the file and predict again."
             )
-        sites = frozenset(zip(rows["Metadata_Well"], rows["Metadata_Site"], strict=True))
-        path, expected = seen.setdefault((source, plate), (file["path"], sites))
-        if sites != expected:
-            raise UserError(
-                f"{file['path']} and {path} hold different sites of plate {plate}; remove both and predict again."
-            )
+        sites = sorted({*zip(rows["Metadata_Well"], rows["Metadata_Site"], strict=True)})
+        what = {"path": file["path"], "sites": _digest(sites), "classes": _digest(classes)}
+        plates.append({"Metadata_Source": source, "Metadata_Plate": plate, **what})
+    return plates
+
+
+def _digest(value: list) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 def _splits(predictions: pd.DataFrame, file: dict, plates: pd.DataFrame) -> dict[str, pd.DataFrame]:

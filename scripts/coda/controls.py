@@ -4,12 +4,16 @@ A method that a control comes near has not shown that it reads cells. Both give 
 form of the models' own, so they are scored by the same lines.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from coda.errors import UserError
 from coda.evaluation import LOGIT
+from coda.files import read_table
 from coda.progress import track
 from coda.store import CropStore
 
@@ -42,6 +46,11 @@ def intensity_features(store: CropStore) -> pd.DataFrame:
         }
     known = store.table.filter(regex="^Metadata_|^Quality_ok$")
     return known.reset_index(drop=True).assign(**values)
+
+
+def read_intensities(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """Read the `intensity_features` of several plates, written a plate a file, as one table in their order."""
+    return pd.concat([read_table(path) for path in paths], ignore_index=True)
 
 
 def intensity_control(

@@ -71,23 +71,39 @@ def compare(estimates: Estimates) -> None:
         for baseline in dict.fromkeys([*BASELINES, compared_with(key.method)]):
             other = estimates.get(key._replace(method=baseline), {}).get(ACCURACY)
             if other and baseline != key.method:
-                estimates[key]["difference", baseline] = difference(this, other)
+                estimates[key]["difference", baseline] = Difference(this, other)
         plain, home = _ends_of_gap(estimates, key)
         if plain and home and _closes_gap(key.method):
             estimates[key]["gap_closed", "unadapted"] = _gap(home, plain, this)
 
 
-def difference(this: Estimate, other: Estimate) -> Estimate:
-    """Subtract one accuracy from another, resample by resample."""
-    return Estimate(
-        Score(this.score.value - other.score.value, this.score.reason or other.score.reason),
-        this.replicates - other.replicates,
-        this.n,
-        this.seeds,
-        this.pairs,
-        this.over_compounds - other.over_compounds,
-        this.compounds | other.compounds,
-    )
+class Difference(Estimate):
+    """One accuracy less another, resample by resample, taken when asked for.
+
+    A study of all pairs has several times as many differences as accuracies: their resamples would fill the memory.
+    """
+
+    def __init__(self, this: Estimate, other: Estimate):
+        self._this, self._other = this, other
+        self.score = Score(
+            this.score.value - other.score.value, this.score.reason or other.score.reason
+        )
+        self.n, self.seeds, self.pairs = this.n, this.seeds, this.pairs
+
+    @property
+    def replicates(self) -> np.ndarray:
+        """Over wells."""
+        return self._this.replicates - self._other.replicates
+
+    @property
+    def over_compounds(self) -> np.ndarray:
+        """Over compounds."""
+        return self._this.over_compounds - self._other.over_compounds
+
+    @property
+    def compounds(self) -> frozenset[str]:
+        """Those that either of the two rests on."""
+        return self._this.compounds | self._other.compounds
 
 
 def _closes_gap(method: str) -> bool:

@@ -12,10 +12,10 @@ from coda.comparison import estimate_all, read_scores
 from coda.errors import UserError
 from coda.estimates import (
     ACCURACY,
+    Difference,
     Estimate,
     Estimates,
     Key,
-    difference,
     estimates_table,
     means_over_pairs,
     over_pairs,
@@ -139,7 +139,7 @@ def _summary(runs: Estimates, step: int | None, replicates: int, seed: int) -> p
     for key in list(means):
         before = means.get(key._replace(method=BEFORE), {}).get(ACCURACY)
         if before and key.method == "coda":
-            means[key]["difference", BEFORE] = difference(means[key][ACCURACY], before)
+            means[key]["difference", BEFORE] = Difference(means[key][ACCURACY], before)
     table = estimates_table(over_pairs(means)).drop(columns="seed")
     # At home there is no gap between labs, only what adaptation made one forget.
     no_gap = (table["split"] == "home") & (table["metric"] == "gap_closed")

@@ -4,16 +4,12 @@ All on well profiles, each feature standardised over the wells compared. Labels 
 trained or chosen by them.
 """
 
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from copairs.map import average_precision
-from copairs.map.normalization import expected_ap
-from copairs.matching import UnpairedException
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import silhouette_samples
 
 from coda.bootstrap import draws, interval
@@ -22,9 +18,10 @@ from coda.files import read_table
 from coda.methods import ADAPTATIONS, METHODS, PROBES
 from coda.profiles import features_of, read_profiles
 from coda.progress import track
+from coda.retrieval import MOA, average_precision
 
 NEIGHBOURS = 15
-COMPOUND, MOA = "Metadata_JCP2022", "Metadata_moa"
+COMPOUND = "Metadata_JCP2022"
 PLATE = ["Metadata_Source", "Metadata_Plate"]
 RUN = ("train_source", "target_source", "seed", "method")
 METRICS = (
@@ -37,7 +34,6 @@ METRICS = (
     "purity_batch",
     "purity_moa",
 )
-logging.getLogger("copairs").setLevel(logging.WARNING)
 
 
 class Scored(NamedTuple):
@@ -49,17 +45,17 @@ class Scored(NamedTuple):
 
 
 def score_embeddings(
-    folders: list[str | Path], plates: pd.DataFrame, replicates: int = 1000, seed: int = 0
+    folder: str | Path, plates: pd.DataFrame, replicates: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Score the profiles of every method on every target.
+    """Score the profiles of every method on every target, of what was trained on a source with one seed.
 
     The training source enters with its validation plate alone, by the profiles that `home_of` names. Where the
     run has none of those, only retrieval on the target is scored.
 
     Parameters
     ----------
-    folders
-        Profiles of a training source and seed each: ``<source>/seed_<n>``, below it ``<method>/<target>``.
+    folder
+        Profiles: ``<source>/seed_<n>``, below it ``<method>/<target>``.
     plates
         Metadata_Source, Metadata_Plate and subset.
     replicates, seed
@@ -71,25 +67,22 @@ def score_embeddings(
         train_source, target_source, seed and method, then the columns of `score_representation`.
     """
     validation = pd.MultiIndex.from_frame(plates.loc[plates["subset"] == "validation", PLATE])
-    tables = []
-    for folder in map(Path, folders):
-        source = folder.parent.name
-        targets = [path for path in sorted(folder.glob("*/*")) if path.name != source]
-        for path in track(targets, f"score profiles of {source}", len(targets), "profiles"):
-            wanted, there = _plates(folder / "unadapted" / path.name), _plates(path)
-            if (
-                there != wanted
-            ):  # on some of the plates only it could not be compared with the other methods
-                lacking = f"no features of {len(wanted - there)} of {len(wanted)} plates"
-                reason = Score(float("nan"), lacking)
-                scores = _table(dict.fromkeys(METRICS, reason), replicates, seed)
-            else:
-                home = _home(folder, path.parent.name, validation)
-                scores = score_representation(home, read_profiles(path), replicates, seed)
-            names = [source, path.name, int(folder.name.removeprefix("seed_")), path.parent.name]
-            for place, (name, value) in enumerate(zip(RUN, names, strict=True)):
-                scores.insert(place, name, value)
-            tables.append(scores)
+    folder, tables = Path(folder), []
+    source, run = folder.parent.name, int(folder.name.removeprefix("seed_"))
+    targets = [path for path in sorted(folder.glob("*/*")) if path.name != source]
+    for path in track(targets, f"score profiles of {source}", len(targets), "profiles"):
+        wanted, there = _plates(folder / "unadapted" / path.name), _plates(path)
+        if there != wanted:  # on some plates only it could not be compared with the other methods
+            lacking = f"no features of {len(wanted - there)} of {len(wanted)} plates"
+            reason = Score(float("nan"), lacking)
+            scores = _table(dict.fromkeys(METRICS, reason), replicates, seed)
+        else:
+            home = _home(folder, path.parent.name, validation)
+            scores = score_representation(home, read_profiles(path), replicates, seed)
+        names = [source, path.name, run, path.parent.name]
+        for place, (name, value) in enumerate(zip(RUN, names, strict=True)):
+            scores.insert(place, name, value)
+        tables.append(scores)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -172,10 +165,11 @@ def score_representation(
     both = pd.concat([home, target], ignore_index=True)
     both = _standardised(both[both[MOA].notna()])
     both["batch"] = both["Metadata_Source"] + "/" + both["Metadata_Batch"]
-    distances = cdist(both[features_of(both)], both[features_of(both)])
+    distances = squareform(pdist(both[features_of(both)].to_numpy()))
+    order = np.argsort(distances, axis=1, kind="stable")
     for what, column in (("source", "Metadata_Source"), ("batch", "batch"), ("moa", MOA)):
         found[f"silhouette_{what}"] = _silhouette(distances, both, column)
-        found[f"purity_{what}"] = _purity(distances, both, column)
+        found[f"purity_{what}"] = _purity(order, both, column)
     return _table(found, replicates, seed)
 
 
@@ -193,7 +187,7 @@ def _standardised(wells: pd.DataFrame) -> pd.DataFrame:
 def _replicates(wells: pd.DataFrame) -> Scored | Score:
     dmso = wells["Metadata_pert_type"] == "negcon"
     rows = wells[wells[MOA].notna() | dmso]
-    found = _average_precision(
+    found = average_precision(
         rows,
         pos_sameby=[COMPOUND],
         pos_diffby=["Metadata_Plate"],
@@ -207,35 +201,17 @@ def _replicates(wells: pd.DataFrame) -> Scored | Score:
 def _mechanisms(labelled: pd.DataFrame) -> Scored | Score:
     features = features_of(labelled)
     compounds = labelled.groupby([COMPOUND, MOA])[features].mean().reset_index()
-    found = _average_precision(
+    found = average_precision(
         compounds, pos_sameby=[MOA], pos_diffby=[], neg_sameby=[], neg_diffby=[MOA]
     )
     reason = "needs a mechanism with two compounds and another mechanism"
     return _mean_by(found, MOA, reason) if found is not None else Score(float("nan"), reason)
 
 
-def _average_precision(rows: pd.DataFrame, **pairs: list[str]) -> pd.DataFrame | None:
-    """Rows with both kinds of pairs and their average precision; None where nothing makes a pair."""
-    used = sorted({name for names in pairs.values() for name in names})
-    try:
-        found = average_precision(
-            rows[[*used, *({MOA} - {*used})]].fillna({MOA: ""}).reset_index(drop=True),
-            rows[features_of(rows)].to_numpy(),
-            **pairs,
-            progress_bar=False,
-        )
-    except UnpairedException:
-        return None
-    both_kinds = (found["n_pos_pairs"] > 0) & (found["n_total_pairs"] > found["n_pos_pairs"])
-    return found[both_kinds & (found[MOA] != "")]
-
-
 def _mean_by(found: pd.DataFrame, column: str, reason: str) -> Scored | Score:
     if found.empty:
         return Score(float("nan"), reason)
-    counts = found[["n_pos_pairs", "n_total_pairs"]].astype(int)
-    chance = [expected_ap(hits, total - hits) for hits, total in counts.to_numpy()]
-    means = found.assign(chance=chance).groupby(column)[["average_precision", "chance"]].mean()
+    means = found.groupby(column)[["average_precision", "chance"]].mean()
     return Scored(
         means["average_precision"].to_numpy(), means.index.to_numpy(), means["chance"].mean()
     )
@@ -249,8 +225,11 @@ def _silhouette(distances: np.ndarray, wells: pd.DataFrame, column: str) -> Scor
     return Scored(values, wells[COMPOUND].to_numpy())
 
 
-def _purity(distances: np.ndarray, wells: pd.DataFrame, column: str) -> Scored | Score:
-    """Share of the nearest wells with the same label, and that share among all wells that may be neighbours."""
+def _purity(order: np.ndarray, wells: pd.DataFrame, column: str) -> Scored | Score:
+    """Share of the nearest wells with the same label, and that share among all wells that may be neighbours.
+
+    `order` lists for every well all wells, nearest first.
+    """
     kinds = wells[column].nunique()
     if kinds < 2:
         return Score(float("nan"), f"{kinds} {_word(column, kinds)} among {len(wells)} wells")
@@ -259,7 +238,9 @@ def _purity(distances: np.ndarray, wells: pd.DataFrame, column: str) -> Scored |
         apart = wells[COMPOUND].to_numpy()[:, None] == wells[COMPOUND].to_numpy()
     same = wells[column].to_numpy()[:, None] == wells[column].to_numpy()
     counted = min(NEIGHBOURS, int((~apart).sum(axis=1).min()))
-    nearest = np.argsort(np.where(apart, np.inf, distances), axis=1, kind="stable")[:, :counted]
+    may = np.take_along_axis(~apart, order, axis=1)
+    first = may & (np.cumsum(may, axis=1, dtype=np.int32) <= counted)
+    nearest = order[first].reshape(len(order), counted)
     chance = (same & ~apart).sum(axis=1) / (~apart).sum(axis=1)
     values = np.take_along_axis(same, nearest, axis=1).mean(axis=1)
     return Scored(values, wells[COMPOUND].to_numpy(), float(chance.mean()))

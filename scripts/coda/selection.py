@@ -123,28 +123,31 @@ def shuffle_labels(tables: list[pd.DataFrame], seed: int) -> list[pd.DataFrame]:
 
 
 def restrict(store: CropStore, choice: str | None, rows: int | None = None) -> None:
-    """Let a step see the compounds in use only: crops of the others count as unlabelled and as unfit.
+    """Let a step see the compounds in use only, of the crops in `store`, as `restricted` does."""
+    store.table = restricted(store.table, choice, rows)
+
+
+def restricted(crops: pd.DataFrame, choice: str | None, rows: int | None = None) -> pd.DataFrame:
+    """Count crops of compounds that are not in use as unlabelled and as unfit.
 
     Wells that have no mechanism of action, among them the negative controls, stay as they are.
 
     Parameters
     ----------
-    store
-        The crops; its table is changed.
+    crops
+        The store's table, or one made of it.
     choice
-        Path of a choice's table; None leaves the store as it is.
+        Path of a choice's table; None leaves the crops as they are.
     rows
         So many of the first crops are restricted, where not all are: those of a target, before the training
         source's own.
     """
     if choice is None:
-        return
+        return crops
     table = read_table(choice, ["Metadata_JCP2022", "role"])
     hidden = table.loc[table["role"] != USED, "Metadata_JCP2022"]
-    out = store.table["Metadata_JCP2022"].isin(hidden)
+    out = crops["Metadata_JCP2022"].isin(hidden)
     if rows is not None:
         out.iloc[rows:] = False
-    fit = store.table.get("Quality_ok", True)
-    store.table = store.table.assign(
-        Metadata_moa=store.table["Metadata_moa"].mask(out, None), Quality_ok=fit & ~out
-    )
+    fit = crops.get("Quality_ok", True)
+    return crops.assign(Metadata_moa=crops["Metadata_moa"].mask(out, None), Quality_ok=fit & ~out)

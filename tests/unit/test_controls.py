@@ -1,19 +1,24 @@
 """Controls on crops whose intensities, or positions, tell the class exactly or not at all."""
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from coda.controls import intensity_control, intensity_features, position_control
 from coda.errors import UserError
 from coda.evaluation import classes_of, read_predictions, score
-from coda.files import write_table
+from coda.files import read_table, write_table
+from coda.selection import class_names, restrict
 from coda.store import CropStore, CropWriter
 
 CHANNELS = ["DNA", "Mito"]
 MOAS = ["moa a", "moa b", "moa c"]
 
 
-def write_plate(folder, source, plate, gain, brightness, seed=0, wells=24):
+def write_plate(folder, source, plate, gain, brightness, seed=0, wells=24, moas=(*MOAS, None)):
     """A plate of small crops: the class lights up channels, the source scales all of it."""
     random = np.random.default_rng([seed, len(plate)])
     path = folder / f"{source}_{plate}.arrow"
@@ -26,7 +31,7 @@ def write_plate(folder, source, plate, gain, brightness, seed=0, wells=24):
                 "Metadata_Well": f"A{well + 1:02d}",
                 "Metadata_Site": 1,
                 "Metadata_JCP2022": f"JCP_{well}",
-                "Metadata_moa": MOAS[label] if label < 3 else None,
+                "Metadata_moa": moas[label],
                 "Quality_ok": True,
             }
             level = np.full(2, 40.0)
@@ -147,3 +152,50 @@ def test_flagged_sites_teach_the_controls_nothing_but_are_predicted(stores, plat
     for control in (intensity_control, position_control):
         with pytest.raises(UserError, match="good quality of moa b"):
             control(home, away, plates, MOAS)
+
+
+class Inputs(SimpleNamespace):
+    """The inputs of a job, by name."""
+
+    def get(self, name):
+        return vars(self).get(name)
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+@pytest.mark.parametrize("method", ["intensity", "position"])
+def test_predictions_from_tables_of_plates_are_those_from_all_pixels(
+    stores, plates, tmp_path, method, chosen, monkeypatch
+):
+    """Also where some compounds are not in use, and where a plate has no label at all."""
+    made = stores(True)
+    unlabelled = write_plate(tmp_path, "source_2", "P3", 0.5, True, wells=3, moas=[None] * 4)
+    made["source_2"] = CropStore([*made["source_2"].paths, unlabelled])
+    plates.to_csv(tmp_path / "plates.csv", index=False)
+    choice = tmp_path / "choice.csv" if chosen else None
+    if chosen:
+        choice.write_text("Metadata_JCP2022,role\nJCP_0,kept_out\nJCP_5,kept_out\nJCP_4,used\n")
+    home, away = (CropStore(made[source].paths) for source in ("source_1", "source_2"))
+    restrict(home, choice)
+    control = {"intensity": intensity_control, "position": position_control}[method]
+    expected = control(
+        intensity_features(home), intensity_features(away), plates, class_names([home.table])
+    )
+    inputs = {"training": made["source_1"].paths, "target": made["source_2"].paths}
+    if method == "intensity":
+        for name, paths in inputs.items():
+            inputs[name] = [path.with_suffix(".parquet") for path in paths]
+            for path, table in zip(paths, inputs[name], strict=True):
+                write_table(intensity_features(CropStore([path])), table)
+    monkeypatch.setattr(CropStore, "gather", None)  # whoever needs pixels now ends with an error
+    job = SimpleNamespace(
+        input=Inputs(**inputs, plates=tmp_path / "plates.csv", choice=choice),
+        output=SimpleNamespace(predictions=tmp_path / "found.parquet"),
+        wildcards=SimpleNamespace(method=method),
+        log=[str(tmp_path / "log")],
+    )
+    script = Path(__file__).parents[2] / "scripts/predict_control.py"
+    runpy.run_path(str(script), init_globals={"snakemake": job})
+    write_table(expected, tmp_path / "expected.parquet")
+    pd.testing.assert_frame_equal(
+        read_table(tmp_path / "found.parquet"), read_table(tmp_path / "expected.parquet"), check_exact=True
+    )  # fmt: skip

@@ -21,6 +21,7 @@ def test_its_settings_are_the_papers():
     assert len(config["channels"]) == cost_page.CHANNELS
     assert config["crops"]["size"] == cost_page.CROP
     assert config["gallery"]["plates_in_flight"] == cost_page.IN_FLIGHT
+    assert config["knn"]["every"] == 1
 
 
 def test_a_plate_has_the_wells_that_it_counts(reference):
@@ -51,6 +52,8 @@ def test_a_configs_plates_and_pairs_are_counted(reference, name):
     trained = sum(train[source] for source in config["train_sources"])
     adapted = sum(train[target] for _, target in pairs(config))
     assert cost_page.RUNS[name] == (trained, adapted)
+    source, judged = cost_page.JUDGED
+    assert name == "pair.yaml" or train[source] == judged
 
 
 def test_the_arithmetic_by_hand():
@@ -62,4 +65,5 @@ def test_the_arithmetic_by_hand():
     assert rows["to fetch, uncompressed images, GB"] == "24.2"
     assert rows["crops, which stay, GB"] == "2.1"
     speed = cost_page.measured("training", "end to end, batch 128")
+    assert "31,725 images" in cost_page.judging()  # 25 plates of 141 wells of 9 sites
     assert cost_page.training_hours() == pytest.approx(300 * 141 * 9 / speed / 3600)

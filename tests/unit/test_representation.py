@@ -1,5 +1,10 @@
 """Scores of the features against second, plain calculations in float64, and cases with a known answer."""
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import copairs.map
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +18,10 @@ from coda.representation import (
     score_embeddings,
     score_representation,
 )
-from sklearn.metrics import average_precision_score
+from coda.retrieval import average_precision
+from copairs.map.normalization import expected_ap
+from scipy.spatial.distance import cdist
+from sklearn.metrics import average_precision_score, silhouette_samples
 from sklearn.neighbors import NearestNeighbors
 from test_evaluation import make_predictions
 from test_well_profiles import with_embeddings
@@ -151,6 +159,70 @@ def test_intervals_hold_their_values(scores):
     assert scores["reason"].isna().all()
 
 
+def test_the_quick_ways_give_what_the_plain_ones_give_to_the_last_bit():
+    """Many wells alike, as under the control of positions: ties are where another order of sums would show."""
+    home = wells("source_1", ["H1", "H2"], 1)
+    target = wells("source_2", ["P1", "P2", "Q1"], 2)
+    for table in (home, target):
+        table.loc[::3, features_of(table)] = table.loc[0, features_of(table)].to_numpy()
+        table[features_of(table)] = table[features_of(table)].round(1)
+    scores = score_representation(home, target, replicates=50).set_index("metric")["value"]
+    both = pd.concat([home, target], ignore_index=True)
+    both = both[both[MOA].notna()].reset_index(drop=True)
+    features = both[features_of(both)].astype(np.float64)
+    features = (features - features.mean()) / features.std(ddof=0)
+    distances = cdist(features, features)
+    for name, column in (("purity_source", "Metadata_Source"), ("purity_moa", MOA)):
+        labels, compounds = both[column].to_numpy(), both[COMPOUND].to_numpy()
+        apart = np.eye(len(both), dtype=bool)
+        if column == MOA:
+            apart = compounds[:, None] == compounds
+        counted = min(15, (~apart).sum(axis=1).min())
+        nearest = np.argsort(np.where(apart, np.inf, distances), axis=1, kind="stable")
+        shares = (labels[nearest[:, :counted]] == labels[:, None]).mean(axis=1)
+        assert scores[name] == shares.mean()
+    silhouette = silhouette_samples(distances, both[MOA], metric="precomputed").mean()
+    assert scores["silhouette_moa"] == silhouette
+    rows = target.assign(**{MOA: target[MOA].fillna("")})
+    pairs = {
+        "pos_sameby": [COMPOUND],
+        "pos_diffby": ["Metadata_Plate"],
+        "neg_sameby": ["Metadata_Plate"],
+        "neg_diffby": ["Metadata_pert_type"],
+    }
+    plain = copairs.map.average_precision(
+        rows, rows[features_of(rows)].to_numpy(np.float64), **pairs
+    )
+    plain = plain[(plain[MOA] != "") & (plain["n_pos_pairs"] > 0)]
+    found = average_precision(target.astype(dict.fromkeys(features_of(target), float)), **pairs)
+    assert (found["average_precision"] == plain["average_precision"]).all()
+    counts = zip(plain["n_pos_pairs"], plain["n_total_pairs"], strict=True)
+    chance = [expected_ap(int(hits), int(total) - int(hits)) for hits, total in counts]
+    assert found["chance"].tolist() == chance
+
+
+def test_the_scores_of_training_runs_lie_below_each_other(pair, tmp_path):
+    paths, expected = [], []
+    runs = ("source_1", 2, pair[0]), ("source_1", 10, "no home"), ("source_4", 2, pair[0])
+    for source, seed, home in runs:
+        scores = score_representation(home, pair[1], replicates=20)
+        scores.insert(0, "train_source", source)
+        scores.insert(1, "seed", seed)
+        paths.append(tmp_path / source / f"seed_{seed}.parquet")
+        write_table(scores, paths[-1])
+        expected.append(scores)
+    output = tmp_path / "representation.csv"
+    job = SimpleNamespace(
+        input=SimpleNamespace(tables=paths),
+        output=SimpleNamespace(representation=output),
+        log=[str(tmp_path / "log")],
+    )
+    script = Path(__file__).parents[2] / "scripts/merge_representation.py"
+    runpy.run_path(str(script), init_globals={"snakemake": job})
+    write_table(pd.concat(expected, ignore_index=True), tmp_path / "expected.csv")
+    assert output.read_bytes() == (tmp_path / "expected.csv").read_bytes()
+
+
 def test_what_is_undefined_is_empty_and_says_why():
     home, target = wells("source_1", ["H1"]), wells("source_2", ["P1"])
     target = target[target[MOA].isin(["moa 1"]) | target[MOA].isna()]
@@ -160,6 +232,8 @@ def test_what_is_undefined_is_empty_and_says_why():
     assert "another mechanism" in scores.loc["map_moa", "reason"]
     assert scores.loc["silhouette_moa", "reason"] == "1 mechanism among 3 wells"
     assert scores.loc["purity_batch", "reason"] == "1 batch among 3 wells"
+    unlabelled = target[target[MOA].isna()]
+    assert score_representation(home.iloc[:0], unlabelled, replicates=50)["value"].isna().all()
 
 
 def test_every_method_is_scored_against_the_features_its_classifier_knows(tmp_path):
@@ -181,7 +255,7 @@ def test_every_method_is_scored_against_the_features_its_classifier_knows(tmp_pa
     folder = tmp_path / "profiles/source_1/seed_4"
     export_profiles(paths, folder)
     plates = kept(("source_1", "V"))
-    scores = score_embeddings([folder], plates, replicates=50)
+    scores = score_embeddings(folder, plates, replicates=50)
     assert set(scores["method"]) == {"unadapted", "coda", "intensity"}
     assert (scores["target_source"] == "source_2").all() and (scores["seed"] == 4).all()
     values = scores.pivot(index="metric", columns="method", values="value")
@@ -212,7 +286,7 @@ def test_a_method_without_features_of_a_plate_has_no_scores(tmp_path):
     folder = tmp_path / "profiles/source_1/seed_4"
     export_profiles(paths, folder)
     plates = kept(("source_1", "V"))
-    write_table(score_embeddings([folder], plates, replicates=50), tmp_path / "scores.csv")
+    write_table(score_embeddings(folder, plates, replicates=50), tmp_path / "scores.csv")
     scores = read_representation(tmp_path / "scores.csv").set_index("method")
     assert scores.loc["unadapted", "value"].notna().all()
     empty = scores.loc["coda_aligned_dmso"]

@@ -83,6 +83,7 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
     config, jobs = jobs_of(tmp_path, name)
     sources = {*config["train_sources"], *config["target_sources"]}
     assert jobs["download_plate"] == jobs["extract_crops"] == count == 2 * len(sources)
+    assert jobs["measure_intensities"] == count  # once a plate, however many learn from it
     assert jobs["pretrain_foundation"] == len(config["train_sources"])
     pairs = len(sources) * (len(sources) - 1) if name == "target2" else 1
     assert jobs["adapt_foundation"] == 2 * pairs  # with and without partners

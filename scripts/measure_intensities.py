@@ -1,0 +1,11 @@
+"""Measure the intensities of a plate, which is all that the intensity control sees."""
+
+from coda.controls import intensity_features
+from coda.files import write_table
+from coda.reporting import reported
+from coda.store import CropStore
+
+with reported(snakemake.log[0]):
+    write_table(
+        intensity_features(CropStore([snakemake.input.crops])), snakemake.output.intensities
+    )
