@@ -23,9 +23,8 @@ from coda.gallery import MissingObject
 
 PIECE = 1 << 20  # bytes; large, since workers wait for each other around each piece
 SLOWEST = 4096  # bytes/s: 32 workers share even a 1 Mbit/s line above it
-LONGEST_CONNECT = (
-    3.0  # seconds an address; a name may have eight, and all of them are tried in turn
-)
+# Seconds an address: a name may have eight, and all of them are tried in turn.
+LONGEST_CONNECT = 3.0
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
