@@ -20,7 +20,6 @@ OPENING = """# Config
 | pair.yaml | a first run on real plates: one pair of the paper's labs, the two with the fewest plates |
 | target2.yaml | all sources with Target-2 plates, every pair |
 | demo.yaml | the demo: three simulated labs, a small transformer, minutes without a GPU |
-| robust.yaml | laid over another: one pixel size, much stronger views ([what came of it](../docs/study.md)) |
 | tiny.yaml | the tests' run: every stage in seconds, no meaning |
 | schema.yaml | what each key may be; misspelt keys are refused |
 

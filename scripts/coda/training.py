@@ -131,7 +131,7 @@ def check_learning(log: list[dict[str, Any]], prototypes: int, patience: int) ->
         raise UserError(
             f"The features collapsed: for {patience} epochs the loss was {row['loss']:.4f} (ln of the prototypes is "
             f"{ceiling:.4f}) or the features' deviation {row['feature_deviation']:.2g}; start from pretrained "
-            "weights (model.weights), set head.batch_norm to true, or wait longer (watch.patience)."
+            "weights (model.weights), set head.batch_norm to true, make views milder, or wait longer (watch.patience)."
         )
 
 
