@@ -1,12 +1,10 @@
-r"""Write the tables of docs/study.md and its figure from finished runs of several simulated worlds.
+"""Write the tables of docs/study.md and its figure from finished runs of several simulated worlds.
 
-    python tools/study_page.py --setting "the paper's views" results/world_1 results/world_2 \
-        --setting "stronger views" results/robust_1 results/robust_2
+    python tools/study_page.py results/world_1 results/world_2 results/world_3
 
 Each folder holds the results of one world. A world counts as one observation, whatever its number of images.
 """
 
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -28,24 +26,23 @@ LEVEL = "image"
 MARKER = "<!-- Below: written by tools/study_page.py. -->"
 
 
-def read_worlds(folders: list[str], setting: str) -> pd.DataFrame:
+def read_worlds(folders: list[str]) -> pd.DataFrame:
     """Read the accuracy of every method in every world, as mean over the world's pairs.
 
     Returns
     -------
     DataFrame
-        Columns setting, world (1, 2, ...), method, split, value; ``in_domain`` stands in both splits.
+        Columns world (1, 2, ...), method, split, value; ``in_domain`` stands in both splits.
     """
     tables = []
     for world, folder in enumerate(folders, start=1):
         scores = read_scores(Path(folder) / "summary.csv")
         scores = scores[(scores["metric"] == "accuracy") & (scores["level"] == LEVEL)]
-        scores = scores[scores["target_source"] == "all"].assign(world=world, setting=setting)
+        scores = scores[scores["target_source"] == "all"].assign(world=world)
         home = scores[scores["method"] == "in_domain"]
         tables += [scores[scores["split"].isin(SPLITS)]]
         tables += [home.assign(split=split) for split in SPLITS]
-    table = pd.concat(tables, ignore_index=True)
-    return table[["setting", "world", "method", "split", "value"]]
+    return pd.concat(tables, ignore_index=True)[["world", "method", "split", "value"]]
 
 
 def mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -57,27 +54,19 @@ def mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def table_of(wide: pd.DataFrame, plain: pd.Series) -> list[str]:
-    """Make the Markdown table of one setting and split.
-
-    Parameters
-    ----------
-    wide
-        Accuracy, a row a world and a column a method.
-    plain
-        Accuracy without any adaptation in the first setting, by world: where the gap begins.
-    """
+def table_of(wide: pd.DataFrame) -> list[str]:
+    """Make the Markdown table of one split from accuracies, a row a world and a column a method."""
     worlds = [f"world {world}" for world in wide.index]
     lines = [f"| method | {' | '.join(worlds)} | mean (95 %) | gap closed (95 %) |"]
     lines += ["|---" * (len(worlds) + 3) + "|"]
-    gap = wide["in_domain"] - plain
+    gap = wide["in_domain"] - wide["unadapted"]
     for method in in_order(wide.columns):
         values = wide[method]
         mean, low, high = mean_and_interval(values.to_numpy())
         closed = ""
-        closes = method in METHODS and (METHODS[method].closes_gap or method == "unadapted")
-        if closes and not values.equals(plain):
-            share, least, most = mean_and_interval(100 * ((values - plain) / gap).to_numpy())
+        if method in METHODS and METHODS[method].closes_gap:
+            shares = 100 * (values - wide["unadapted"]) / gap
+            share, least, most = mean_and_interval(shares.to_numpy())
             closed = f"{share:.0f} % ({least:.0f} to {most:.0f})"
         cells = [f"{value:.3f}" for value in values]
         cells += [f"**{mean:.3f}** ({low:.3f} to {high:.3f})", closed]
@@ -86,55 +75,45 @@ def table_of(wide: pd.DataFrame, plain: pd.Series) -> list[str]:
 
 
 def draw(table: pd.DataFrame) -> Drawing:
-    """Draw a dot a world, method and setting, and the mean as a line; adapted and held-out plates side by side."""
+    """Draw a dot a world and method, and the mean as a line; adapted and held-out plates side by side."""
     methods = [name for name in in_order(table["method"]) if name != "chance"]
-    settings = list(dict.fromkeys(table["setting"]))
+    worlds = sorted(table["world"].unique())
     with style():
-        figure = new_figure((24 + 6 * len(methods)) * MM)
+        figure = new_figure((24 + 5 * len(methods)) * MM)
         panels = figure.subplots(1, len(SPLITS), sharex=True, sharey=True)
         for axes, split in zip(panels, SPLITS, strict=True):
-            for number, setting in enumerate(settings):
-                rows = table[(table["split"] == split) & (table["setting"] == setting)]
-                for place, method in enumerate(methods):
-                    values = rows.loc[rows["method"] == method, "value"]
-                    height = place + 0.36 * (number - (len(settings) - 1) / 2)
-                    label = setting if place == 0 else None
-                    colour = PALETTE[number]
-                    axes.scatter(values, [height] * len(values), s=9, color=colour, label=label)
-                    axes.plot([values.mean()] * 2, [height - 0.17, height + 0.17], color=INK)
+            rows = table[table["split"] == split].pivot(
+                index="method", columns="world", values="value"
+            )
+            rows = rows.loc[methods]
+            for world in worlds:
+                label, colour = f"world {world}", PALETTE[world - 1]
+                axes.scatter(rows[world], range(len(methods)), s=12, color=colour, label=label)
+            for place, mean in enumerate(rows.mean(axis=1)):
+                axes.plot([mean] * 2, [place - 0.3, place + 0.3], color=INK)
             axes.set_yticks(range(len(methods)), [method_name(method) for method in methods])
             axes.set_title(SPLIT_NAMES[split].capitalize())
             axes.set_xlabel(f"accuracy per {LEVEL}")
             axes.set_xlim(0, 1.02)
             axes.grid(axis="x")
         axes.invert_yaxis()
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(worlds))
     return Drawing(figure, table)
 
 
-def main() -> None:
+def main(folders: list[str]) -> None:
     """Write the generated part of the page below its marker, and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--setting", nargs="+", action="append", required=True)
-    settings = {name: folders for name, *folders in parser.parse_args().setting}
-    table = pd.concat([read_worlds(folders, name) for name, folders in settings.items()])
+    table = read_worlds(folders)
     page = ROOT / "docs/study.md"
     parts = [page.read_text().split(MARKER)[0].rstrip(), MARKER]
     for split in SPLITS:
         rows = table[table["split"] == split]
-        wide = {
-            setting: rows[rows["setting"] == setting].pivot(
-                index="world", columns="method", values="value"
-            )
-            for setting in settings
-        }
-        plain = next(iter(wide.values()))["unadapted"]
-        for setting in settings:
-            parts += [f"### {SPLIT_NAMES[split].capitalize()}, {setting}"]
-            parts += ["\n".join(table_of(wide[setting], plain))]
+        wide = rows.pivot(index="world", columns="method", values="value")
+        parts += [f"### {SPLIT_NAMES[split].capitalize()}", "\n".join(table_of(wide))]
     page.write_text("\n\n".join(parts) + "\n")
     save_figure(draw(table), ROOT / "docs/images/study", dpi=150, vector=False)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
