@@ -94,10 +94,13 @@ def downloads(tmp_path):
 def test_a_second_download_of_a_plate_waits_for_the_first_and_takes_what_it_brought(downloads):
     first = downloads.start(0.3, 0)
     downloads.wait_for(4)
+    os.kill(first.pid, signal.SIGSTOP)  # or it might be done before the second has begun
     second = downloads.start(0.3, 60)
+    told = second.stdout.readline()
+    assert f"Process {first.pid} on" in told and "waiting for it" in told
+    os.kill(first.pid, signal.SIGCONT)
     told = second.communicate()[0]
     assert first.wait() == second.returncode == 0, told
-    assert f"Process {first.pid} on" in told and "waiting for it" in told
     assert len(downloads.asked()) == len(set(downloads.asked())) == 24
     downloads.check()
 
