@@ -32,6 +32,7 @@ include: "rules/archive.smk"
 rule all:
     default_target: True
     input:
+        network=NETWORK,
         report=f"{RESULTS}/report.html",
         crate=f"{RESULTS}/ro-crate-metadata.json",
 
@@ -49,6 +50,7 @@ rule figures:
 
 rule metrics:
     input:
+        network=NETWORK,
         metrics=f"{RESULTS}/metrics.csv",
         protocols=f"{RESULTS}/protocols.csv" if PROTOCOLS else [],
 

@@ -21,8 +21,6 @@ rule download_plate:
         first=lambda wildcards: ancient(
             expand([*GALLERY_FUNCTIONS, *filter(None, [GALLERY_NUCLEI])], **wildcards)
         ),
-        # A network that cannot be built is told before days of downloading, not after.
-        network=ancient(NETWORK),
     output:
         images=directory(IMAGES) if config["gallery"]["keep_images"] else temp(directory(IMAGES)),
         manifest=f"{RESULTS}/manifests/{{source}}/{{plate}}.parquet",

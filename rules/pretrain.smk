@@ -6,7 +6,11 @@ Out: foundation.safetensors (for timm), networks.safetensors (to adapt from), mo
 
 
 rule prepare_network:
-    """Build the network of all trainings before anything large is fetched; keep the ImageNet weights."""
+    """Build the network of all trainings, first of all jobs; keep the ImageNet weights.
+
+    No download waits for it: Snakemake sees no other reason to run what comes after a job that has to run, not
+    even behind an ancient input, so a changed config would train nothing again.
+    """
     input:
         weights=[path for path in START if path != NETWORK],
         code=code("prepare_network"),
@@ -23,11 +27,10 @@ rule prepare_network:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
+        # What else it looks at (views, crops, depths) changes no weights, and is read by the script.
         model=config["model"],
-        views=config["views"],
         channels=len(config["channels"]),
-        crop_size=config["crops"]["size"],
-        depths={name: config[name]["depth"] for name in ("classify", "supervise")},
+        image_size=config["views"]["global_size"],
     script:
         "../scripts/prepare_network.py"
 

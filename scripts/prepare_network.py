@@ -4,13 +4,15 @@ from coda.reporting import reported
 from coda.settings import ModelSettings, ViewSettings
 from coda.start import prepare_start
 
+config = snakemake.config
+
 with reported(snakemake.log[0]):
     prepare_start(
         snakemake.output.weights,
         model=ModelSettings(**snakemake.params.model),
-        views=ViewSettings(**snakemake.params.views),
+        views=ViewSettings(**config["views"]),
         channels=snakemake.params.channels,
-        crop_size=snakemake.params.crop_size,
-        depths=snakemake.params.depths,
-        tensorboard=snakemake.config["watch"]["tensorboard"],
+        crop_size=config["crops"]["size"],
+        depths={name: config[name]["depth"] for name in ("classify", "supervise")},
+        tensorboard=config["watch"]["tensorboard"],
     )

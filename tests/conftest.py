@@ -5,6 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Threads of several libraries at once make small tests slow, and results depend on their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

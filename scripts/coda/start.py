@@ -1,4 +1,4 @@
-"""The network that trainings start from, built once before anything large is fetched or trained."""
+"""The network that trainings start from, built once before any of them."""
 
 import os
 from dataclasses import asdict

@@ -28,7 +28,7 @@ def labelled_compounds(sizes):
     return pd.DataFrame(rows, columns=[f"Metadata_{name}" for name in names]).assign(fit=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SIZES, SHARES, st.integers(0, 99), st.randoms())
 def test_every_mechanism_has_compounds_on_both_sides(sizes, share, seed, random):
     compounds = labelled_compounds(sizes)
@@ -49,7 +49,7 @@ def test_every_mechanism_has_compounds_on_both_sides(sizes, share, seed, random)
     pd.testing.assert_frame_equal(choose_compounds(shuffled, share, seed), choice)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SIZES, SHARES, st.integers(0, 99))
 def test_another_mechanism_changes_no_choice(sizes, share, seed):
     if max(sizes) > 1:

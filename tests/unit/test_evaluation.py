@@ -78,7 +78,7 @@ def by_sklearn(table, classes, level):
 
 
 @pytest.mark.parametrize("level", ["image", "well", "compound"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), classes=st.integers(3, 7), skill=st.floats(0, 3))
 def test_metrics_agree_with_scikit_learn(level, seed, classes, skill):
     table = make_predictions(seed, classes, skill=skill).sample(frac=1, random_state=seed)

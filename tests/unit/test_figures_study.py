@@ -182,7 +182,7 @@ def test_slopes_need_both_ends(small):
         slope_chart(small[small["method"] != "coda"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_labels_are_moved_apart_and_keep_their_order(places):
     moved = apart(np.array(places), 0.05)

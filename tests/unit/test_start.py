@@ -1,4 +1,4 @@
-"""The network is built before anything is fetched, and ImageNet weights become a file with a checksum."""
+"""The network is built first of all, and ImageNet weights become a file with a checksum."""
 
 from pathlib import Path
 
