@@ -73,10 +73,10 @@ rule plan_download:
         roots=lambda wildcards: [
             root_of(source, plate) for source in SOURCES for plate in plates_of(source)
         ],
-        wanted=dict(
+        wanted=lambda wildcards: dict(
             channels=config["channels"],
-            functions=config["crops"]["illumination"] == "gallery",
-            nuclei=(config["crops"]["kind"], config["crops"]["nuclei"]) == ("cells", "gallery"),
+            functions=bool(GALLERY_FUNCTIONS),
+            nuclei=bool(GALLERY_NUCLEI),
             crop_bytes=CROP_BYTES if config["crops"]["kind"] == "centre" else None,
             plates_in_flight=(
                 None if config["gallery"]["keep_images"] else config["gallery"]["plates_in_flight"]

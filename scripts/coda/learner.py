@@ -74,11 +74,7 @@ class DinoLearner:
     def _network(self, drop_path: float) -> DinoNetwork:
         size = self.views.global_size
         # What goes on from earlier networks need not fetch the weights that those began with.
-        model = (
-            self.model
-            if self.start is None
-            else replace(self.model, weights="random", fetched=None)
-        )
+        model = self.model if self.start is None else replace(self.model, weights="random")
         foundation = build_foundation(model, self.channels, size, drop_path)
         head = DinoHead(foundation.embed_dim, **vars(self.head))
         return DinoNetwork(foundation, head).to(self.compute.device).train()

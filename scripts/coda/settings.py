@@ -33,7 +33,7 @@ class ModelSettings:
     @property
     def file(self) -> str | None:
         """The file that holds the weights, if one does."""
-        return self.fetched or (None if self.weights in ("imagenet", "random") else self.weights)
+        return {"imagenet": self.fetched, "random": None}.get(self.weights, self.weights)
 
 
 @dataclass(frozen=True)
