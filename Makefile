@@ -22,7 +22,7 @@ INSTALL_RUN := -r requirements.txt
 INSTALL_DEV := -r requirements-dev.txt
 endif
 # One lock for every platform and Python from 3.11 on.
-COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
 .PHONY: demo test test-cluster coverage lint format setup lock audit screens clean
@@ -36,10 +36,10 @@ demo: $(VENV)/run
 
 test: $(VENV)/dev
 	@echo "Running all tests."
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/cluster $(PYTEST)
 
 coverage: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --ignore tests/workflow --ignore tests/cluster
 
 test-cluster: $(VENV)/cluster
 	@echo "Running $(CONFIG) on Slurm, through kills, cancels and limits."

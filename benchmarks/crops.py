@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tifffile
-from coda.store import CropStore
+from coda.crops.store import CropStore
 from scipy.ndimage import gaussian_filter
 from skimage import io
 from table import Table
@@ -32,8 +32,8 @@ SETTINGS = {"kind": "centre", "size": 448, "illumination": "deepprofiler", "um_p
 OURS = """
 import json, resource, sys
 import pandas as pd
-from coda.crops import extract_crops
-from coda.illumination import estimate_illumination
+from coda.crops.extract import extract_crops
+from coda.crops.illumination import estimate_illumination
 folder, images, sites, processes, settings, channels = json.loads(sys.argv[1])
 index = pd.read_parquet(folder + "/index.parquet")[:sites]
 manifest = pd.read_parquet(folder + "/manifest.parquet")

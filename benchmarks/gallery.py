@@ -34,8 +34,8 @@ OURS = """
 import sys
 from pathlib import Path
 import pandas as pd
-from coda.download import download_plate
-from coda.gallery import open_gallery
+from coda.gallery.download import download_plate
+from coda.gallery.open import open_gallery
 endpoint, index, out = sys.argv[1:]
 index = pd.read_parquet(index)
 channels = [name.removeprefix("Key_") for name in index if name.startswith("Key_")]

@@ -15,10 +15,10 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "scripts"), str(Path(__file__).parent)]
 
-from coda.inference import apply_to_sites
-from coda.machine import Machine
-from coda.models import build_foundation
-from coda.store import CropStore
+from coda.crops.store import CropStore
+from coda.training.compute import Machine
+from coda.training.inference import apply_to_sites
+from coda.training.networks import build_foundation
 from table import Table
 from training import PAPER, SMALL, make_store
 

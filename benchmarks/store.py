@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from coda import store as store_module
-from coda.store import CropStore, CropWriter
+from coda.crops import store as store_module
+from coda.crops.store import CropStore, CropWriter
 from skimage import io
 from table import Table
 

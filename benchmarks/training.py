@@ -18,14 +18,13 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "scripts"), str(Path(__file__).parent)]
 
-from coda.compute import Compute
-from coda.learner import DinoLearner
-from coda.loader import Loader
-from coda.machine import Machine
-from coda.partners import find_partners
-from coda.pretraining import DinoTraining
-from coda.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
-from coda.store import CropStore, CropWriter
+from coda.crops.store import CropStore, CropWriter
+from coda.training.compute import Compute, Machine
+from coda.training.dino_trainer import DinoLearner
+from coda.training.loader import Loader
+from coda.training.partners import find_partners
+from coda.training.pretraining import DinoTraining
+from coda.training.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
 from table import Table
 
 PAPER = dict(
@@ -157,7 +156,7 @@ def measure_peak() -> float:
 
 def flops_per_sample(size: dict) -> float:
     """Multiply-adds, twice, of a training step per site: student forward and backward (3x), teacher forward."""
-    from coda.models import build_foundation
+    from coda.training.networks import build_foundation
 
     model = build_foundation(size["model"], len(size["channels"]), size["views"].global_size)
     width, depth, patch = model.embed_dim, len(model.blocks), model.patch_embed.patch_size[0]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from coda.store import CropStore
+from coda.crops.store import CropStore
 from PIL import Image
 from torchvision.transforms import v2
 

@@ -200,7 +200,7 @@ rule write_report:
         plates=f"{RESULTS}/metadata/plates.csv",
         protocols=rules.score_protocols.output.scores if PROTOCOLS else [],
         figures=all_figures,
-        template=local(os.path.relpath(SCRIPTS / "coda/report.html.jinja")),
+        template=local(os.path.relpath(SCRIPTS / "coda/report/report.html.jinja")),
         captions=[
             local(os.path.relpath(path)) for path in sorted(SCRIPTS.parent.glob("report/*.rst"))
         ],

@@ -1,6 +1,6 @@
 """Which files a protocol needs: plates in its order, what it starts from, what is scored."""
 
-from coda.protocols import in_batch_order, plate_counts, spread_over_batches, stretched
+from coda.evaluation.experiments import in_batch_order, plate_counts, spread_over_batches, stretched
 
 PROTOCOLS = config["protocols"]["run"]
 PROTOCOL_FIGURES = [

@@ -1,11 +1,11 @@
 """Step 3: adapt a foundation to a target, without labels."""
 
-from coda.foundation import train_foundation
-from coda.machine import Machine
-from coda.mixing import data_settings
-from coda.model_card import images_of
-from coda.reporting import reported
-from coda.settings import WatchSettings
+from coda.logs import reported
+from coda.training.adaptation_data import data_settings
+from coda.training.compute import Machine
+from coda.training.model_card import images_of
+from coda.training.pretrain import train_foundation
+from coda.training.settings import WatchSettings
 
 with reported(snakemake.log[0]):
     source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))

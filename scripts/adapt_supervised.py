@@ -1,8 +1,8 @@
 """Adapt the supervised baseline to a target by TENT, without labels."""
 
-from coda.machine import Machine
-from coda.reporting import reported
-from coda.tent import adapt_supervised
+from coda.logs import reported
+from coda.training.compute import Machine
+from coda.training.tent import adapt_supervised
 
 with reported(snakemake.log[0]):
     source, target = snakemake.wildcards.source, snakemake.wildcards.target

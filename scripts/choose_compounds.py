@@ -1,9 +1,9 @@
 """Choose the compounds that a protocol lets a step see."""
 
 import pandas as pd
-from coda.choices import choose_compounds, choose_mechanisms
+from coda.evaluation.compound_splits import choose_compounds, choose_mechanisms
 from coda.files import read_table, write_table
-from coda.reporting import reported
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     sites = pd.concat([read_table(path) for path in snakemake.input.quality])

@@ -1,9 +1,9 @@
 """Fetch the gallery's own illumination functions of a plate."""
 
 from coda.files import read_table
-from coda.gallery import open_gallery
-from coda.illumination_functions import download_functions
-from coda.reporting import reported
+from coda.gallery.illumination_files import download_functions
+from coda.gallery.open import open_gallery
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     settings = snakemake.config["gallery"]

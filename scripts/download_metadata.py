@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from coda.reporting import reported
-from coda.tables import fetch_table
+from coda.gallery.public_tables import fetch_table
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     fetch_table(

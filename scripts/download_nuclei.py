@@ -1,9 +1,9 @@
 """Fetch the centres of the gallery's own nuclei of a plate."""
 
 from coda.files import read_table
-from coda.gallery import open_gallery
-from coda.nuclei import download_nuclei
-from coda.reporting import reported
+from coda.gallery.nuclei_tables import download_nuclei
+from coda.gallery.open import open_gallery
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     settings = snakemake.config["gallery"]

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from coda.download import download_plate
 from coda.files import read_table
-from coda.gallery import open_gallery
-from coda.reporting import reported
+from coda.gallery.download import download_plate
+from coda.gallery.open import open_gallery
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     settings = snakemake.config["gallery"]

@@ -1,8 +1,8 @@
 """Gather the statistics of a plate."""
 
+from coda.crops.illumination import estimate_illumination
 from coda.files import read_table
-from coda.illumination import estimate_illumination
-from coda.reporting import reported
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     estimate_illumination(

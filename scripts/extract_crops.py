@@ -1,8 +1,8 @@
 """Correct, compress and cut every site of a plate."""
 
-from coda.crops import extract_crops
+from coda.crops.extract import extract_crops
 from coda.files import read_table
-from coda.reporting import reported
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     extract_crops(

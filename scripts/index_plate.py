@@ -1,11 +1,11 @@
 """List the sites of a plate with their compounds and image keys."""
 
 from coda.files import read_table, write_table
-from coda.gallery import open_gallery
-from coda.indexing import index_plate
-from coda.plates import read_wells
-from coda.reporting import reported
-from coda.site_choice import check_choice, choose_sites
+from coda.gallery.open import open_gallery
+from coda.gallery.plates import read_wells
+from coda.gallery.site_filter import check_choice, choose_sites
+from coda.gallery.site_index import index_plate
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     settings = snakemake.config["gallery"]

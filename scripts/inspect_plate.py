@@ -1,10 +1,10 @@
 """Say what became of every site of a plate."""
 
+from coda.crops.illumination import Illumination
+from coda.crops.quality import inspect_plate
+from coda.crops.store import CropStore
 from coda.files import read_table
-from coda.illumination import Illumination
-from coda.quality import inspect_plate
-from coda.reporting import reported
-from coda.store import CropStore
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     inspect_plate(

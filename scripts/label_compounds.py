@@ -1,8 +1,8 @@
 """Give compounds their mechanism of action."""
 
 from coda.files import read_table, write_table
-from coda.metadata import label_compounds
-from coda.reporting import reported
+from coda.gallery.labels import label_compounds
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     compounds = label_compounds(

@@ -1,9 +1,9 @@
 """Measure the intensities of a plate, which is all that the intensity control sees."""
 
-from coda.controls import intensity_features
+from coda.crops.store import CropStore
+from coda.evaluation.controls import intensity_features
 from coda.files import write_table
-from coda.reporting import reported
-from coda.store import CropStore
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     write_table(

@@ -1,8 +1,8 @@
 """Measure the tokens of the training source, which those of a target are aligned to."""
 
-from coda.machine import Machine
-from coda.reporting import reported
-from coda.tokens import measure_tokens
+from coda.evaluation.alignment import measure_tokens
+from coda.logs import reported
+from coda.training.compute import Machine
 
 with reported(snakemake.log[0]):
     measure_tokens(

@@ -2,7 +2,7 @@
 
 import pandas as pd
 from coda.files import read_table, write_table
-from coda.reporting import reported
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     tables = [read_table(path) for path in snakemake.input.tables]

@@ -2,9 +2,9 @@
 
 import pandas as pd
 from coda.files import read_table, replacing, write_table
-from coda.gallery import open_gallery
-from coda.planning import Wanted, format_plan, plan_download
-from coda.reporting import reported
+from coda.gallery.open import open_gallery
+from coda.gallery.plan import Wanted, format_plan, plan_download
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     indexes = [read_table(path) for path in snakemake.input.indexes]

@@ -1,9 +1,9 @@
 """Draw the accuracy of all methods trained on one source."""
 
-from coda.comparison import read_scores
-from coda.figures_accuracy import accuracy_bars
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.evaluation.scores import read_scores
+from coda.figures.accuracy import accuracy_bars
+from coda.figures.style import save_figure
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     summary = read_scores(snakemake.input.summary)

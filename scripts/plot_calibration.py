@@ -1,10 +1,10 @@
 """Draw how often predictions are right at each confidence."""
 
-from coda.evaluation import read_predictions
-from coda.figures_calibration import reliability
+from coda.evaluation.units import read_predictions
+from coda.figures.calibration import reliability
+from coda.figures.style import save_figure
 from coda.files import read_table
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     drawing = reliability(

@@ -1,9 +1,9 @@
 """Draw accuracy on half of the mechanisms of action, by what adaptation and alignment saw."""
 
-from coda.figures_protocols import paired_bars
-from coda.protocol_scores import read_protocol_scores
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.evaluation.experiment_scores import read_protocol_scores
+from coda.figures.experiments import paired_bars
+from coda.figures.style import save_figure
+from coda.logs import reported
 
 KINDS = {"whole_mix": "all mechanisms on the target", "half_mix": "half of them only"}
 

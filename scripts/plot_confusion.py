@@ -1,9 +1,9 @@
 """Draw confusion matrices before and after adaptation."""
 
-from coda.evaluation import read_predictions
-from coda.figures_confusion import confusion_matrices
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.evaluation.units import read_predictions
+from coda.figures.confusion import confusion_matrices
+from coda.figures.style import save_figure
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     drawing = confusion_matrices(

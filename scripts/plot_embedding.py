@@ -1,9 +1,9 @@
 """Draw the wells of a pair in feature space."""
 
-from coda.evaluation import read_predictions
-from coda.figures_embedding import embedding_map
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.evaluation.units import read_predictions
+from coda.figures.embedding import embedding_map
+from coda.figures.style import save_figure
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     tables = (

@@ -1,10 +1,10 @@
 """Draw what adaptation did to each mechanism of action."""
 
-from coda.evaluation import read_predictions
-from coda.figures_gains import recall_gains
+from coda.evaluation.units import read_predictions
+from coda.figures.gains import recall_gains
+from coda.figures.style import save_figure
 from coda.files import read_table
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     drawing = recall_gains(

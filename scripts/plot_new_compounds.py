@@ -1,9 +1,9 @@
 """Draw accuracy on compounds that the classifier learned and on those it did not."""
 
-from coda.figures_protocols import paired_bars
-from coda.protocol_scores import read_protocol_scores
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.evaluation.experiment_scores import read_protocol_scores
+from coda.figures.experiments import paired_bars
+from coda.figures.style import save_figure
+from coda.logs import reported
 
 KINDS = {"known_compounds": "compounds learned from", "new_compounds": "new compounds"}
 

@@ -1,9 +1,9 @@
 """Draw accuracy plate after plate."""
 
-from coda.figures_protocols import online_curve
-from coda.protocol_scores import read_protocol_scores
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.evaluation.experiment_scores import read_protocol_scores
+from coda.figures.experiments import online_curve
+from coda.figures.style import save_figure
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     drawing = online_curve(read_protocol_scores(snakemake.input.scores), snakemake.params.level)

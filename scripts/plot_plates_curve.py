@@ -1,9 +1,9 @@
 """Draw accuracy over the number of plates adapted to."""
 
-from coda.figures_protocols import plates_curve
-from coda.protocol_scores import read_protocol_scores
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.evaluation.experiment_scores import read_protocol_scores
+from coda.figures.experiments import plates_curve
+from coda.figures.style import save_figure
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     drawing = plates_curve(read_protocol_scores(snakemake.input.scores), snakemake.params.level)

@@ -1,12 +1,12 @@
 """Draw the quality of one plate."""
 
+from coda.crops.illumination import Illumination
+from coda.crops.store import CropStore
+from coda.figures.quality import plot_illumination, plot_montage, plot_plate_maps
+from coda.figures.style import save_figure
 from coda.files import read_table
-from coda.illumination import Illumination
-from coda.illumination_functions import read_functions
-from coda.quality_figures import plot_illumination, plot_montage, plot_plate_maps
-from coda.reporting import reported
-from coda.store import CropStore
-from coda.style import save_figure
+from coda.gallery.illumination_files import read_functions
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     illumination = Illumination.load(snakemake.input.illumination)

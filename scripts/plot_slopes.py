@@ -1,9 +1,9 @@
 """Draw accuracy before and after adaptation."""
 
-from coda.comparison import read_scores
-from coda.figures_slopes import slope_chart
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.evaluation.scores import read_scores
+from coda.figures.slopes import slope_chart
+from coda.figures.style import save_figure
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     drawing = slope_chart(read_scores(snakemake.input.summary), snakemake.params.level)

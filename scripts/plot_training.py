@@ -1,9 +1,9 @@
 """Draw the curves of everything trained on a source."""
 
-from coda.figures_training import training_curves
+from coda.figures.style import save_figure
+from coda.figures.training import training_curves
 from coda.files import read_table
-from coda.reporting import reported
-from coda.style import save_figure
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     logs = [read_table(path) for path in snakemake.input.logs]

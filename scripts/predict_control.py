@@ -1,10 +1,10 @@
 """The controls: predict from channel intensities or from the position on the plate alone."""
 
-from coda.controls import intensity_control, position_control, read_intensities
+from coda.crops.store import CropStore
+from coda.evaluation.controls import intensity_control, position_control, read_intensities
 from coda.files import read_table, write_table
-from coda.reporting import reported
-from coda.selection import class_names, restricted
-from coda.store import CropStore
+from coda.logs import reported
+from coda.training.site_selection import class_names, restricted
 
 with reported(snakemake.log[0]):
     read, control = {

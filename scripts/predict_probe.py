@@ -1,9 +1,9 @@
 """Predict from embeddings by a simple classifier, in place of the task model."""
 
+from coda.evaluation.probes import predict_probe
 from coda.files import read_table, write_table
+from coda.logs import reported
 from coda.methods import METHODS
-from coda.probes import predict_probe
-from coda.reporting import reported
 
 with reported(snakemake.log[0]):
     method = METHODS[snakemake.wildcards.method]

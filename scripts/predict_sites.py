@@ -1,10 +1,10 @@
 """Step 4: predict every site of a source."""
 
+from coda.evaluation.predict import predict_sites
 from coda.files import write_table
-from coda.machine import Machine
+from coda.logs import reported
 from coda.methods import ALIGNMENTS, METHODS
-from coda.prediction import predict_sites
-from coda.reporting import reported
+from coda.training.compute import Machine
 
 with reported(snakemake.log[0]):
     source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))

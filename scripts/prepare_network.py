@@ -1,8 +1,8 @@
 """Build the network that trainings start from, and fetch its weights."""
 
-from coda.reporting import reported
-from coda.settings import ModelSettings, ViewSettings
-from coda.start import prepare_start
+from coda.logs import reported
+from coda.training.initial_weights import prepare_start
+from coda.training.settings import ModelSettings, ViewSettings
 
 config = snakemake.config
 

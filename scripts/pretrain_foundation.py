@@ -1,12 +1,12 @@
 """Step 1: train a foundation on a source."""
 
 from coda.files import read_table
-from coda.foundation import train_foundation
-from coda.machine import Machine
-from coda.model_card import images_of
-from coda.reporting import reported
-from coda.selection import expected_classes
-from coda.settings import WatchSettings
+from coda.logs import reported
+from coda.training.compute import Machine
+from coda.training.model_card import images_of
+from coda.training.pretrain import train_foundation
+from coda.training.settings import WatchSettings
+from coda.training.site_selection import expected_classes
 
 with reported(snakemake.log[0]):
     train_foundation(

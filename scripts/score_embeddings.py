@@ -1,8 +1,8 @@
 """Score the features of every method: retrieval, mixing of batches, separation of mechanisms."""
 
+from coda.evaluation.embedding_scores import score_embeddings
 from coda.files import read_table, write_table
-from coda.reporting import reported
-from coda.representation import score_embeddings
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     scores = score_embeddings(

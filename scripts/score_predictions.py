@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from coda.comparison import compare_scores
+from coda.evaluation.partial_scores import SourceScores
+from coda.evaluation.scores import compare_scores
 from coda.files import replacing, write_table
-from coda.partial_scores import SourceScores
-from coda.reporting import reported
-from coda.score_tables import accuracy_table
+from coda.logs import reported
+from coda.report.tables import accuracy_table
 
 with reported(snakemake.log[0]):
     evaluation = compare_scores(

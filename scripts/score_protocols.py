@@ -1,9 +1,9 @@
 """Score the protocols beside the standard one."""
 
+from coda.evaluation.experiment_parts import find_pairs
+from coda.evaluation.experiment_scores import score_protocols
 from coda.files import read_table, write_table
-from coda.protocol_parts import find_pairs
-from coda.protocol_scores import score_protocols
-from coda.reporting import reported
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     pairs = find_pairs(

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from coda.comparison import score_source
+from coda.evaluation.scores import score_source
 from coda.files import read_table
-from coda.reporting import reported
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     files = []

@@ -1,8 +1,8 @@
 """Choose the plates that take part."""
 
 from coda.files import read_table, write_table
-from coda.plates import add_own_plates, read_sample_sheet, select_plates
-from coda.reporting import reported
+from coda.gallery.plates import add_own_plates, read_sample_sheet, select_plates
+from coda.logs import reported
 
 with reported(snakemake.log[0]):
     plates = read_table(snakemake.input.plate)

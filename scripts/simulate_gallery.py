@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from coda.reporting import reported
-from coda.simulation import simulate_gallery
+from coda.logs import reported
+from coda.simulation.plates import simulate_gallery
 
 with reported(snakemake.log[0]):
     settings = dict(snakemake.params.settings)

@@ -1,11 +1,11 @@
 """Step 2: train the task model on a frozen foundation."""
 
-from coda.classifiers import train_classifier
 from coda.files import read_table
-from coda.machine import Machine
-from coda.reporting import reported
-from coda.selection import expected_classes
-from coda.settings import WatchSettings
+from coda.logs import reported
+from coda.training.classify import train_classifier
+from coda.training.compute import Machine
+from coda.training.settings import WatchSettings
+from coda.training.site_selection import expected_classes
 
 with reported(snakemake.log[0]):
     train_classifier(

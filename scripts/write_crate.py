@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from coda.crate import write_crate, write_provenance
+from coda.logs import reported
 from coda.provenance import ROOT
-from coda.reporting import reported
+from coda.report.crate import write_crate, write_provenance
 
 with reported(snakemake.log[0]):
     provenance = Path(snakemake.output.provenance)

@@ -1,15 +1,15 @@
 """Put everything a reader looks at into one HTML file."""
 
 import pandas as pd
-from coda.caveats import caveats
-from coda.comparison import read_scores
-from coda.contents import report_sections
+from coda.evaluation.embedding_scores import read_representation
+from coda.evaluation.experiment_scores import read_protocol_scores
+from coda.evaluation.scores import read_scores
 from coda.files import read_table
-from coda.findings import findings
-from coda.protocol_scores import read_protocol_scores
-from coda.report import write_report
-from coda.reporting import reported
-from coda.representation import read_representation
+from coda.logs import reported
+from coda.report.caveats import caveats
+from coda.report.findings import findings
+from coda.report.page import write_report
+from coda.report.sections import report_sections
 
 with reported(snakemake.log[0]):
     config = snakemake.params.config

@@ -29,7 +29,7 @@ def reference() -> Path:
 @pytest.fixture(scope="session")
 def tiny_plates(tmp_path_factory) -> list[str]:
     """Four plates of 32 crops, 2 channels of 48 pixels, in two batches; stripes tell the class."""
-    from coda.store import CropWriter
+    from coda.crops.store import CropWriter
 
     folder = tmp_path_factory.mktemp("crops")
     random = np.random.default_rng(0)

@@ -16,10 +16,14 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from coda.comparison import read_scores  # noqa: E402
-from coda.methods import METHODS  # noqa: E402
-from coda.names import SPLIT_NAMES, in_order, method_name  # noqa: E402
-from coda.style import INK, MM, PALETTE, Drawing, new_figure, save_figure, style  # noqa: E402
+from coda.columns import SPLIT_NAMES  # noqa: E402
+from coda.evaluation.scores import read_scores  # noqa: E402
+from coda.figures.style import INK, MM, PALETTE, Drawing, new_figure, save_figure, style  # noqa: E402
+from coda.methods import (  # noqa: E402
+    METHODS,  # noqa: E402
+    in_order,
+    method_name,
+)
 
 SPLITS = ("adapted", "held_out")
 LEVEL = "image"

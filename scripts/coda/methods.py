@@ -114,6 +114,12 @@ def _table() -> Iterable[Method]:
 
 METHODS = {method.name: method for method in _table()}
 
+METHOD_NAMES = {
+    "in_domain": "In domain",
+    **{name: method.label for name, method in METHODS.items()},
+    "chance": "Constant guess",
+}
+
 
 def compared_with(name: str) -> str | None:
     """Name of the method that a row of scores is compared with; some rows are no method of the table."""
@@ -142,3 +148,16 @@ def chosen_methods(names: list[str]) -> list[str]:
             "The config key methods lacks unadapted, which all others are compared with."
         )
     return names
+
+
+def method_name(method: str) -> str:
+    """Plain words for a method, as in legends and tables."""
+    return METHOD_NAMES.get(method, method.replace("_", " "))
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Sort methods as the figures show them: those known in their order, then others by name."""
+    known = list(METHOD_NAMES)
+    return sorted(
+        set(methods), key=lambda name: (known.index(name) if name in known else len(known), name)
+    )

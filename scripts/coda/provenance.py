@@ -8,11 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from coda.settings import ModelSettings
-from coda.store import CropStore
 from coda.versions import software_versions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,12 +46,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({processor_name()}, {torch.get_num_threads()} threads)"
-
-
-def weights_checksum(model: dict[str, Any]) -> dict[str, str]:
-    """Checksum of the file that a network starts from by ``model.weights``, if it is one."""
-    path = ModelSettings(**model).file
-    return {} if path is None else {path: file_checksum(path)}
 
 
 def describe_machine() -> dict[str, str]:
@@ -98,20 +89,6 @@ def code_version(folder: Path = ROOT) -> str:
 def _git(folder: Path, *words: str) -> str:
     command = ["git", "-C", str(folder), *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def crops_checksum(path: str | os.PathLike, samples: int = 64) -> str:
-    """Checksum of a plate's crops: all metadata, the settings, and pixels of evenly spaced crops.
-
-    A whole plate has gigabytes of pixels; a sample of crops tells two versions apart all the same,
-    since statistics of the whole plate go into every pixel.
-    """
-    store = CropStore([path])
-    digest = hashlib.sha256(store.table.to_csv(index=False).encode())
-    digest.update(repr((store.channels, store.settings, len(store))).encode())
-    for index in np.unique(np.linspace(0, len(store) - 1, samples).astype(int)):
-        digest.update(store.view(int(index)).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def file_checksum(path: str | os.PathLike, digits: int = 16) -> str:

@@ -54,7 +54,7 @@ def run_snakemake(
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory) -> Path:
     """A tiny simulated gallery with its tables."""
-    from coda.simulation import simulate_gallery
+    from coda.simulation.plates import simulate_gallery
 
     folder = tmp_path_factory.mktemp("gallery")
     settings = yaml.safe_load((ROOT / "config/tiny.yaml").read_text())["simulation"]

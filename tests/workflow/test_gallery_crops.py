@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from coda.store import CropStore
+from coda.crops.store import CropStore
 from conftest import run_snakemake
 
 PLATE = "source_3/JCPQC90101"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from coda.checkpoints import read_header
+from coda.training.checkpoints import read_header
 from conftest import ROOT, run_snakemake, snakemake_command
 
 

@@ -64,7 +64,7 @@ def slow_down(learner) -> None:
 class Changes(importlib.abc.MetaPathFinder):
     """Changes modules of the workflow right after they are imported."""
 
-    by_name = {"coda.machine": stand_in, "coda.learner": slow_down}
+    by_name = {"coda.training.compute": stand_in, "coda.training.dino_trainer": slow_down}
 
     def find_spec(self, name, path=None, target=None):
         """Find a module to change as Python does, and wrap its loader."""

@@ -1,0 +1,1 @@
+"""Predictions and what they are worth: alignment, controls, metrics, intervals, tests and experiments."""

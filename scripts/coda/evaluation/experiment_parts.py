@@ -1,0 +1,209 @@
+"""What each protocol compares: which predictions, on which plates and which compounds."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from coda.evaluation.experiments import in_batch_order, plate_counts, spread_over_batches
+from coda.files import read_table
+from coda.training.site_selection import KEPT_OUT, USED
+
+STANDARD = "standard"
+BEFORE = "before"  # online: the networks as they were when the new plate came
+
+
+class Part(NamedTuple):
+    """Predictions that are scored together, and what they are called.
+
+    Attributes
+    ----------
+    protocol, step, method, split
+        As in the table of scores; `step` is None where a protocol has none.
+    path
+        The file of predictions.
+    plates
+        The plates that count.
+    compounds
+        The compounds that count; None for all.
+    """
+
+    protocol: str
+    step: int | None
+    method: str
+    split: str
+    path: str
+    plates: tuple[str, ...]
+    compounds: frozenset[str] | None = None
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the plates are the training source's: names of plates are only unique within a source."""
+        return self.split in ("home", "validation")
+
+
+@dataclass
+class Pair:
+    """One training run on one pair of sources, and all that was predicted with it.
+
+    Attributes
+    ----------
+    train_source, target_source, seed
+    home, kept_out : tuple of str
+        Validation plates of the training source and of the target.
+    plates : list of (str, str)
+        Batch and plate of those that adaptation may see.
+    files : dict
+        Protocol, method and predicted source to the path of the predictions.
+    choices : dict
+        ``"compounds"`` and ``"mix"`` to their tables; see `coda.evaluation.compound_splits`.
+    """
+
+    train_source: str
+    target_source: str
+    seed: int
+    home: tuple[str, ...]
+    kept_out: tuple[str, ...]
+    plates: list[tuple[str, str]]
+    files: dict[tuple[str, str, str], str]
+    choices: dict[str, pd.DataFrame]
+
+    def methods(self, protocol: str) -> list[str]:
+        """Methods that a protocol has predictions of the target from."""
+        return sorted(
+            m for p, m, place in self.files if (p, place) == (protocol, self.target_source)
+        )
+
+    def on_target(self, protocol: str, method: str) -> str:
+        """Path of the predictions of the target."""
+        return self.files[protocol, method, self.target_source]
+
+    def at_home(self, protocol: str = STANDARD, method: str = "unadapted") -> str:
+        """Path of the predictions of the training source itself."""
+        return self.files[protocol, method, self.train_source]
+
+    def compounds(self, choice: str, role: str) -> frozenset[str]:
+        """Compounds that have a role in a choice."""
+        table = self.choices[choice]
+        return frozenset(table.loc[table["role"] == role, "Metadata_JCP2022"])
+
+    def in_domain(
+        self, protocol: str, step: int | None, compounds: frozenset | None = None
+    ) -> Part:
+        """The pipeline on the training source's own validation plate."""
+        return Part(protocol, step, "in_domain", "validation", self.at_home(), self.home, compounds)
+
+
+def plates_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
+    """Growing numbers of plates: tested on those adapted to, on the others, and on the plate kept out."""
+    order = spread_over_batches(pair.plates)
+    for count in plate_counts(len(order), counts):
+        protocol = STANDARD if count == len(order) else f"plates_{count}"
+        yield pair.in_domain("plates", count)
+        for method, own in (("unadapted", STANDARD), ("coda", protocol)):
+            splits = {"adapted": order[:count], "unseen": order[count:], "held_out": pair.kept_out}
+            for split, plates in splits.items():
+                if plates:
+                    path = pair.on_target(own, method)
+                    yield Part("plates", count, method, split, path, tuple(plates))
+
+
+def online_parts(pair: Pair) -> Iterator[Part]:
+    """Plate after plate: the new plate before and after, all plates seen, the one kept out, and home."""
+    order = in_batch_order(pair.plates)
+    before = plain = pair.on_target(STANDARD, "unadapted")
+    for step in range(1, len(order) + 1):
+        after = pair.on_target(f"online_{step}", "coda")
+        new, seen = (order[step - 1],), tuple(order[:step])
+        yield Part("online", step, BEFORE, "new", before, new)
+        for method, path in (("unadapted", plain), ("coda", after)):
+            yield Part("online", step, method, "new", path, new)
+            yield Part("online", step, method, "seen", path, seen)
+            yield Part("online", step, method, "held_out", path, pair.kept_out)
+        yield Part("online", step, "unadapted", "home", pair.at_home(), pair.home)
+        yield Part("online", step, "coda", "home", after, pair.home)
+        before = after
+
+
+def compounds_parts(pair: Pair) -> Iterator[Part]:
+    """The classifier of some compounds, on those that it knows and on those that are new to it."""
+    adapted = tuple(plate for _, plate in pair.plates)
+    for protocol, role in (("new_compounds", KEPT_OUT), ("known_compounds", USED)):
+        compounds = pair.compounds("compounds", role)
+        for method in pair.methods("compounds"):
+            path = pair.on_target("compounds", method)
+            for split, plates in (("adapted", adapted), ("held_out", pair.kept_out)):
+                yield Part(protocol, None, method, split, path, plates, compounds)
+            if ("compounds", method, pair.train_source) in pair.files:
+                name = "in_domain" if method == "unadapted" else method
+                path = pair.at_home("compounds", method)
+                yield Part(protocol, None, name, "validation", path, pair.home, compounds)
+
+
+def mix_parts(pair: Pair) -> Iterator[Part]:
+    """Half of the mechanisms, with what saw only them on the target and with what saw all of them."""
+    adapted = tuple(plate for _, plate in pair.plates)
+    compounds = pair.compounds("mix", USED)
+    for protocol, own in (("half_mix", "mix"), ("whole_mix", STANDARD)):
+        yield pair.in_domain(protocol, None, compounds)
+        methods = {"unadapted": STANDARD} | dict.fromkeys(pair.methods("mix"), own)
+        for method, source in methods.items():
+            path = pair.on_target(source, method)
+            for split, plates in (("adapted", adapted), ("held_out", pair.kept_out)):
+                yield Part(protocol, None, method, split, path, plates, compounds)
+
+
+def find_pairs(
+    predictions: Iterable[str], choices: Iterable[str], plates: pd.DataFrame
+) -> list[Pair]:
+    """Sort files of predictions and tables of choices by training run and pair of sources.
+
+    Parameters
+    ----------
+    predictions
+        ``.../<source>/seed_<n>/[<protocol>/]<method>/<target>.parquet``.
+    choices
+        ``.../<source>/seed_<n>/<choice>.csv``.
+    plates
+        Metadata_Source, Metadata_Batch, Metadata_Plate and subset.
+    """
+    files: dict[tuple[str, int], dict] = defaultdict(dict)
+    for path in predictions:
+        source, seed, *protocol, method, target = _after_results(path)
+        place = (*(protocol or [STANDARD]), method, target)
+        files[source, seed][place] = path
+    tables: dict[tuple[str, int], dict] = defaultdict(dict)
+    for path in choices:
+        source, seed, choice = _after_results(path)
+        tables[source, seed][choice] = read_table(path)
+
+    def those(source: str, subset: str) -> pd.DataFrame:
+        return plates[(plates["Metadata_Source"] == source) & (plates["subset"] == subset)]
+
+    pairs = []
+    for (source, seed), own in sorted(files.items()):
+        for target in sorted({target for _, _, target in own} - {source}):
+            seen = those(target, "train")
+            pairs.append(
+                Pair(
+                    source,
+                    target,
+                    seed,
+                    home=tuple(those(source, "validation")["Metadata_Plate"]),
+                    kept_out=tuple(those(target, "validation")["Metadata_Plate"]),
+                    plates=list(zip(seen["Metadata_Batch"], seen["Metadata_Plate"], strict=True)),
+                    files=own,
+                    choices=tables[source, seed],
+                )
+            )
+    return pairs
+
+
+def _after_results(path: str) -> list:
+    """Source, seed as a number, and the names after them, of a path."""
+    parts = Path(path).with_suffix("").parts
+    at = max(number for number, part in enumerate(parts) if part.startswith("seed_"))
+    return [parts[at - 1], int(parts[at].removeprefix("seed_")), *parts[at + 1 :]]

@@ -1,0 +1,231 @@
+"""Every method on every pair of sources, scored and compared on the same wells."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from coda.errors import UserError
+from coda.evaluation.bootstrap import accuracy_over_compounds, bootstrap
+from coda.evaluation.estimates import (
+    ACCURACY,
+    Estimate,
+    Estimates,
+    Key,
+    compare,
+    estimates_table,
+    means_over_pairs,
+    over_pairs,
+    over_seeds,
+)
+from coda.evaluation.metrics import Score, pair_wins, score_units
+from coda.evaluation.partial_scores import SourceScores, check_plate
+from coda.evaluation.significance import corrected
+from coda.evaluation.units import LEVELS, SITE, classes_of, read_predictions, target_splits, units
+from coda.files import read_table
+from coda.methods import METHODS
+from coda.progress import track
+
+
+@dataclass
+class Evaluation:
+    """Two tables in long form, one value a row.
+
+    Attributes
+    ----------
+    metrics : pandas.DataFrame
+        Every training run by itself: train_source, target_source, seed, method, split, level, metric, baseline,
+        value, low, high, low_compounds, high_compounds, p, p_holm, n, reason.
+    summary : pandas.DataFrame
+        The same averaged over seeds, and over pairs where both sources are ``"all"``; columns seeds and
+        pairs count what went in, in place of seed. Its intervals and tests resample the seeds too.
+
+    Intervals are over wells (compounds at their level). Accuracies and differences have one over compounds too
+    (`low_compounds` to `high_compounds`), as p is; see `coda.evaluation.significance`.
+    """
+
+    metrics: pd.DataFrame
+    summary: pd.DataFrame
+
+
+def read_scores(path: str | Path) -> pd.DataFrame:
+    """Read the metrics or the summary back from CSV or Parquet, numbers as numbers."""
+    table = read_table(path)
+    numbers = {
+        "seed": int,
+        "value": float,
+        "low": float,
+        "high": float,
+        "low_compounds": float,
+        "high_compounds": float,
+        "p": float,
+        "p_holm": float,
+        "n": int,
+        "seeds": int,
+        "pairs": int,
+    }
+    return table.astype({name: kind for name, kind in numbers.items() if name in table})
+
+
+def score_predictions(
+    files: Iterable[dict], plates: pd.DataFrame, replicates: int = 1000, seed: int = 0
+) -> Evaluation:
+    """Score every file of predictions and compare the methods on the same wells.
+
+    All at once; a study of many sources rather makes the parts of `compare_scores` side by side.
+
+    Parameters
+    ----------
+    files
+        One dict a file: train_source, target_source, seed, method, path. Predictions of ``unadapted`` on
+        the training source itself become the method ``in_domain``.
+    plates
+        Metadata_Source, Metadata_Plate and subset. Of the training source only ``validation`` plates count
+        (split ``validation``); of a target, ``train`` plates are the split ``adapted`` and ``validation`` plates the
+        split ``held_out``.
+    replicates
+        Number of bootstrap resamples.
+    seed
+        Seed of the resampling.
+
+    Returns
+    -------
+    Evaluation
+        Beside the metrics, with an empty baseline, each method has rows ``difference`` to every baseline
+        and to what it was before adaptation, and, where it adapts and has the task model,
+        ``gap_closed``: both of accuracy and over the same resamples as what they compare.
+
+    Raises
+    ------
+    UserError
+        If files of one plate hold different sites, or files have different classes, or a plate is not in `plates`.
+    """
+    by_source: dict[str, list[dict]] = defaultdict(list)
+    for file in files:
+        by_source[file["train_source"]].append(file)
+    return compare_scores(
+        [score_source(by_source[name], plates, replicates, seed) for name in sorted(by_source)]
+    )
+
+
+def score_source(
+    files: list[dict], plates: pd.DataFrame, replicates: int = 1000, seed: int = 0
+) -> SourceScores:
+    """Score the predictions of what was trained on one source; see `score_predictions`."""
+    subset = plates.set_index(["Metadata_Source", "Metadata_Plate"])["subset"]
+    runs: Estimates = defaultdict(dict)
+    seen: dict[tuple[str, str], dict] = {}
+    for file in track(files, "score predictions", len(files), "files"):
+        predictions = read_predictions(file["path"])
+        classes = sorted(classes_of(predictions))
+        for plate in _plates_of(predictions, classes, file, subset):
+            check_plate(plate, seen)
+        for split, rows in _splits(predictions, file, plates).items():
+            for level in LEVELS:
+                _score(runs, file, split, level, rows, classes, replicates, seed)
+    means = over_seeds(runs, replicates, seed)
+    compare(runs)
+    return SourceScores(estimates_table(runs), means, pd.DataFrame(list(seen.values())))
+
+
+def compare_scores(parts: list[SourceScores]) -> Evaluation:
+    """Compare the scores of all training sources, given in the order of their names; see `score_predictions`."""
+    seen: dict[tuple[str, str], dict] = {}
+    summary: Estimates = {}
+    for part in parts:
+        for plate in part.plates.to_dict("records"):
+            check_plate(plate, seen)
+        summary |= part.means
+    runs = pd.concat([part.runs for part in parts], ignore_index=True)
+    return Evaluation(
+        _tested(runs).drop(columns=["pairs", "seeds"]),
+        _tested(estimates_table(over_pairs(summary))).drop(columns="seed"),
+    )
+
+
+def _tested(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows with p corrected over the methods and pairs of a seed, split and level."""
+    return corrected(table, ["seed", "split", "level", means_over_pairs(table)])
+
+
+def _plates_of(
+    predictions: pd.DataFrame, classes: list[str], file: dict, subset: pd.Series
+) -> list[dict]:
+    """Say of each plate which sites are predicted, as every method must have every one: see `SourceScores`."""
+    plates = []
+    for (source, plate), rows in predictions.groupby(SITE[:2]):
+        if source != file["target_source"] or (source, plate) not in subset.index:
+            raise UserError(
+                f"{file['path']} holds plate {plate} of {source}, which is not among the plates of "
+                f"{file['target_source']}; remove the file and predict again."
+            )
+        sites = sorted({*zip(rows["Metadata_Well"], rows["Metadata_Site"], strict=True)})
+        what = {"path": file["path"], "sites": _digest(sites), "classes": _digest(classes)}
+        plates.append({"Metadata_Source": source, "Metadata_Plate": plate, **what})
+    return plates
+
+
+def _digest(value: list) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
+
+def _splits(predictions: pd.DataFrame, file: dict, plates: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    parts = target_splits(predictions, plates)
+    at_home = file["target_source"] == file["train_source"]
+    return {"validation": parts["held_out"]} if at_home else parts
+
+
+def _score(
+    runs: Estimates,
+    file: dict,
+    split: str,
+    level: str,
+    rows: pd.DataFrame,
+    classes: list[str],
+    replicates: int,
+    seed: int,
+) -> None:
+    method = (
+        "in_domain" if (split, file["method"]) == ("validation", "unadapted") else file["method"]
+    )
+    key = Key(file["train_source"], file["target_source"], file["seed"], method, split, level)
+    oracle = METHODS[file["method"]].base == "oracle" and rows.empty
+    reason = "the oracle was trained on these plates" if oracle else None
+    scored, guess = estimate_all(rows, classes, level, replicates, seed, reason)
+    runs[key].update(scored)
+    if guess:
+        runs[key._replace(method="chance")][ACCURACY] = guess
+
+
+def estimate_all(
+    rows: pd.DataFrame,
+    classes: list[str],
+    level: str,
+    replicates: int,
+    seed: int,
+    reason: str | None = None,
+) -> tuple[dict[tuple[str, None], Estimate], Estimate | None]:
+    """Estimate every metric on some predictions, and the accuracy of always naming the commonest class.
+
+    With a `reason`, or where the predictions give one for some of the rows, no metric has a value:
+    part of a split would not be comparable with what the other methods get on all of it.
+    """
+    reasons = rows["Reason"].dropna().unique() if "Reason" in rows else []
+    reason = reason or "; ".join(reasons)
+    counted = units(rows.iloc[:0] if reason else rows, classes, level)
+    wins = pair_wins(counted)
+    drawn = bootstrap(counted, wins, replicates, seed)
+    scored = {}
+    for metric, score in score_units(counted, wins).items():
+        score = Score(score.value, reason) if reason else score
+        scored[metric, None] = Estimate(score, drawn[metric], len(counted))
+    scored[ACCURACY].over_compounds = accuracy_over_compounds(counted, replicates, seed)
+    scored[ACCURACY].compounds = frozenset(counted.compounds)
+    if not len(counted):
+        return scored, None
+    commonest = np.bincount(counted.labels).max() / len(counted)
+    return scored, Estimate(Score(float(commonest)), None, len(counted))

@@ -1,0 +1,143 @@
+"""The paper's bars: accuracy of every method for every pair of sources."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from coda.columns import SPLIT_NAMES, source_name, sources_in_order
+from coda.errors import UserError
+from coda.evaluation.estimates import ALL
+from coda.evaluation.significance import LEVEL, own_tests
+from coda.figures.style import INK, MM, Drawing, method_colour, new_figure, style
+from coda.methods import in_order, method_name
+
+# Bars of the adapted plates are full, those of the plate kept out are pale.
+STRENGTHS = {"adapted": 1.0, "held_out": 0.45}
+ACROSS = 4  # panels side by side
+DOTS = (0, (1, 1.5))
+
+
+def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
+    """Draw accuracy with 95 % intervals: a panel a pair, two bars a method, named at the left.
+
+    Line and band are the accuracy in domain, the dotted line is the best constant guess. A star marks a method
+    whose difference from what it is compared with survives the correction for many tests.
+
+    Parameters
+    ----------
+    summary
+        `coda.evaluation.scores.Evaluation.summary`.
+    level
+        ``"image"``, ``"well"`` or ``"compound"``.
+    """
+    table = accuracies(summary, level)
+    pairs = table[table["split"].isin(STRENGTHS)]
+    if pairs.empty:
+        raise UserError(
+            "There is no pair of sources to draw; the config needs a target besides the training source."
+        )
+    methods = [name for name in in_order(pairs["method"]) if name != "chance"]
+    rows = _rows(pairs)
+    pitch = 5.2 if len(methods) <= 8 else 3.6
+    with style():
+        figure = new_figure((16 + len(rows) * (13 + pitch * len(methods))) * MM)
+        grid = figure.subplots(
+            len(rows), max(map(len, rows)), sharex=True, sharey=True, squeeze=False
+        )
+        for line, places in zip(rows, grid, strict=True):
+            for axes, (source, target) in zip(places, line, strict=False):
+                of_pair = (pairs["train_source"] == source) & (pairs["target_source"] == target)
+                _bars(axes, pairs[of_pair], methods)
+                _in_domain(axes, table[table["train_source"] == source])
+                axes.set_title(f"{source_name(source)} to {source_name(target)}")
+            for axes in places[len(line) :]:
+                axes.set_visible(False)
+        for axes in grid[-1]:
+            axes.set_xlabel(f"accuracy per {level}")
+        shown = table.loc[table["method"] != "chance", ["value", "high"]].to_numpy(float)
+        grid[0, 0].set_xlim(0, min(1.04, 1.08 * np.nanmax(shown)))  # the axes share it
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        if (pairs["p_holm"] < LEVEL).any():
+            handles.append(Line2D([], [], color=INK, marker="$*$", markersize=4, linewidth=0))
+            labels.append("differs from before adaptation (see text), corrected")
+        figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    return Drawing(figure, table)
+
+
+def accuracies(summary: pd.DataFrame, level: str) -> pd.DataFrame:
+    """Accuracies of every pair and in domain, with the tests of each method against what it is compared with.
+
+    Returns
+    -------
+    pandas.DataFrame
+        train_source, target_source, method, split, level, value, low, high, n, seeds, reason, p, p_holm.
+    """
+    keys = ["train_source", "target_source", "method", "split", "level"]
+    rows = summary[(summary["level"] == level) & (summary["train_source"] != ALL)]
+    tested = own_tests(rows)
+    plain = rows.loc[
+        rows["metric"] == "accuracy", [*keys, "value", "low", "high", "n", "seeds", "reason"]
+    ]
+    return plain.merge(tested[[*keys, "p", "p_holm"]], on=keys, how="left")
+
+
+def _rows(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
+    """Pairs in rows of at most `ACROSS`; each training source starts a new one."""
+    rows = []
+    for source in sources_in_order(pairs["train_source"]):
+        targets = sources_in_order(pairs.loc[pairs["train_source"] == source, "target_source"])
+        together = [(source, target) for target in targets]
+        rows += [together[start : start + ACROSS] for start in range(0, len(together), ACROSS)]
+    return rows
+
+
+def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
+    places = np.arange(len(methods))
+    colours = [method_colour(method) for method in methods]
+    for (split, strength), offset in zip(STRENGTHS.items(), (-0.21, 0.21), strict=True):
+        rows = panel[panel["split"] == split].set_index("method")
+        value, low, high, p = (
+            rows.reindex(methods)[["value", "low", "high", "p_holm"]].to_numpy(float).T
+        )
+        ends = np.abs([low - value, high - value])
+        axes.barh(places + offset, value, 0.38, color=colours, alpha=strength)
+        axes.errorbar(
+            value, places + offset, xerr=ends, fmt="none", ecolor=INK, elinewidth=0.7, capsize=1.2
+        )
+        # For the legend: bars have as many colours as methods, so these stand for the two strengths.
+        axes.barh(
+            0,
+            0,
+            color=INK,
+            alpha=strength,
+            label=SPLIT_NAMES[split],
+        )
+        for place in np.flatnonzero(p < LEVEL):
+            axes.annotate(
+                "*",
+                (high[place], place + offset),
+                (1.5, -1.2),
+                textcoords="offset points",
+                va="center",
+            )
+    chance = panel.loc[panel["method"] == "chance", "value"]
+    if len(chance):
+        axes.axvline(
+            chance.max(), color=INK, linestyle=DOTS, linewidth=1, label=method_name("chance")
+        )
+    axes.set_yticks(places, [method_name(method) for method in methods])
+    axes.set_ylim(len(methods) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+
+
+def _in_domain(axes: Axes, rows: pd.DataFrame) -> None:
+    rows = rows[rows["method"] == "in_domain"]
+    if rows.empty:
+        return
+    value, low, high = rows.iloc[0][["value", "low", "high"]].astype(float)
+    axes.axvspan(low, high, color=INK, alpha=0.08, linewidth=0)
+    axes.axvline(
+        value, color=INK, linewidth=1, label=f"{method_name('in_domain')} (own validation plate)"
+    )

@@ -1,0 +1,107 @@
+"""What adaptation did to each mechanism of action: gain in recall of CODA over no adaptation."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from coda.columns import SPLIT_NAMES
+from coda.errors import UserError
+from coda.evaluation.bootstrap import draws, interval
+from coda.evaluation.units import classes_of, target_splits, units
+from coda.figures.style import FAINT, INK, MM, PALETTE, Drawing, new_figure, shortened, style
+
+FEWEST = 5  # wells (or compounds) of a mechanism, below which resampling them says nothing
+
+
+def recall_gains(
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    plates: pd.DataFrame,
+    level: str = "image",
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Drawing:
+    """Draw the gain in recall of every mechanism, sorted by the gain on adapted plates, with 95 % intervals.
+
+    Parameters
+    ----------
+    before, after
+        Predictions of the same sites.
+    plates
+        Metadata_Source, Metadata_Plate and subset.
+    level
+        ``"image"``, ``"well"`` or ``"compound"``.
+    replicates, seed
+        Of the bootstrap over wells (compounds at their level), in which both share their resamples.
+
+    Raises
+    ------
+    UserError
+        If no site has a label.
+    """
+    parts, again = target_splits(before, plates), target_splits(after, plates)
+    table = pd.concat(
+        [
+            gain_table(parts[split], again[split], level, replicates, seed).assign(split=split)
+            for split in parts
+        ],
+        ignore_index=True,
+    )
+    if table["n"].sum() == 0:
+        raise UserError("There are no labelled sites to draw gains of; check the labels table.")
+    order = table[table["split"] == "adapted"].sort_values("gain", na_position="first")["moa"]
+    with style():
+        figure = new_figure((20 + max(3.4, 20 / len(order)) * len(order)) * MM)
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        for axes, split in zip(panels, parts, strict=True):
+            _bars(axes, table[table["split"] == split].set_index("moa").loc[order])
+            axes.set_title(SPLIT_NAMES[split].capitalize())
+            axes.set_xlabel(f"gain in recall per {level}, CODA over unadapted")
+        panels[0].set_yticks(range(len(order)), [shortened(name) for name in order])
+        panels[0].set_ylim(-0.6, len(order) - 0.4)
+    return Drawing(figure, table)
+
+
+def gain_table(
+    before: pd.DataFrame, after: pd.DataFrame, level: str, replicates: int, seed: int
+) -> pd.DataFrame:
+    """Recall of each mechanism before and after, and its gain: moa, before, after, gain, low, high, n, reason.
+
+    Only the wells of a mechanism tell its recall, so they alone are resampled, over all plates.
+    """
+    classes = sorted(classes_of(before))
+    counted, again = units(before, classes, level), units(after, classes, level)
+    groups = len(counted.resampled)
+    sizes = np.bincount(counted.groups, minlength=groups)
+    hits = [
+        np.bincount(both.groups, both.probabilities.argmax(axis=1) == both.labels, groups)
+        for both in (counted, again)
+    ]
+    rows = []
+    for index, name in enumerate(classes):
+        own = counted.resampled["label"].to_numpy() == index
+        row = {"moa": name, "n": int(sizes[own].sum()), "reason": "no labelled images"}
+        if own.any():
+            was, now = (right[own].sum() / sizes[own].sum() for right in hits)
+            row |= {"before": was, "after": now, "gain": now - was, "reason": None}
+        if own.sum() >= FEWEST:
+            weights = draws(name, int(own.sum()), replicates, seed)
+            low, high = interval((weights @ (hits[1] - hits[0])[own]) / (weights @ sizes[own]))
+            row |= {"low": low, "high": high}
+        elif own.any():
+            row["reason"] = f"no interval from fewer than {FEWEST} to resample"
+        rows.append(row)
+    columns = ["moa", "before", "after", "gain", "low", "high", "n", "reason"]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def _bars(axes: Axes, rows: pd.DataFrame) -> None:
+    gain, low, high = rows[["gain", "low", "high"]].to_numpy(float).T
+    colours = np.where(low > 0, PALETTE[0], np.where(high < 0, PALETTE[3], "#c4c4c4"))
+    places = np.arange(len(rows))
+    axes.barh(places, gain, 0.7, color=list(colours))
+    ends = np.abs([low - gain, high - gain])
+    axes.errorbar(gain, places, xerr=ends, fmt="none", ecolor=INK, elinewidth=0.6, capsize=1)
+    axes.axvline(0, color=FAINT, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")

@@ -1,0 +1,134 @@
+"""Montage of crops: the same compounds as each source imaged them."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import SubFigure
+
+from coda.columns import source_name, sources_in_order
+from coda.crops.store import CropStore
+from coda.errors import UserError
+from coda.figures.style import MM, TEXT, Drawing, new_figure, style
+
+# Light of each channel in the composite; chosen apart in hue and in lightness.
+LIGHT = {
+    "DNA": (0.15, 0.35, 1.0),
+    "ER": (0.0, 0.75, 0.55),
+    "RNA": (0.65, 0.85, 0.1),
+    "AGP": (1.0, 0.55, 0.0),
+    "Mito": (0.9, 0.1, 0.45),
+}
+EXPOSURE = 0.6  # of the sum of all channels, which overlap in most of the cell
+DARKEST, BRIGHTEST = 1.0, 99.7  # percentiles that become black and white
+
+
+def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
+    """Draw a row a source: `number` compounds as composites, then the first of them channel by channel.
+
+    Channels are stretched per source, by percentiles over all crops shown, as gains differ between microscopes.
+
+    Parameters
+    ----------
+    store
+        Crops of all sources to show.
+    number
+        How many compounds, of different mechanisms of action where possible, that all sources have.
+    seed
+        Seed of the choice of compounds and sites.
+
+    Returns
+    -------
+    Drawing
+        The table lists the crops shown.
+    """
+    chosen = _choose(store.table, number, seed)
+    sources, names = (
+        sources_in_order(chosen["Metadata_Source"]),
+        list(dict.fromkeys(chosen["name"])),
+    )
+    pixels = _stretched(
+        store.gather(chosen["crop"].to_numpy()), chosen["Metadata_Source"].to_numpy()
+    )
+    light = np.array(
+        [LIGHT.get(channel, (0.6, 0.6, 0.6)) for channel in store.channels], np.float32
+    )
+    composites = np.clip(np.einsum("nchw,ck->nhwk", pixels, light) * EXPOSURE, 0, 1)
+    # Crops come compound by compound, each from all sources.
+    order = np.arange(len(chosen)).reshape(len(names), len(sources)).T
+    with style():
+        across = max(len(names), len(store.channels))
+        tile = min(160 / across, 190 / (2 * len(sources)))
+        figure = new_figure(
+            (2 * tile * len(sources) + 34) * MM, width=max(90, 1.07 * tile * across + 8) * MM
+        )
+        top, bottom = figure.subfigures(
+            2, 1, height_ratios=[len(sources) * tile + 19, len(sources) * tile + 15]
+        )
+        _grid(top, composites[order], sources, names)
+        top.suptitle("All channels together, one compound a column")
+        _grid(bottom, pixels[order[:, 0]], sources, store.channels)
+        bottom.suptitle(f"Channel by channel, {names[0].splitlines()[0]}")
+    return Drawing(figure, chosen.drop(columns=["name", "crop"]))
+
+
+def _stretched(crops: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    pixels = crops.astype(np.float32)
+    for source in np.unique(sources):
+        mine = sources == source
+        low, high = np.percentile(pixels[mine], [DARKEST, BRIGHTEST], axis=(0, 2, 3), keepdims=True)
+        pixels[mine] = np.clip((pixels[mine] - low) / np.maximum(high - low, 1), 0, 1)
+    return pixels
+
+
+def _grid(figure: SubFigure, images: np.ndarray, sources: list[str], titles: list[str]) -> None:
+    grid = figure.subplots(len(sources), len(titles), squeeze=False)
+    for axes, image in zip(grid.ravel(), images.reshape(-1, *images.shape[2:]), strict=True):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for axes, source in zip(grid[:, 0], sources, strict=True):
+        axes.set_ylabel(source_name(source))
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=TEXT)
+
+
+def _choose(table: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
+    """One crop of each chosen compound from each source, of good quality if there is one."""
+    random = np.random.default_rng(seed)
+    rows = table.reset_index(drop=True).rename_axis("crop").reset_index()
+    rows = rows[rows["Metadata_moa"].notna()]
+    everywhere = (
+        rows.groupby("Metadata_JCP2022")["Metadata_Source"].nunique()
+        == rows["Metadata_Source"].nunique()
+    )
+    rows = rows[rows["Metadata_JCP2022"].isin(everywhere.index[everywhere])]
+    if rows.empty:
+        raise UserError(
+            "No labelled compound was imaged by every source; there is no montage to draw."
+        )
+    compounds = rows.drop_duplicates("Metadata_JCP2022").sort_values("Metadata_JCP2022")
+    compounds = compounds.iloc[random.permutation(len(compounds))]
+    again = compounds.duplicated("Metadata_moa")
+    wanted = pd.concat([compounds[~again], compounds[again]])["Metadata_JCP2022"].iloc[:number]
+    parts = []
+    for compound in wanted:
+        for source in sources_in_order(rows["Metadata_Source"]):
+            sites = rows[
+                (rows["Metadata_JCP2022"] == compound) & (rows["Metadata_Source"] == source)
+            ]
+            if "Quality_ok" in sites and sites["Quality_ok"].any():
+                sites = sites[sites["Quality_ok"]]
+            parts.append(sites.iloc[[random.integers(len(sites))]])
+    chosen = pd.concat(parts, ignore_index=True)
+    title = chosen.get("Metadata_pert_iname", chosen["Metadata_JCP2022"]).fillna(
+        chosen["Metadata_JCP2022"]
+    )
+    chosen["name"] = [
+        _two_lines(name, moa) for name, moa in zip(title, chosen["Metadata_moa"], strict=True)
+    ]
+    return chosen[
+        [*[name for name in chosen.columns if name.startswith("Metadata_")], "name", "crop"]
+    ]
+
+
+def _two_lines(name: str, moa: str) -> str:
+    return f"{name[:20]}\n{moa if len(moa) <= 22 else moa[:21] + '…'}"

@@ -1,0 +1,112 @@
+"""Before and after: one line a pair of sources, from no adaptation to CODA."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from coda.columns import SPLIT_NAMES, TARGET_SPLITS, source_name, sources_in_order
+from coda.errors import UserError
+from coda.figures.accuracy import accuracies
+from coda.figures.style import FAINT, INK, MM, PALETTE, Drawing, new_figure, style
+from coda.methods import method_name
+
+ENDS = ("unadapted", "coda")
+
+
+def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
+    """Draw accuracy before and after adaptation with 95 % intervals: a row a training source, a column a split.
+
+    Each line is a target, named at its right end; the line across is in domain.
+
+    Parameters
+    ----------
+    summary
+        `coda.evaluation.scores.Evaluation.summary`.
+    level
+        ``"image"``, ``"well"`` or ``"compound"``.
+    """
+    table = accuracies(summary, level)
+    table = table[table["method"].isin([*ENDS, "in_domain"])].reset_index(drop=True)
+    pairs = table[table["split"].isin(TARGET_SPLITS)]
+    if set(pairs["method"]) != set(ENDS):
+        raise UserError(
+            "The slope chart needs the methods unadapted and coda; add them to methods."
+        )
+    trained = sources_in_order(pairs["train_source"])
+    most = pairs.groupby("train_source")["target_source"].nunique().max()
+    with style():
+        figure = new_figure((14 + max(44, 8 + 4 * most) * len(trained)) * MM, width=150 * MM)
+        grid = figure.subplots(len(trained), 2, sharex=True, sharey=True, squeeze=False)
+        top = np.nanmax(table[["value", "high"]].to_numpy(float))
+        for row, source in zip(grid, trained, strict=True):
+            home = table[(table["train_source"] == source) & (table["method"] == "in_domain")]
+            for axes, split in zip(row, TARGET_SPLITS, strict=True):
+                mine = (pairs["train_source"] == source) & (pairs["split"] == split)
+                axes.set_ylim(0, min(1.02, 1.08 * top))
+                _lines(axes, pairs[mine])
+                if len(home):
+                    axes.axhline(home["value"].item(), color=INK, linewidth=0.8)
+                    axes.text(
+                        0.5,
+                        home["value"].item(),
+                        method_name("in_domain").lower(),
+                        ha="center",
+                        va="center",
+                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+                    )
+            row[0].set_ylabel(f"trained on {source_name(source)}\naccuracy per {level}")
+        for axes, split in zip(grid[0], TARGET_SPLITS, strict=True):
+            axes.set_title(SPLIT_NAMES[split].capitalize())
+        grid[0, 0].set_xticks((0, 1), [method_name(method) for method in ENDS])
+        grid[0, 0].set_xlim(-0.2, 1.5)  # room for the names
+    return Drawing(figure, table)
+
+
+def _lines(axes: Axes, panel: pd.DataFrame) -> None:
+    targets = sources_in_order(panel["target_source"])
+    ends = []
+    for index, target in enumerate(targets):
+        rows = panel[panel["target_source"] == target].set_index("method").reindex(ENDS)
+        value, low, high = rows[["value", "low", "high"]].to_numpy(float).T
+        colour = PALETTE[index % len(PALETTE)]
+        x = np.array([0, 1]) + 0.02 * (index - (len(targets) - 1) / 2)
+        axes.errorbar(
+            x,
+            value,
+            np.abs([low - value, high - value]),
+            color=colour,
+            marker="o",
+            markersize=3,
+            elinewidth=0.7,
+        )
+        ends.append(value[1])
+    height = 0.075 * np.ptp(axes.get_ylim())
+    for index, place in enumerate(apart(np.array(ends), height)):
+        if not np.isnan(place):
+            axes.annotate(
+                source_name(targets[index]),
+                (1.03, ends[index]),
+                (1.12, place),
+                color=PALETTE[index % len(PALETTE)],
+                va="center",
+                arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.4},
+            )
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y")
+
+
+def apart(places: np.ndarray, height: float) -> np.ndarray:
+    """Move labels so that none is nearer than `height` to the next, keeping their order and their middle."""
+    moved, order = places.astype(float).copy(), np.argsort(places, kind="stable")
+    order = order[~np.isnan(places[order])]
+    for _ in range(200):
+        gaps = np.diff(moved[order])
+        close = np.flatnonzero(gaps < height - 1e-9)
+        if not len(close):
+            break
+        for index in close:
+            push = (height - (moved[order[index + 1]] - moved[order[index]])) / 2
+            if push > 0:
+                moved[order[index]] -= push
+                moved[order[index + 1]] += push
+    return moved

@@ -1,0 +1,62 @@
+"""The folder of the plates' images: its names, its room, its disk."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from coda.errors import UserError
+from coda.logs import some
+
+
+def beside(folder: str | Path, kind: str) -> Path:
+    """Name what lies beside a plate's images: ``partial``, those on their way, or ``lock``."""
+    folder = Path(folder)
+    return folder.with_name(f"{folder.name}.{kind}")
+
+
+def check_room(folder: Path, most: int) -> None:
+    """Refuse to begin a plate where `most` others have images on the disk already.
+
+    The scheduler counts jobs at work. What a job that failed leaves on the disk only the disk tells,
+    and a fault that all plates share would fill it. A plate that goes on from what it has is not
+    refused, and in a run where nothing fails there are never more than ``most - 1`` others.
+
+    Parameters
+    ----------
+    folder
+        Where the images of the plate go: ``<images>/<source>/<plate>``.
+    most
+        Plates that may have images on the disk at once.
+
+    Raises
+    ------
+    UserError
+        If there is no room.
+    """
+    if beside(folder, "partial").exists():
+        return
+    places = [place for place in folder.parent.parent.glob("*/*") if place.is_dir()]
+    others = {(place.parent.name, place.name.removesuffix(".partial")) for place in places}
+    others -= {(folder.parent.name, folder.name)}
+    if len(others) >= most:
+        named = some((f"{source} {plate}" for source, plate in others), most)
+        raise UserError(
+            f"{folder.parent.name} {folder.name} is not fetched, since {len(others)} other plates have images in "
+            f"{folder.parent.parent} and gallery.plates_in_flight is {most}: {named}; their jobs failed, so mend what "
+            "their logs name, or leave them out (exclude_plates) and delete their folders there, and start again."
+        )
+
+
+@contextmanager
+def told_if_full(partial: Path) -> Iterator[None]:
+    """Turn the error of a full disk or quota into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"The disk that holds {partial} is full: free some space or lower "
+            "plates_in_flight, and start again; what has arrived is kept."
+        ) from error

@@ -1,0 +1,289 @@
+"""Bringing one plate's images from the gallery: verified, listed, and never twice."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from coda.errors import UserError
+from coda.files import read_table, write_table
+from coda.gallery.base import FetchError, Gallery
+from coda.gallery.disk_quota import beside, check_room, told_if_full
+from coda.gallery.download_log import Journal
+from coda.gallery.tiff import BrokenImage, check_header
+from coda.locks import alone
+from coda.logs import tell
+from coda.progress import Progress
+
+# The name of a file is made of these alone, so no table can make one that leaves its folder.
+WELL = re.compile(r"[A-Z]{1,2}[0-9]{2}")
+CHANNEL = re.compile(r"[A-Za-z0-9]+")
+SITE_COLUMNS = ["Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+NUMBERS = {"bytes": "Int64", "attempts": "Int64", "seconds": "float64"}
+COLUMNS = [
+    *SITE_COLUMNS,
+    "channel",
+    "key",
+    "file",
+    "bytes",
+    "etag",
+    "md5",
+    "attempts",
+    "seconds",
+    "status",
+    "reason",
+]
+NAMED = 10  # lost objects named in a message; the manifest, or the log without one, names them all
+
+
+def download_plate(
+    gallery: Gallery,
+    index: pd.DataFrame,
+    channels: list[str],
+    folder: Path,
+    manifest: Path,
+    max_lost: float,
+    workers: int = 32,
+    plates_in_flight: int | None = None,
+    patience: float = 600.0,
+) -> None:
+    """Bring the images of one plate into `folder` and write its manifest.
+
+    The images arrive in ``<folder>.partial``, which takes the name `folder` when it is complete. A
+    journal in it names what has arrived and been verified; after a kill, a full disk or a lost
+    network the next call goes on from there. An image that is missing or broken costs its site, up
+    to `max_lost` of the plate's sites. Another process that brings the plate already is waited for,
+    and what it completes is taken.
+
+    Parameters
+    ----------
+    gallery
+        Where the images lie.
+    index
+        One row a site, with `SITE_COLUMNS` and ``Key_<channel>``, of one plate.
+    channels
+        Channels to bring, in the order in which the manifest lists them.
+    folder
+        Where the images go, named ``{well}_s{site}_{channel}.tiff``.
+    manifest
+        A Parquet table with a row an object, see `COLUMNS`; ``status`` is ``ok``, ``missing`` or
+        ``broken``, and ``reason`` says why.
+    max_lost
+        Share of the sites, 0 to 1, that may be lost.
+    workers
+        Objects fetched at once.
+    plates_in_flight
+        How many plates may have images on the disk at once, see `check_room`; None for any number.
+    patience
+        Seconds to wait for another process that brings the plate, one that outlived its Snakemake.
+
+    Raises
+    ------
+    UserError
+        If too many sites are lost, the gallery is down, the disk or its share for images is full,
+        another process brings the plate for longer than `patience`, or a well, site or key in
+        `index` cannot be right.
+    """
+    objects = plate_objects(index, channels)
+    name = f"{objects[0]['Metadata_Source']} {objects[0]['Metadata_Plate']}"
+    folder, partial = Path(folder), beside(folder, "partial")
+    does = f"fetches the plate {name} into {partial}"
+    with told_if_full(partial), alone(beside(folder, "lock"), does, patience):
+        if is_complete(objects, folder, manifest):
+            return judge_losses(read_table(manifest), name, max_lost)
+        if plates_in_flight is not None:
+            check_room(folder, plates_in_flight)
+        partial.mkdir(parents=True, exist_ok=True)
+        with Journal(partial, workers) as journal:
+            rows = fetch_all(gallery, objects, partial, journal, name, workers)
+        table = pd.DataFrame(rows, columns=COLUMNS).astype(NUMBERS)
+        judge_losses(table, name, max_lost)
+        keep = set(table.loc[table.status == "ok", "file"]) | {Journal.NAME}
+        for file in os.listdir(partial):
+            if file not in keep:
+                os.unlink(partial / file)
+        os.sync()  # else a power cut could leave images without bytes that the manifest calls good
+        write_table(table, manifest)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+        (folder / Journal.NAME).unlink()
+
+
+def is_complete(objects: list[dict], folder: Path, manifest: Path) -> bool:
+    """Tell whether the plate has arrived since this job was started.
+
+    Snakemake removes what lies there before it starts a job, so only a process that was waited for
+    can have brought it.
+    """
+    if not (folder.is_dir() and Path(manifest).is_file()):
+        return False
+    table = read_table(manifest, ["file", "key", "status"])
+    wanted = {(item["file"], item["key"]) for item in objects}
+    keys = table["key"].where(table["key"].notna(), None)
+    good = set(table.loc[table["status"] == "ok", "file"])
+    return set(zip(table["file"], keys, strict=True)) == wanted and good <= set(os.listdir(folder))
+
+
+def plate_objects(index: pd.DataFrame, channels: list[str]) -> list[dict]:
+    """List the objects of a plate as beginnings of manifest rows, under file names of our own.
+
+    Raises
+    ------
+    UserError
+        If the index is empty, or a well, site or channel is malformed or occurs twice.
+    """
+    if index.empty:
+        raise UserError(
+            "The plate's index holds no site; check the wells and sites selected in the config."
+        )
+    if unfit := [channel for channel in channels if not CHANNEL.fullmatch(channel)]:
+        raise UserError(
+            f"The channel {unfit[0]!r} in the config must be made of letters and digits."
+        )
+    objects, seen = [], set()
+    keys = [index[f"Key_{channel}"] for channel in channels]
+    for source, plate, well, site, *row in zip(
+        *(index[column] for column in SITE_COLUMNS), *keys, strict=True
+    ):
+        if not WELL.fullmatch(str(well)) or not 0 <= int(site) < 1000:
+            raise UserError(
+                f"The index of plate {plate} names the well {well!r}, site {site!r}; "
+                "wells look like A01, sites count from 0 or 1."
+            )
+        for channel, key in zip(channels, row, strict=True):
+            file = f"{well}_s{int(site)}_{channel}.tiff"
+            if file in seen:
+                raise UserError(
+                    f"The index of plate {plate} names well {well}, site {site}, {channel} twice."
+                )
+            seen.add(file)
+            key = key if isinstance(key, str) else None
+            objects.append(
+                dict(
+                    zip(SITE_COLUMNS, (source, plate, well, int(site)), strict=True),
+                    channel=channel,
+                    key=key,
+                    file=file,
+                )
+            )
+    return objects
+
+
+def fetch_all(
+    gallery: Gallery,
+    objects: list[dict],
+    partial: Path,
+    journal: Journal,
+    name: str,
+    workers: int,
+) -> list[dict]:
+    """Fetch what the journal does not have; give the manifest's rows, in the order of `objects`.
+
+    What was lost to faults that pass is asked for once more, with longer waits, when the rest of
+    the plate has arrived: a gallery that throttles its readers loses no image for good. It ends
+    where as many in a row as are asked at once fail again.
+    """
+    rows = {
+        item["file"]: journal.done[item["file"]] | item for item in objects if journal.has(item)
+    }
+    if rows:
+        tell(f"download {name}: {len(rows):,} images are here already")
+    waiting = [item for item in objects if item["file"] not in rows]
+    progress, size = Progress(f"download {name}", len(waiting), "images"), 0
+    with all_at_once(gallery, waiting, partial, journal, workers) as fetched:
+        for row in fetched:
+            rows[row["file"]] = row
+            size += row["bytes"] or 0
+            progress.update(gigabytes=size / 1e9)
+    again = [item for item in waiting if may_pass(rows[item["file"]])]
+    if not again:
+        return [rows[item["file"]] for item in objects]
+    tell(f"download {name}: {len(again):,} images are asked for again, with longer waits")
+    gallery.wait_longer()
+    failed = 0
+    with all_at_once(gallery, again, partial, journal, workers) as fetched:
+        for row in fetched:
+            before = rows[row["file"]]
+            rows[row["file"]] = row | {
+                count: before[count] + row[count] for count in ("attempts", "seconds")
+            }
+            failed = failed + 1 if may_pass(row) else 0
+            if failed == workers:
+                break
+    return [rows[item["file"]] for item in objects]
+
+
+def may_pass(row: dict) -> bool:
+    """Tell whether an image was lost to faults on its way: nothing of it arrived to be judged."""
+    return row["status"] == "broken" and row["bytes"] is None
+
+
+@contextmanager
+def all_at_once(
+    gallery: Gallery, items: list[dict], partial: Path, journal: Journal, workers: int
+) -> Iterator[Iterator[dict]]:
+    """Fetch objects, several at once; give their rows in order. Leaving the block ends the rest."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool.map(lambda item: fetch_one(gallery, item, partial, journal), items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def fetch_one(gallery: Gallery, item: dict, partial: Path, journal: Journal) -> dict:
+    """Fetch one object under a temporary name, verify it, give it its name and write it down."""
+    row = item | dict.fromkeys(["bytes", "etag", "md5", "reason"]) | {"attempts": 0, "seconds": 0.0}
+    if item["key"] is None:
+        return row | {"status": "missing", "reason": "the index has no key for it"}
+    part = partial / f"{item['file']}.part"
+    try:
+        part.unlink(missing_ok=True)
+        fetched = gallery.fetch(item["key"], part)
+        row |= vars(fetched)
+        check_header(part)
+        os.replace(part, partial / item["file"])
+    except BrokenImage as error:
+        return row | {"status": "broken", "reason": str(error)}
+    except FetchError as error:
+        return row | {
+            "attempts": error.attempts,
+            "seconds": error.seconds,
+            "status": error.status,
+            "reason": error.reason,
+        }
+    finally:
+        part.unlink(missing_ok=True)
+    row["status"] = "ok"
+    journal.add(row)
+    return row
+
+
+def judge_losses(table: pd.DataFrame, name: str, max_lost: float) -> None:
+    """Say which sites are lost, or raise `UserError` if they are more than `max_lost` of all."""
+    bad = table[table.status != "ok"]
+    if bad.empty:
+        return
+    lost, sites = (len(rows[SITE_COLUMNS].drop_duplicates()) for rows in (bad, table))
+    kinds = ", ".join(f"{count} {status}" for status, count in bad.status.value_counts().items())
+    named = "; ".join(
+        f"{key} ({reason})" for key, reason in zip(bad.key[:NAMED], bad.reason[:NAMED], strict=True)
+    )
+    named += "; ..." if len(bad) > NAMED else ""
+    told = f"{name} loses {lost} of {sites} sites ({lost / sites:.2%}), images {kinds}: {named}"
+    if lost > max_lost * sites:
+        # No manifest is written, so the log is where all of them are named.
+        tell(
+            "\n".join(
+                f"lost: {key} ({reason})" for key, reason in zip(bad.key, bad.reason, strict=True)
+            )
+        )
+        raise UserError(
+            f"{told}. That is more than gallery.max_lost = {max_lost:g} allows: leave the plate "
+            "out or raise gallery.max_lost and start again; what has arrived is kept."
+        )
+    tell(told)

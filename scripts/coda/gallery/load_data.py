@@ -1,0 +1,163 @@
+"""JUMP's load_data tables: which images make up a site, in any of the gallery's styles."""
+
+import io
+import zlib
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from coda.errors import UserError
+from coda.gallery.base import FetchError, Gallery
+
+# The first that is there is read; the plain tables are the ones that JUMP corrects.
+NAMES = (
+    "load_data.csv",
+    "load_data.csv.gz",
+    "load_data_with_illum.parquet",
+    "load_data_with_illum.csv",
+    "load_data_with_illum.csv.gz",
+)
+PUBLIC_ROOT = "s3://cellpainting-gallery/cpg0016-jump"
+MOUNT = "/home/ubuntu/bucket"  # where the machines that made the older tables saw the bucket
+
+
+def find_load_data(gallery: Gallery, source: str, batch: str, plate: str) -> str | None:
+    """Give the key of a plate's load_data, or None if it has none."""
+    folder = f"{source}/workspace/load_data_csv/{batch}/{plate}/"
+    there = {entry.key for entry in gallery.entries(folder)}
+    return next((folder + name for name in NAMES if folder + name in there), None)
+
+
+def read_load_data(gallery: Gallery, key: str, source: str, channels: list[str]) -> pd.DataFrame:
+    """Read the sites of a load_data table and the keys of their images.
+
+    Channels are found by name: column ``URL_Orig<channel>``, or ``PathName_Orig<channel>`` and
+    ``FileName_Orig<channel>``. Channel numbers differ between sources and are never looked at.
+
+    Parameters
+    ----------
+    gallery
+        Where the table lies.
+    key
+        The table, Parquet or CSV by its suffix, perhaps gzipped.
+    source
+        Whose images they are; images outside its folder are refused.
+    channels
+        Names of the channels wanted.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As text: Metadata_Plate if the table has it, Metadata_Well, Metadata_Site and a column
+        ``Key_<channel>`` a channel with keys relative to the gallery's root, missing where the
+        table has none. Row i of the table has index i.
+
+    Raises
+    ------
+    UserError
+        If the table cannot be read, lacks a column or names a file outside the source's folder.
+    """
+    try:
+        table = read_columns(gallery.read(key), key)
+    except (OSError, ValueError, EOFError, zlib.error, FetchError) as error:
+        raise UserError(
+            f"{key} cannot be read: {error}; mend it or leave its plate out (exclude_plates)."
+        ) from error
+    missing = [column for column in ("Metadata_Well", "Metadata_Site") if column not in table]
+    if missing:
+        raise UserError(
+            f"{key} lacks the column(s) {', '.join(missing)}; "
+            "mend it or leave its plate out (exclude_plates)."
+        )
+    rows = table[
+        [
+            column
+            for column in ("Metadata_Plate", "Metadata_Well", "Metadata_Site")
+            if column in table
+        ]
+    ].copy()
+    for channel in channels:
+        rows[f"Key_{channel}"] = relative_keys(
+            image_paths(table, channel, key), gallery.root, source, rows, key
+        )
+    return rows
+
+
+def read_columns(data: bytes, key: str) -> pd.DataFrame:
+    """Read the columns that matter, as text; a real table has 36 and ten times the bytes."""
+    if key.endswith(".parquet"):
+        names = pq.read_schema(io.BytesIO(data)).names
+        table = pq.read_table(
+            io.BytesIO(data), columns=[name for name in names if wanted(name)]
+        ).to_pandas()
+        return table.astype({name: "str" for name in table})
+    compression = "gzip" if key.endswith(".gz") else None
+    return pd.read_csv(
+        io.BytesIO(data),
+        dtype=str,
+        usecols=wanted,
+        compression=compression,
+        na_values=[""],
+        keep_default_na=False,
+    )
+
+
+def wanted(column: str) -> bool:
+    """Tell whether a column of load_data is needed."""
+    return column in ("Metadata_Plate", "Metadata_Well", "Metadata_Site") or column.startswith(
+        ("URL_Orig", "PathName_Orig", "FileName_Orig")
+    )
+
+
+def image_paths(table: pd.DataFrame, channel: str, key: str) -> pd.Series:
+    """Give the location of each site's image of a channel, as the table writes it."""
+    if f"URL_Orig{channel}" in table:
+        return table[f"URL_Orig{channel}"]
+    folder, name = f"PathName_Orig{channel}", f"FileName_Orig{channel}"
+    if folder not in table or name not in table:
+        known = sorted({column.partition("_Orig")[2] for column in table if "_Orig" in column})
+        raise UserError(
+            f"{key} lacks URL_Orig{channel} (or {folder} and {name}), which channels asks for; "
+            f"its channels are {', '.join(known) or 'none'}."
+        )
+    return table[folder].str.rstrip("/") + "/" + table[name]
+
+
+def relative_keys(
+    paths: pd.Series, root: str, source: str, rows: pd.DataFrame, table: str
+) -> pd.Series:
+    """Turn locations into keys relative to the gallery's root.
+
+    A table may name the public bucket, the place where its makers had mounted it, or the root of
+    the gallery in use; in all cases the image is then read below that root and nowhere else.
+
+    Raises
+    ------
+    UserError
+        If a location lies elsewhere, outside the source's folder, or has a part like ``..``.
+    """
+    keys = paths.copy()
+    for prefix in known_prefixes(root):
+        keys = keys.where(~paths.str.startswith(prefix, na=False), paths.str.slice(len(prefix)))
+    unsafe = keys.str.contains(r"(?:^|/)\.{0,2}(?:/|$)|\\|[\x00-\x1f\x7f]", na=False)
+    refused = keys.notna() & (unsafe | ~keys.str.startswith(f"{source}/images/", na=False))
+    if refused.any():
+        row = refused.idxmax()
+        raise UserError(
+            f"{table}, row {row + 1} (well {rows.Metadata_Well[row]}, "
+            f"site {rows.Metadata_Site[row]}): {paths[row]!r} is refused, because it is no image "
+            f"of {source} within {root}; mend the table or leave its plate out (exclude_plates)."
+        )
+    return keys
+
+
+def known_prefixes(root: str) -> list[str]:
+    """List what may stand before a key of the gallery at `root`, closing slash included."""
+    own = root if "://" in root else str(Path(root).expanduser().resolve())
+    mounts = [
+        MOUNT + "/" + place.removeprefix("s3://").partition("/")[2]
+        for place in (own, PUBLIC_ROOT)
+        if place.startswith("s3://")
+    ]
+    return [place.rstrip("/") + "/" for place in (root, own, PUBLIC_ROOT, *mounts)]

@@ -1,0 +1,125 @@
+"""Which sites of a plate are taken: the config's section `choose`, and what it may name."""
+
+import difflib
+
+import pandas as pd
+
+from coda.errors import UserError
+from coda.gallery.site_index import well_names
+from coda.logs import some, tell
+from coda.wells import FORMATS, well_place
+
+
+def check_choice(
+    wells: list[str] | None,
+    compounds: list[str] | None,
+    moas: list[str] | None,
+    layout: pd.DataFrame,
+    labels: pd.DataFrame,
+) -> None:
+    """Refuse a choice that names what no plate holds; passed over, a slip would leave data out.
+
+    Parameters
+    ----------
+    wells, compounds, moas
+        See `choose_sites`.
+    layout
+        Metadata_Well and Metadata_JCP2022 of the plate. Wells that other plates may have and this
+        one has not are named on standard error.
+    labels
+        As `coda.gallery.labels.label_compounds` gives them.
+
+    Raises
+    ------
+    UserError
+        On an entry that is unknown, with the nearest known one.
+    """
+    names = labels["Metadata_pert_iname"].dropna().str.split("|").explode()
+    ids = [*labels["Metadata_JCP2022"], *layout["Metadata_JCP2022"].dropna()]
+    known = {name.lower(): name for name in [*ids, *names]}
+    for asked in compounds or []:
+        if asked.lower() not in known:
+            raise _unknown("compounds", asked, known)
+    known = {moa.lower(): moa for moa in labels["Metadata_moa"].dropna()}
+    for asked in moas or []:
+        if asked not in known.values():
+            raise _unknown("moas", asked, known)
+    if wells is not None:
+        asked = well_names(pd.Series(wells, dtype=str), "the choice of wells")
+        for well in asked:
+            if any(at >= most for at, most in zip(well_place(well), FORMATS[-1], strict=True)):
+                raise UserError(f"choose.wells names {well}, but the largest plates end with AF48.")
+        planned = well_names(layout["Metadata_Well"].reset_index(drop=True), "tables.well")
+        if absent := set(asked) - set(planned):
+            tell(f"choose.wells: this plate has no well {some(absent)}")
+
+
+def _unknown(key: str, asked: str, known: dict[str, str]) -> UserError:
+    """Say that an entry is unknown; `known` gives each known one by its lower case."""
+    near = difflib.get_close_matches(asked.lower(), known, n=1)
+    hint = f"did you mean {known[near[0]]}?" if near else "correct it or leave it out."
+    return UserError(f"choose.{key} names {asked}, which the tables do not hold; {hint}")
+
+
+def choose_sites(
+    index: pd.DataFrame,
+    wells: list[str] | None = None,
+    compounds: list[str] | None = None,
+    moas: list[str] | None = None,
+    labelled: bool = False,
+    sites_per_well: int | None = None,
+) -> pd.DataFrame:
+    """Choose sites of a plate; each choice left at its default chooses all.
+
+    Parameters
+    ----------
+    index
+        As from `index_plate`.
+    wells
+        Wells such as ``A01``.
+    compounds
+        JCP2022 ids or names; a compound with several names (``quinidine|quinine``) is meant by any.
+    moas
+        Mechanisms of action, each as a whole.
+    labelled
+        Whether to leave out sites without a mechanism of action, negative controls included.
+    sites_per_well
+        How many sites a well to keep, the lowest numbers first.
+
+    Raises
+    ------
+    UserError
+        If nothing is left.
+    """
+    keep = pd.Series(True, index=index.index)
+    if wells is not None:
+        keep &= index["Metadata_Well"].isin(
+            well_names(pd.Series(wells, dtype=str), "the choice of wells")
+        )
+    if compounds is not None:
+        asked = {compound.lower() for compound in compounds}
+        named = (
+            index["Metadata_pert_iname"]
+            .fillna("")
+            .str.lower()
+            .map(lambda names: not asked.isdisjoint(names.split("|")))
+        )
+        keep &= index["Metadata_JCP2022"].str.lower().isin(asked) | named
+    if moas is not None:
+        keep &= index["Metadata_moa"].isin(moas)
+    if labelled:
+        keep &= index["Metadata_moa"].notna()
+    chosen = index[keep]
+    if sites_per_well is not None:
+        chosen = (
+            chosen.sort_values(["Metadata_Well", "Metadata_Site"])
+            .groupby("Metadata_Well")
+            .head(sites_per_well)
+        )
+    if chosen.empty:
+        plates = ", ".join((index["Metadata_Source"] + " " + index["Metadata_Plate"]).unique())
+        raise UserError(
+            f"The choice of wells, compounds and mechanisms (choose) leaves nothing of {plates}; "
+            "widen it or leave the plate out (exclude_plates)."
+        )
+    return chosen.reset_index(drop=True)

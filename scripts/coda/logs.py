@@ -1,0 +1,71 @@
+"""What a script says: to the terminal and to its log, faults in one sentence."""
+
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from coda.errors import UserError
+
+
+class Tee:
+    """A text stream that writes to two others."""
+
+    def __init__(self, terminal: TextIO, log: TextIO):
+        self.terminal, self.log = terminal, log
+
+    def write(self, text: str) -> int:
+        """Write `text` to both."""
+        self.log.write(text)
+        return self.terminal.write(text)
+
+    def flush(self) -> None:
+        """Flush both."""
+        self.log.flush()
+        self.terminal.flush()
+
+    def isatty(self) -> bool:
+        """Say no: a log keeps plain text."""
+        return False
+
+
+@contextmanager
+def copied(log: str) -> Iterator[None]:
+    """Copy all output of the block to the end of the file `log`, to which other processes may write too."""
+    with open(log, "a", buffering=1) as file:
+        sys.stdout = sys.stderr = Tee(sys.__stderr__, file)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+
+
+@contextmanager
+def reported(log: str) -> Iterator[None]:
+    """Copy all output of the block to the file `log`; end the process with a sentence on a fault.
+
+    A `UserError` becomes one sentence and exit status 1. Any other exception keeps its traceback,
+    in the log too.
+    """
+    open(log, "w").close()
+    with copied(log):
+        try:
+            yield
+        except UserError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+
+
+def some(names: Iterable[str], most: int = 8) -> str:
+    """Name a few, each once."""
+    ordered = sorted(set(names))
+    return ", ".join(ordered[:most]) + (", ..." if len(ordered) > most else "")
+
+
+def tell(message: str) -> None:
+    """Say on standard error what a reader of the log should know."""
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""The HTML report and the machine-readable record of a run."""

@@ -1,0 +1,238 @@
+"""What stands in the report: its sections, their figures with captions, their tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from coda.columns import SPLIT_NAMES, source_name, sources_in_order
+from coda.evaluation.estimates import ALL
+from coda.evaluation.significance import TESTS
+from coda.methods import in_order, method_name
+from coda.report.experiment_findings import protocol_findings
+from coda.report.findings import CONTROLS
+from coda.report.page import Section, settings_table, versions_table
+from coda.report.tables import controls_frame, methods_frame, pairs_frame, undefined_frame
+
+CAPTIONS = Path(__file__).parents[3] / "report"
+SPLITS = {
+    "adapted": "plates that adaptation saw, without their labels (transductive)",
+    "held_out": "the plate kept out of adaptation",
+}
+
+
+def report_sections(
+    summary: pd.DataFrame,
+    representation: pd.DataFrame,
+    quality: pd.DataFrame,
+    plates: pd.DataFrame,
+    folder: str,
+    figures: list[str],
+    config: dict,
+    protocols: pd.DataFrame | None = None,
+) -> list[Section]:
+    """Arrange everything a reader looks at.
+
+    Parameters
+    ----------
+    summary
+        `coda.evaluation.scores.Evaluation.summary`.
+    representation
+        `coda.evaluation.embedding_scores.score_embeddings`.
+    quality
+        One row a planned site, with its status and ``Quality_*`` columns.
+    plates
+        The plates that take part, with their subset.
+    folder
+        Where the figures lie.
+    figures
+        PNG files below `folder`.
+    config
+        The resolved config.
+    protocols
+        `coda.evaluation.experiment_scores.score_protocols`, where the config switches any on.
+    """
+    level = config["figures"]["level"]
+    stems = {Path(path).relative_to(folder).with_suffix("").as_posix(): path for path in figures}
+
+    def drawn(*kinds: str) -> list[tuple[str, str]]:
+        """Figures of the given kinds, each with its caption and what it shows."""
+        return [
+            (path, f"{_subject(stem)}{_caption(kind)}{_behind(path, stem)}")
+            for kind in kinds
+            for stem, path in stems.items()
+            if stem.split("/")[0] == kind
+        ]
+
+    def folded(*kinds: str) -> dict[str, list[tuple[str, str]]]:
+        """Figures of the given kinds, gathered by what they are about: a pair or a plate."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for path, words in drawn(*kinds):
+            stem = Path(path).relative_to(folder).with_suffix("").as_posix()
+            about = _subject(stem.rsplit("_", 1)[0] if stem.startswith("quality/") else stem)
+            groups.setdefault(about.rstrip(". "), []).append((path, words))
+        return groups
+
+    return [
+        Section(
+            "Data",
+            _data_words(quality),
+            figures=drawn("crops"),
+            tables=[_plates(plates, quality)],
+        ),
+        Section("Quality", figures=drawn("sites_lost"), folded=folded("quality")),
+        Section("Training", figures=drawn("training")),
+        Section(
+            "Results",
+            "metrics.csv beside this file has every run by itself, summary.csv the means over seeds and pairs, "
+            "both per image, well and compound, with intervals and tests; representation.csv has the scores "
+            "of the features.",
+            figures=drawn("accuracy", "matrix", "slopes"),
+            tables=[
+                *_accuracies(summary, level),
+                *_metrics(summary, level),
+                _features(representation),
+            ],
+        ),
+        Section("Pair by pair", folded=folded("gains", "confusion", "calibration", "embedding")),
+        *_protocols(protocols, level, drawn),
+        *_controls(summary, level),
+        Section("Settings", tables=[(settings_table(config), "The resolved config.")]),
+        Section("Versions", tables=[(versions_table(), "Software that made this report.")]),
+    ]
+
+
+def _caption(kind: str) -> str:
+    return " ".join((CAPTIONS / f"{kind}.rst").read_text().split())
+
+
+def _subject(stem: str) -> str:
+    """Say which source, pair or plate a figure is about, from its name."""
+    words = stem.split("/")[1:]
+    if not words:
+        return ""
+    return " ".join(words).replace("_to_", " to ").replace("_seed_", ", seed ") + ". "
+
+
+def _behind(path: str, stem: str) -> str:
+    return (
+        f" The table behind it: figures/{stem}.csv."
+        if Path(path).with_suffix(".csv").exists()
+        else ""
+    )
+
+
+def _data_words(quality: pd.DataFrame) -> str:
+    labelled = quality[quality["Metadata_moa"].notna()]
+    plates = quality[["Metadata_Source", "Metadata_Plate"]].drop_duplicates()
+    wells = labelled[["Metadata_Source", "Metadata_Plate", "Metadata_Well"]].drop_duplicates()
+    return (
+        f"{plates['Metadata_Source'].nunique()} sources with {len(plates)} plates. "
+        f"{labelled['Metadata_JCP2022'].nunique()} compounds of {labelled['Metadata_moa'].nunique()} mechanisms "
+        f"of action have a label; they stand in {len(wells):,} wells with {len(labelled):,} planned sites. "
+        "Wells without a label count in no score."
+    )
+
+
+def _accuracies(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, str]]:
+    """Tables of the accuracies: over all pairs with the tests, then pair by pair."""
+    tables = []
+    for split, words in SPLITS.items():
+        if (summary["split"] == split).any():
+            text = (
+                f"Accuracy per {level} on {words}: means over pairs with 95 % intervals, differences on the same "
+                "resamples, from unadapted or, where the classifier is another, from the same one before adaptation, "
+                "their p corrected by Holm over the methods, and the pairs in which a difference survives the "
+                f"correction over all methods and pairs. {TESTS} The gap closed is that of the task model only."
+            )
+            tables.append((methods_frame(summary, split, level), text))
+    for train in sources_in_order(set(summary["train_source"]) - {ALL}):
+        for split, words in SPLITS.items():
+            frame = pairs_frame(summary, train, split, level)
+            if len(frame):
+                text = (
+                    f"Accuracy per {level} on {words}, trained on {source_name(train)}; a star marks differences from "
+                    "what it is compared with that survive the correction."
+                )
+                tables.append((frame, text))
+    return tables
+
+
+def _metrics(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, str]]:
+    rows = summary[
+        summary["baseline"].isna() & (summary["train_source"] == ALL) & (summary["level"] == level)
+    ]
+    rows = rows[rows["method"] != "chance"]
+    tables = []
+    for split, words in SPLIT_NAMES.items():
+        part = rows[rows["split"] == split]
+        if part.empty:
+            continue
+        table = part.pivot_table(
+            index="method", columns="metric", values="value", sort=False, dropna=False
+        )
+        table = _in_digits(table.loc[in_order(table.index)].rename(method_name))
+        text = f"All metrics per {level}, {words}: means over seeds and pairs. Empty: undefined, see below."
+        tables.append((table.rename_axis("method").reset_index(), text))
+    undefined = undefined_frame(summary)
+    if len(undefined):
+        tables.append((undefined, "Why values, or intervals, are empty, at all levels."))
+    return tables
+
+
+def _features(representation: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    # A mean over some of the pairs only could not be compared with the others.
+    means = representation.groupby(["method", "metric"], sort=False)["value"]
+    means = means.mean(skipna=False).unstack(sort=False)
+    chance = representation.pivot_table(columns="metric", values="chance", sort=False)
+    table = means.loc[in_order(means.index)].rename(method_name)
+    table = pd.concat([table, chance.rename({"chance": "by chance"})])[list(means.columns)]
+    empty = representation[representation["value"].isna()]
+    why = "".join(
+        f" Empty {', '.join(metrics).replace('_', ' ')} of {method_name(method)}: {reason}."
+        for (method, reason), metrics in empty.groupby(["method", "reason"], sort=False)["metric"]
+        .unique()
+        .items()
+    )
+    return _in_digits(table).rename_axis("method").reset_index(), _caption("features") + why
+
+
+def _in_digits(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers with three decimals, undefined ones empty; columns in words."""
+    text = table.map(lambda value: "" if pd.isna(value) else f"{value:.3f}")
+    return text.rename(columns=lambda name: name.replace("_", " ")).rename_axis(columns=None)
+
+
+def _protocols(
+    protocols: pd.DataFrame | None, level: str, drawn: Callable[..., list[tuple[str, str]]]
+) -> list[Section]:
+    """Answers of the protocols besides the standard run, where the config asks for any."""
+    if protocols is None:
+        return []
+    figures = drawn("plates_curve", "online", "new_compounds", "class_mix")
+    return [Section("Protocols", "\n\n".join(protocol_findings(protocols, level)), figures)]
+
+
+def _controls(summary: pd.DataFrame, level: str) -> list[Section]:
+    there = [name for name in CONTROLS if name in set(summary["method"])]
+    if not there:
+        return []
+    table = controls_frame(summary, there, level)
+    caption = f"Accuracy per {level} above each control, mean over pairs."
+    return [Section("Controls", _caption("controls"), tables=[(table, caption)])]
+
+
+def _plates(plates: pd.DataFrame, quality: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Count the sites of each plate: planned, lost and flagged."""
+    keys = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate"]
+    counts = (
+        quality.assign(
+            lost=quality["status"] != "ok",
+            flagged=(quality["status"] == "ok") & ~quality["Quality_ok"].eq(True),
+        )
+        .groupby(keys, as_index=False)
+        .agg(sites=("status", "size"), lost=("lost", "sum"), flagged=("flagged", "sum"))
+    )
+    table = plates[[*keys, "subset"]].merge(counts, on=keys, how="left")
+    table.columns = ["source", "batch", "plate", "subset", "sites", "lost", "flagged"]
+    return table, "Plates that took part. Flagged sites are kept but not trained on."

@@ -1,0 +1,164 @@
+"""Classifiers as jobs: the task model on a frozen foundation, and the supervised baseline."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from coda.crops.store import CropStore, crops_checksum
+from coda.provenance import describe_run, file_checksum
+from coda.training.checkpoints import StateFolder, read_header, save_weights, weights_checksum
+from coda.training.classifier_trainer import ClassifierTraining, Labelled
+from coda.training.compute import Machine, explain_memory, fingerprint, seed_everything
+from coda.training.networks import (
+    Supervised,
+    TaskModel,
+    build_foundation,
+    load_tensors,
+    load_weights,
+)
+from coda.training.settings import ModelSettings, TaskSettings, ViewSettings, WatchSettings
+from coda.training.site_selection import (
+    check_classes,
+    class_names,
+    labelled_rows,
+    restrict,
+    shuffle_labels,
+)
+from coda.training.training_log import TrainingLog
+from coda.training.views import check_sizes
+
+
+def load_foundation(path: str, model: ModelSettings, channels: int, image_size: int) -> nn.Module:
+    """Load a trained foundation, frozen and in evaluation mode."""
+    random_start = ModelSettings(model.architecture, model.options, "random")
+    foundation = build_foundation(random_start, channels, image_size)
+    load_weights(foundation, load_tensors(path), str(path))
+    return foundation.eval().requires_grad_(False)
+
+
+def load_supervised(
+    path: str, model: ModelSettings, shape: tuple[int, int], depth: int | None, classes: int
+) -> Supervised:
+    """Load the supervised baseline of `depth` blocks; `shape` is its channels and the side of its views."""
+    random_start = ModelSettings(model.architecture, model.options, "random")
+    network = Supervised(build_foundation(random_start, *shape, depth=depth), classes)
+    load_weights(network, load_tensors(path), path)
+    return network
+
+
+def build_task_model(
+    model: ModelSettings,
+    depth: int | None,
+    classes: int,
+    channels: int,
+    image_size: int,
+    drop_path: float = 0.0,
+) -> TaskModel:
+    """Build the task model: the blocks of a second transformer that starts where `model` does."""
+    transformer = build_foundation(model, channels, image_size, drop_path, depth)
+    return TaskModel(transformer, transformer.embed_dim, classes)
+
+
+def train_classifier(
+    crops: list[str],
+    validation: list[str],
+    outputs: dict[str, str],
+    settings: dict[str, Any],
+    seed: int,
+    machine: Machine,
+    what: str,
+    foundation: str | None = None,
+    watch: WatchSettings | None = None,
+    expected: Sequence[str] = (),
+    shuffled: bool = False,
+    choice: str | None = None,
+) -> None:
+    """Train the task model on a frozen `foundation` (step 2), or without one the supervised baseline.
+
+    Parameters
+    ----------
+    crops, validation
+        Crop stores of the labelled training plates, and of the validation plate of the same source.
+    outputs
+        Paths: ``weights`` (the header has the class names) and ``log`` (one row an epoch).
+    settings
+        Sections of the config: ``model``, ``views`` and ``training`` (`TaskSettings`).
+    seed, machine, what
+        Seed, device, and the name for progress lines.
+    foundation
+        Weights of the frozen foundation.
+    watch
+        How the training is watched; none of it changes what comes out.
+    expected
+        Classes that the labels lead to expect; the training plates must show them all.
+    shuffled
+        Whether to learn labels that are permuted between compounds: a control that must stand at chance.
+    choice
+        Table of the compounds to learn from and to choose the epoch by, where not all are;
+        see `coda.evaluation.compound_splits`.
+
+    Raises
+    ------
+    UserError
+        On bad settings or data, or if a promised GPU is absent.
+    """
+    compute, watch = machine.claim().compute(), watch or WatchSettings()
+    inputs = {path: crops_checksum(path) for path in [*crops, *validation]}
+    inputs |= weights_checksum(settings["model"])
+    inputs |= {path: file_checksum(path) for path in (foundation, choice) if path is not None}
+    stores = CropStore(crops), CropStore(validation)
+    check_classes(stores[0].table, expected)
+    for store in stores:
+        restrict(store, choice)
+    tables = [store.table for store in stores]
+    classes = class_names(tables[:1])
+    tables = shuffle_labels(tables, seed) if shuffled else tables
+    train, held = (
+        Labelled(store, *labelled_rows(table, classes))
+        for store, table in zip(stores, tables, strict=True)
+    )
+    model, views = ModelSettings(**settings["model"]), ViewSettings(**settings["views"])
+    training = TaskSettings(**settings["training"])
+    seed_everything(seed)
+    shape = (len(stores[0].channels), views.global_size)
+    if foundation is None:
+        network = build_foundation(model, *shape, training.drop_path, training.depth)
+        side = min(stores[0].height, stores[0].width)
+        check_sizes(views, side, network, ("global_size",))
+        features, classifier = nn.Identity(), Supervised(network, len(classes))
+    else:
+        frozen = load_foundation(foundation, model, *shape).to(compute.device)
+        classifier = build_task_model(
+            model, training.depth, len(classes), *shape, training.drop_path
+        )
+
+        def features(images: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                return frozen.forward_features(images)
+
+    identity = fingerprint(settings, seed, inputs, machine.precision)
+    states = StateFolder(Path(outputs["weights"]).with_suffix(".states"), identity)
+    section = "supervise" if foundation is None else "classify"
+    with states.alone(), explain_memory(compute.device, f"lower {section}.batch_size"):
+        job = ClassifierTraining(
+            train=train,
+            validation=held,
+            features=features,
+            classifier=classifier.to(compute.device),
+            compute=compute,
+            settings=training,
+            views=views,
+            seed=seed,
+            threads=machine.threads,
+            watch=watch,
+        )
+        tensors = job.run(states, what, TrainingLog(outputs["log"], watch))
+        header = describe_run(settings, seed, compute.device, inputs)
+        header |= {"what": what, "precision": machine.precision}
+        header |= {"classes": classes, "channels": stores[0].channels}
+        header["epoch"] = read_header(states.best)["epoch"]
+        save_weights(outputs["weights"], tensors, header)
+        states.remove()

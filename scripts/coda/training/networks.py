@@ -1,0 +1,177 @@
+"""Networks: the foundation (a timm vision transformer), the task model on its tokens, and both in one."""
+
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.layers import Attention
+from torch import nn
+
+from coda.errors import UserError
+from coda.training.settings import ModelSettings
+
+
+class SteadyAttention(Attention):
+    """timm's attention, written out on a CPU in the precision of the rest.
+
+    PyTorch's fused attention takes 3 to 9 times as long there for the few tokens of small views
+    (measured, forward and backward). Softmax of bfloat16 computes in float32 within, so asking for
+    float32 would only add two copies. On a GPU nothing changes.
+    """
+
+    def forward(
+        self, x: torch.Tensor, attn_mask: torch.Tensor | None = None, is_causal: bool = False
+    ) -> torch.Tensor:
+        """Attend over tokens (N, tokens, width)."""
+        if x.device.type != "cpu":
+            return super().forward(x, attn_mask, is_causal)
+        count, tokens, width = x.shape
+        heads = self.qkv(x).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = heads.contiguous()  # one copy here, instead of one before each product
+        x = ((q * self.scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+        return self.proj(x.transpose(1, 2).reshape(count, tokens, width))
+
+
+def build_foundation(
+    settings: ModelSettings,
+    channels: int,
+    image_size: int,
+    drop_path: float = 0.0,
+    depth: int | None = None,
+) -> nn.Module:
+    """Build the generic feature extractor.
+
+    Parameters
+    ----------
+    settings
+        Architecture and starting weights.
+    channels
+        Channels of an image. timm adapts pretrained weights to any number.
+    image_size
+        Side of a global view in pixels; other sizes get interpolated position embeddings.
+    drop_path
+        Rate of stochastic depth at the last block.
+    depth
+        Number of blocks, where it departs from the architecture's.
+
+    Returns
+    -------
+    nn.Module
+        ``forward_features`` gives all tokens after the last norm: (N, 1 + patches, width).
+
+    Raises
+    ------
+    UserError
+        If the architecture is unknown, or the weights cannot be had or do not fit.
+    """
+    options = dict(settings.options)
+    if depth is not None:
+        options["depth"] = depth
+    shape = dict(in_chans=channels, img_size=image_size, num_classes=0, drop_path_rate=drop_path)
+    try:
+        model = timm.create_model(
+            settings.architecture,
+            pretrained=settings.weights == "imagenet" and settings.file is None,
+            dynamic_img_size=True,
+            attn_layer=SteadyAttention,
+            **shape,
+            **options,
+        )
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"model.architecture {settings.architecture!r} with model.options {options} and "
+            f"model.weights {settings.weights!r} cannot be built: {error}"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"The ImageNet weights of {settings.architecture} cannot be fetched ({type(error).__name__}); set "
+            "model.weights to the path of a safetensors file with them, or to 'random'."
+        ) from error
+    if settings.file is not None:
+        load_weights(model, load_tensors(settings.file), f"model.weights {settings.file}")
+    return model
+
+
+def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file; nothing in it is ever executed.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or not a safetensors file.
+    """
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises its own type for malformed files
+        raise UserError(
+            f"The weights file {path} cannot be read as safetensors: {error}"
+        ) from error
+
+
+def load_weights(model: nn.Module, tensors: dict[str, torch.Tensor], name: str) -> None:
+    """Load `tensors` into `model`; a classifier ``head.`` in the file is left out.
+
+    Raises
+    ------
+    UserError
+        If names or shapes differ.
+    """
+    tensors = {
+        key: value for key, value in tensors.items() if not key.startswith(("head.", "head_dist."))
+    }
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"The weights of {name} do not fit the model: {error}") from error
+
+
+def in_float32(layer: nn.Linear, features: torch.Tensor) -> torch.Tensor:
+    """Apply the last layer in float32 whatever autocast says: in bfloat16 the best two logits may tie."""
+    with torch.autocast(features.device.type, enabled=False):
+        return layer(features.float())
+
+
+class TaskModel(nn.Module):
+    """Classifier of mechanisms of action on the foundation's tokens.
+
+    One linear layer, then the blocks and the norm of a second transformer (its patch and position
+    embeddings are not used), then a linear layer from its CLS token to the classes.
+
+    Parameters
+    ----------
+    transformer
+        The second transformer, from `build_foundation`.
+    width
+        Width of the foundation's tokens.
+    classes
+        Number of classes.
+    """
+
+    def __init__(self, transformer: nn.Module, width: int, classes: int):
+        super().__init__()
+        self.projector = nn.Linear(width, transformer.embed_dim)
+        self.blocks = transformer.blocks
+        self.norm = transformer.norm
+        self.classifier = nn.Linear(transformer.embed_dim, classes)
+        nn.init.trunc_normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map tokens (N, 1 + patches, width) to logits (N, classes)."""
+        return in_float32(self.classifier, self.norm(self.blocks(self.projector(tokens)))[:, 0])
+
+
+class Supervised(nn.Module):
+    """The end-to-end baseline: a foundation and a linear classifier on its CLS token."""
+
+    def __init__(self, foundation: nn.Module, classes: int):
+        super().__init__()
+        self.foundation = foundation
+        self.classifier = nn.Linear(foundation.embed_dim, classes)
+        nn.init.trunc_normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, views: torch.Tensor) -> torch.Tensor:
+        """Map views (N, channels, size, size) to logits (N, classes)."""
+        return in_float32(self.classifier, self.foundation.forward_features(views)[:, 0])

@@ -1,0 +1,30 @@
+"""Which rows of a file of predictions a protocol scores."""
+
+import pandas as pd
+import pytest
+from coda.evaluation.experiment_parts import Pair
+from coda.evaluation.experiment_scores import score_protocols
+from coda.files import write_table
+from test_experiment_scores import HOME, TARGET, predictions, told
+
+
+def test_plates_of_one_name_in_two_sources_are_two(tmp_path):
+    """The chain's predictions hold the training source's plate beside those of the target."""
+    plain, home, chain = (
+        predictions(tmp_path, number, source, ["P1"], f"{number}.parquet", skill)
+        for number, (source, skill) in enumerate([(TARGET, 1), (HOME, 3), (TARGET, 0.2)])
+    )
+    parts = [pd.read_parquet(home), pd.read_parquet(chain)]
+    write_table(pd.concat(parts), chain)
+    files = {
+        ("standard", "unadapted", TARGET): plain,
+        ("standard", "unadapted", HOME): home,
+        ("online_1", "coda", TARGET): chain,
+    }
+    pair = Pair(HOME, TARGET, 1, ("P1",), (), [("B1", "P1")], files, {})
+    scores = score_protocols([pair], ["online"], [], replicates=100)
+    for split, table in zip(("home", "new"), parts, strict=True):
+        guess = table.filter(like="Logit_").idxmax(axis=1).str.removeprefix("Logit_")
+        kept = table["Metadata_moa"].notna()
+        wanted = (guess == table["Metadata_moa"])[kept].mean()
+        assert told(scores, "online", 1, "coda", split)["value"] == pytest.approx(wanted)

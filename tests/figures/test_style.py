@@ -1,0 +1,118 @@
+"""In studies of many sources every line of a figure can be told from the others, by colour and marker."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from coda.figures.experiments import ONLINE, PLATES, online_curve, plates_curve
+from coda.figures.style import PAGE, look
+from coda.figures.training import training_curves
+from coda.methods import ADAPTATIONS
+from matplotlib.colors import to_hex
+from test_figures import assert_readable
+
+
+def protocol_scores(sources, steps=(1, 2, 4)):
+    """Scores of adaptations from the first source to the others: more plates, and plate after plate."""
+    random, rows = np.random.default_rng(0), []
+    for target in sources[1:]:
+        for step in steps:
+            kinds = [
+                ("plates", split, method) for split in PLATES for method in ("unadapted", "coda")
+            ]
+            kinds += [
+                ("online", split, method) for split in ONLINE for method in ("unadapted", "coda")
+            ]
+            for protocol, split, method in [*kinds, ("online", "new", "before")]:
+                row = {"protocol": protocol, "step": step, "split": split, "method": method}
+                rows.append(row | {"target_source": target, "value": random.uniform(0.1, 0.6)})
+    table = pd.DataFrame(rows).assign(train_source=sources[0], level="image", metric="accuracy")
+    table = table.assign(n=100, seeds=1, pairs=1, reason=None)
+    return table.assign(low=table["value"] - 0.03, high=table["value"] + 0.05)
+
+
+@pytest.fixture(scope="module")
+def scores():
+    return protocol_scores([f"source_{number}" for number in range(1, 14)])
+
+
+def lines_of(axes, style):
+    return [line for line in axes.lines if line.get_linestyle() == style]
+
+
+def test_sixty_looks_are_distinct_and_neighbours_share_nothing():
+    looks = [look(number) for number in range(60)]
+    assert len(set(looks)) == 60
+    for one, other in zip(looks[:-1], looks[1:], strict=True):
+        assert one[0] != other[0] and one[1] != other[1]
+
+
+@pytest.mark.parametrize("draw", [plates_curve, online_curve])
+def test_twelve_targets_look_different_and_as_the_legend_says(scores, draw):
+    drawing = draw(scores)
+    assert_readable(drawing.figure)
+    (legend,) = drawing.figure.legends
+    named = {
+        text.get_text(): (to_hex(handle.get_color()), handle.get_marker())
+        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True)
+    }
+    targets = {name: seen for name, seen in named.items() if name.startswith("target")}
+    assert len(set(targets.values())) == len(targets) == 12
+    table = drawing.table.set_index(["target_source", "method", "split"]).sort_index()
+    splits = list(PLATES if draw is plates_curve else ONLINE)
+    for axes, split in zip(drawing.figure.axes[1:], splits[1:], strict=True):
+        for style, method in (("-", "coda"), ("--", "unadapted")):
+            lines = lines_of(axes, style)
+            assert len(lines) == 12
+            for line in lines:
+                seen = (to_hex(line.get_color()), line.get_marker())
+                (name,) = [name for name, found in targets.items() if found == seen]
+                source = name.removeprefix("target ").replace(" ", "_")
+                assert line.get_ydata() == pytest.approx(
+                    table.loc[(source, method, split), "value"]
+                )
+
+
+def test_a_new_plate_has_its_intervals_before_and_after(scores):
+    drawing = online_curve(scores)
+    bars = [
+        segment[:, 1]
+        for container in drawing.figure.axes[0].containers
+        for segment in container.lines[2][0].get_segments()
+    ]
+    rows = drawing.table[drawing.table["split"].eq("new") & drawing.table["method"].ne("unadapted")]
+    wanted = rows[["low", "high"]].sort_values("low").to_numpy(float)
+    assert np.sort(bars, axis=0) == pytest.approx(np.sort(wanted, axis=0))
+    assert len(bars) == 2 * 12 * 3
+
+
+def test_every_line_of_sixty_adaptations_can_be_told_and_classifiers_stand_apart():
+    random = np.random.default_rng(0)
+
+    def logged(*quantities):
+        table = pd.DataFrame({name: random.uniform(0.2, 1, 30) for name in quantities})
+        return table.assign(epoch=range(30))
+
+    dino = ("loss", "teacher_entropy", "feature_deviation", "learning_rate", "samples_per_second")
+    runs = {"pretraining": logged(*dino, "knn_accuracy")}
+    supervised = ("loss", "validation_accuracy", "learning_rate", "samples_per_second")
+    runs |= {name: logged(*supervised) for name in ("task model", "supervised", "shuffled")}
+    for target in range(2, 14):
+        runs |= {f"{method} on source_{target}": logged(*dino) for method in ADAPTATIONS}
+    assert len(runs) == 64
+    drawing = training_curves(runs, prototypes=256)
+    assert_readable(drawing.figure)
+    assert drawing.figure.get_size_inches()[1] <= PAGE
+    foundations, classifiers = drawing.figure.subfigs
+    columns = 1 + len(ADAPTATIONS)
+    assert len(foundations.axes) == 6 * columns and len(classifiers.axes) == 4
+    blank = [axes for axes in foundations.axes if not axes.axison]
+    assert len(blank) == len(ADAPTATIONS)  # they log no kNN accuracy
+    for axes in drawing.figure.axes:
+        seen = [(to_hex(line.get_color()), line.get_marker()) for line in axes.lines]
+        assert len(set(seen)) == len(seen)
+    for number, method in enumerate(("pretraining", *ADAPTATIONS)):
+        first = foundations.axes[number]
+        drawn = [line.get_ydata() for line in first.lines if len(line.get_ydata()) == 30]
+        names = [name for name in runs if name.split(" on ")[0] == method]
+        for values, name in zip(drawn, names, strict=True):
+            assert values == pytest.approx(runs[name]["loss"].to_numpy())

@@ -1,0 +1,236 @@
+"""Plates are chosen as the config says, and every wish that cannot be met is named."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from coda.errors import UserError
+from coda.files import read_table, write_table
+from coda.gallery.plates import (
+    PLATE_COLUMNS,
+    WELL_COLUMNS,
+    add_own_plates,
+    read_sample_sheet,
+    read_wells,
+    select_plates,
+)
+
+SHARED = Path("../shared/data/metadata/plate.csv.gz")
+
+
+@pytest.fixture
+def plates():
+    rows = [
+        ("source_2", "Batch_2", "1053597806", "TARGET2"),
+        ("source_2", "Batch_1", "1053597807", "TARGET2"),
+        ("source_2", "Batch_1", "1053597808", "COMPOUND"),
+        ("source_3", "CP59", "BR5867a3", "TARGET2"),
+        ("source_3", "CP60", "JCPQC016", "TARGET2"),
+    ]
+    return pd.DataFrame(rows, columns=PLATE_COLUMNS)
+
+
+def test_all_plates_of_the_type_in_order(plates):
+    table = select_plates(
+        plates, "TARGET2", {"source_3": {"validation_plate": "JCPQC016"}, "source_2": None}
+    )
+    assert table["Metadata_Plate"].tolist() == ["BR5867a3", "JCPQC016", "1053597807", "1053597806"]
+    assert table["subset"].tolist() == ["train", "validation", "train", "train"]
+    assert list(table) == [*PLATE_COLUMNS, "subset"]
+
+
+def test_named_plates_and_ids_that_yaml_reads_as_numbers(plates):
+    wish = {"source_2": {"plates": [1053597807], "validation_plate": 1053597806}}
+    table = select_plates(plates, "TARGET2", wish)
+    assert dict(zip(table["Metadata_Plate"], table["subset"], strict=True)) == {
+        "1053597807": "train",
+        "1053597806": "validation",
+    }
+
+
+def test_batches_are_chosen_and_the_validation_plate_may_be_of_another(plates):
+    def chosen(**wish):
+        table = select_plates(plates, "TARGET2", {"source_2": {"validation_plate": None} | wish})
+        return table["Metadata_Plate"].tolist()
+
+    assert chosen(batches=["Batch_1"]) == ["1053597807"]
+    assert chosen(batches=["Batch_2", "Batch_1"]) == chosen(batches=[]) == chosen()
+    both = chosen(batches=["Batch_1"], validation_plate="1053597806")
+    assert both == ["1053597807", "1053597806"]
+    assert chosen(batches=["Batch_1"], plates=["1053597807"]) == ["1053597807"]
+    with pytest.raises(UserError, match=r"batches names Batch1, .*did you mean Batch_1"):
+        chosen(batches=["Batch_2", "Batch1"])
+    with pytest.raises(
+        UserError, match=r"plates names 1053597806 of the batch Batch_2, which sources\.source_2\.b"
+    ):
+        chosen(batches=["Batch_1"], plates=["1053597806", "1053597807"])
+    with pytest.raises(UserError, match="no TARGET2 plate left to train on"):
+        chosen(batches=["Batch_2"], validation_plate="1053597806")
+
+
+def test_excluded_plates_are_left_out(plates):
+    table = select_plates(plates, "TARGET2", {"source_2": {}}, exclude=[1053597806])
+    assert table["Metadata_Plate"].tolist() == ["1053597807"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "exclude", "words"),
+    [
+        ({}, [], ["sources is empty"]),
+        ({"source_33": {}}, [], ["source_33", "did you mean source_3"]),
+        (
+            {"source_3": {"validation_plate": "JCPQC061"}},
+            [],
+            ["sources.source_3.validation_plate", "JCPQC061", "did you mean JCPQC016"],
+        ),
+        ({"source_3": {"validation_plate": "1053597806"}}, [], ["no plate of this source"]),
+        ({"source_2": {"validation_plate": "1053597808"}}, [], ["COMPOUND", "TARGET2"]),
+        ({"source_2": {"plates": ["1053597808"]}}, [], ["sources.source_2.plates", "COMPOUND"]),
+        ({"source_3": {"plates": ["none"]}}, [], ["sources.source_3.plates"]),
+        ({"source_3": {"validation_plate": "JCPQC016"}}, ["BR5867a3"], ["left to train on"]),
+        ({"source_3": {"plates": ["JCPQC016"], "validation_plate": "JCPQC016"}}, [], ["left to"]),
+        (
+            {"source_3": {"validation_plate": "JCPQC016"}},
+            ["JCPQC016"],
+            ["exclude_plates leaves out"],
+        ),
+        ({"source_3": {}}, ["JCPQC017"], ["exclude_plates names", "did you mean JCPQC016"]),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_named(plates, sources, exclude, words):
+    with pytest.raises(UserError) as told:
+        select_plates(plates, "TARGET2", sources, exclude)
+    assert all(word in str(told.value) for word in words)
+    assert str(told.value)[-2:] not in ("?.", "..") and str(told.value)[-1] in "?."
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a b", "", "-x", "a\nb", None])
+def test_ids_that_cannot_be_part_of_a_path_are_refused(plates, name):
+    plates.loc[3, "Metadata_Batch"] = name
+    with pytest.raises(UserError, match="tables.plate"):
+        select_plates(plates, "TARGET2", {"source_3": {}})
+
+
+@pytest.fixture(scope="module")
+def real():
+    if not SHARED.exists():
+        pytest.skip(f"the public table {SHARED} is not here")
+    return read_table(SHARED)
+
+
+def test_real_target_2_plates(real):
+    sources = {f"source_{n}": {} for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)}
+    table = select_plates(real, "TARGET2", sources)
+    counts = table.groupby("Metadata_Source")["Metadata_Plate"].count().to_dict()
+    assert counts == {
+        "source_2": 10,
+        "source_3": 25,
+        "source_4": 22,
+        "source_5": 24,
+        "source_6": 21,
+        "source_7": 7,
+        "source_8": 4,
+        "source_9": 9,
+        "source_10": 6,
+        "source_11": 7,
+        "source_13": 6,
+    }
+    assert len(table) == 141 and table["Metadata_Plate"].is_unique
+    everywhere = set(real["Metadata_Source"][real["Metadata_PlateType"] == "TARGET2"])
+    assert everywhere == set(sources)
+
+
+def test_real_plates_of_the_paper(real):
+    sources = {
+        "source_3": {"validation_plate": "JCPQC016", "plates": None},
+        "source_5": {"validation_plate": "ACPJUM012", "plates": None},
+        "source_8": {"validation_plate": "A1166127", "plates": None},
+        "source_11": {"validation_plate": "EC103-132LM2", "plates": None},
+    }
+    table = select_plates(real, "TARGET2", sources)
+    both = table.groupby("Metadata_Source", sort=False).agg(
+        plates=("Metadata_Plate", "count"), batches=("Metadata_Batch", "nunique")
+    )
+    assert both["plates"].to_dict() == {
+        "source_3": 25,
+        "source_5": 24,
+        "source_8": 4,
+        "source_11": 7,
+    }
+    assert both["batches"].tolist() == [13, 23, 4, 4]
+    held = table[table["subset"] == "validation"]
+    assert held["Metadata_Plate"].tolist() == [
+        wish["validation_plate"] for wish in sources.values()
+    ]
+
+
+def test_no_source_without_target_2_plates(real):
+    with pytest.raises(UserError, match="source_1 has no TARGET2 plate"):
+        select_plates(real, "TARGET2", {"source_1": {}})
+
+
+def test_sample_sheet(tmp_path):
+    layout = tmp_path / "layout.csv"
+    write_table(
+        pd.DataFrame({"Metadata_Well": ["A01"], "Metadata_JCP2022": ["JCP2022_033924"]}), layout
+    )
+    sheet = tmp_path / "plates.csv"
+    sheet.write_text(
+        "Metadata_Source,Metadata_Batch,Metadata_Plate,root,layout\n"
+        f"my_lab,2026_01,0042,/data/mine,{layout}\n"
+        "my_lab,2026_01,0043,,\n"
+    )
+    table = read_sample_sheet(sheet, "TARGET2")
+    assert table["Metadata_Plate"].tolist() == ["0042", "0043"]
+    assert table["Metadata_PlateType"].tolist() == ["TARGET2"] * 2
+    assert table["root"].isna().tolist() == [False, True] and table["load_data"].isna().all()
+    assert read_wells("no table", "my_lab", "0042", layout).to_numpy().tolist() == [
+        ["my_lab", "0042", "A01", "JCP2022_033924"]
+    ]
+    chosen = select_plates(table, "TARGET2", {"my_lab": {"validation_plate": "0043"}})
+    assert chosen["subset"].tolist() == ["train", "validation"]
+
+
+def test_own_plates_stand_beside_jumps_and_before_them(plates):
+    own = pd.DataFrame(
+        [
+            ("source_3", "CP60", "JCPQC016", "TARGET2", "/mine"),
+            ("my_lab", "1", "0042", "TARGET2", None),
+        ],
+        columns=[*PLATE_COLUMNS, "root"],
+    )
+    both = add_own_plates(plates, own).set_index(["Metadata_Source", "Metadata_Plate"])
+    assert len(both) == len(plates) + 1
+    assert both.loc[("source_3", "JCPQC016"), "root"] == "/mine"
+    assert both.loc[("source_3", "BR5867a3"), "root"] != "/mine"
+    assert set(both.loc["my_lab"].index) == {"0042"}
+
+
+def test_of_all_wells_only_a_plates_are_read(tmp_path):
+    rows = [
+        ("source_2", "P1", "A01", "JCP2022_000001"),
+        ("source_2", "P2", "A01", "JCP2022_000002"),
+        ("source_3", "P1", "A02", "JCP2022_000003"),
+        ("source_2", "P1", "B01", "JCP2022_000004"),
+    ]
+    write_table(pd.DataFrame(rows, columns=WELL_COLUMNS), tmp_path / "well.parquet")
+    wells = read_wells(tmp_path / "well.parquet", "source_2", "P1")
+    assert wells.to_numpy().tolist() == [list(rows[0]), list(rows[3])]
+    assert read_wells(tmp_path / "well.parquet", "source_2", "P9").empty
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("Metadata_Source,Metadata_Plate\na,b\n", "Metadata_Batch"),
+        ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,\n", "no id"),
+        ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,../c\n", "no id"),
+        ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,c\na,d,c\n", "plate c twice"),
+    ],
+)
+def test_bad_sample_sheets_are_named(tmp_path, text, word):
+    sheet = tmp_path / "plates.csv"
+    sheet.write_text(text)
+    with pytest.raises(UserError, match=word) as told:
+        read_sample_sheet(sheet, "TARGET2")
+    assert str(sheet) in str(told.value)

@@ -1,0 +1,224 @@
+"""Tables are fetched whole or not at all, from the web, a bucket or a folder."""
+
+import gzip
+import os
+import threading
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from coda.errors import UserError
+from coda.files import read_table
+from coda.gallery import public_tables as tables
+from coda.gallery.public_tables import COLUMNS, fetch_table, parse_table
+from s3_server import free_port, s3_server
+
+SHARED = Path("../shared/data/metadata")
+PLATES = (
+    "Metadata_Source,Metadata_Batch,Metadata_Plate,Metadata_PlateType\n"
+    "source_2,20210607_Batch_2,1053597806,TARGET2\n"
+    "source_6,p210824,0110000293081,TARGET2\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """Keep the pauses between attempts, in effect nil, in a list."""
+    pauses = []
+    monkeypatch.setattr(tables.time, "sleep", pauses.append)
+    return pauses
+
+
+@contextmanager
+def web_server(answers):
+    """Serve GET requests by the functions in `answers`, one a request, the last one for good."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            answer = answers[min(len(asked), len(answers) - 1)]
+            asked.append(self.path)
+            answer(self)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def body(data, length=None):
+    """Answer with `data`, claiming `length` bytes."""
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data) if length is None else length))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    return answer
+
+
+def status(code, location=None):
+    """Answer with a status and no body."""
+
+    def answer(handler):
+        handler.send_response(code)
+        if location:
+            handler.send_header("Location", location)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return answer
+
+
+def test_local_table_keeps_ids_as_text(tmp_path):
+    (tmp_path / "plate.csv.gz").write_bytes(gzip.compress(PLATES.encode()))
+    fetch_table("plate", str(tmp_path / "plate.csv.gz"), tmp_path / "out" / "plate.parquet")
+    table = read_table(tmp_path / "out" / "plate.parquet")
+    assert table["Metadata_Plate"].tolist() == ["1053597806", "0110000293081"]
+    assert list(table) == COLUMNS["plate"]
+
+
+def test_comment_lines_latin_1_quotes_and_windows_line_ends_are_understood():
+    text = '!Source\t"Hub, 2020"\r\n!URL\tx\r\npert_iname\tmoa\r\n"2,5-x"\tα\r\nb!c\t\r\n'
+    table = parse_table(text.replace("α", "é").encode("latin-1"), "drugs_20200324.txt")
+    assert table["pert_iname"].tolist() == ["2,5-x", "b!c"]
+    assert table["moa"].isna().tolist() == [False, True]
+    assert table["moa"][0] == "é"
+
+
+def test_web_table_survives_a_faltering_server(tmp_path, no_pauses):
+    answers = [status(503), status(429), body(PLATES.encode()[:40], 400), body(PLATES.encode())]
+    with web_server(answers) as (address, asked):
+        fetch_table("plate", f"{address}/plate.csv", tmp_path / "plate.parquet")
+    assert len(asked) == 4
+    assert len(read_table(tmp_path / "plate.parquet")) == 2
+    assert all(0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(no_pauses))
+
+
+def test_attempts_are_bounded_and_what_was_there_stays(tmp_path):
+    (tmp_path / "plate.csv").write_text(PLATES)
+    with web_server([status(500)]) as (address, asked), pytest.raises(UserError) as told:
+        fetch_table("plate", f"{address}/plate.csv", tmp_path / "plate.csv", attempts=3)
+    assert len(asked) == 3
+    assert "tables.plate" in str(told.value) and address in str(told.value)
+    assert (tmp_path / "plate.csv").read_text() == PLATES
+    assert os.listdir(tmp_path) == ["plate.csv"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        (status(404), "404"),
+        (status(403), "403"),
+        (status(302, "http://localhost:9/plate.csv"), "another host"),
+        (body(b"<!DOCTYPE html><html></html>"), "page"),
+        (body(b"version https://git-lfs.github.com/spec/v1\n"), "pointer"),
+        (body(b"a,b\n1,2\n"), "lacks the column(s) Metadata_Source"),
+        (body(b""), "No columns"),
+    ],
+)
+def test_what_trying_again_cannot_mend_is_told_at_once(tmp_path, answer, word):
+    with (
+        web_server([answer]) as (address, asked),
+        pytest.raises(UserError, match="tables.plate") as told,
+    ):
+        fetch_table("plate", f"{address}/plate.csv", tmp_path / "plate.parquet")
+    assert word in str(told.value)
+    assert len(asked) == 1
+    assert not os.listdir(tmp_path)
+
+
+def test_redirect_on_the_same_host_is_followed(tmp_path):
+    with web_server([status(302, "/new/plate.csv"), body(PLATES.encode())]) as (address, asked):
+        fetch_table("plate", f"{address}/plate.csv", tmp_path / "plate.parquet")
+    assert asked == ["/plate.csv", "/new/plate.csv"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("https://h.org/a.csv", "http://h.org/b.csv", "an open line"),
+        ("https://h.org/a.csv", "https://i.org/a.csv", "another host"),
+        ("https://h.org/a.csv", "https://h.org/b.csv", None),
+        ("http://h.org/a.csv", "https://h.org/b.csv", None),
+    ],
+)
+def test_a_redirect_off_the_host_or_off_encryption_is_not_followed(old, new, word):
+    follow = tables.SameHostRedirects().redirect_request
+    request = urllib.request.Request(old)
+    if word is None:
+        assert follow(request, None, 302, "Found", {}, new).full_url == new
+    else:
+        with pytest.raises(urllib.error.HTTPError, match=f"redirects to {word}, {new}"):
+            follow(request, None, 302, "Found", {}, new)
+
+
+def test_the_bucket_of_a_table_is_in_the_region_of_the_config(tmp_path, monkeypatch):
+    asked = []
+
+    def open_gallery(folder, endpoint, region, **options):
+        asked.append((folder, endpoint, region))
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tables, "open_gallery", open_gallery)
+    with pytest.raises(UserError, match=r"tables\.plate"):
+        fetch_table("plate", "s3://mine/a/plate.csv", tmp_path / "t.parquet", region="eu-west-1")
+    assert asked == [("s3://mine/a", None, "eu-west-1")]
+
+
+def test_truncated_gzip_is_refused(tmp_path):
+    (tmp_path / "plate.csv.gz").write_bytes(gzip.compress(PLATES.encode())[:-9])
+    with pytest.raises(UserError, match="tables.plate"):
+        fetch_table("plate", str(tmp_path / "plate.csv.gz"), tmp_path / "plate.parquet")
+
+
+def test_server_that_is_down_and_file_that_is_not_there_are_named(tmp_path):
+    address = f"http://127.0.0.1:{free_port()}/well.csv.gz"
+    with pytest.raises(UserError, match="tables.well .*refused"):
+        fetch_table("well", address, tmp_path / "well.parquet", attempts=2)
+    with pytest.raises(UserError, match="tables.drugs .*no such file"):
+        fetch_table("drugs", str(tmp_path / "none.txt"), tmp_path / "drugs.parquet")
+    with pytest.raises(UserError, match="tables.drugs .*only https"):
+        fetch_table("drugs", "ftp://host/drugs.txt", tmp_path / "drugs.parquet")
+
+
+def test_bucket_is_read_without_credentials(tmp_path):
+    (tmp_path / "bucket" / "tables").mkdir(parents=True)
+    (tmp_path / "bucket" / "tables" / "plate.csv").write_text(PLATES)
+    with s3_server(tmp_path) as endpoint:
+        target = tmp_path / "plate.parquet"
+        fetch_table("plate", "s3://bucket/tables/plate.csv", target, endpoint=endpoint)
+        with pytest.raises(UserError, match="tables.plate"):
+            fetch_table("plate", "s3://bucket/tables/none.csv", target, endpoint=endpoint)
+    assert len(read_table(target)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "rows"),
+    [
+        ("plate", "plate.csv.gz", 2525),
+        ("platemap", "JUMP-Target-2_compound_platemap.tsv", 384),
+        ("target_compounds", "JUMP-Target-2_compound_metadata.tsv", 315),
+        ("drugs", "repurposing_drugs_20200324.txt", 6798),
+    ],
+)
+def test_real_tables(tmp_path, name, file, rows):
+    if not (SHARED / file).exists():
+        pytest.skip(f"the public table {SHARED / file} is not here")
+    fetch_table(name, str(SHARED / file), tmp_path / "table.parquet")
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    assert len(table) == rows
+    assert all(pd.api.types.is_string_dtype(table[column]) for column in table)

@@ -1,0 +1,137 @@
+"""Whole images are read to the bit, and nothing else passes for one."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from coda.gallery.tiff import BrokenImage, check_header, read_tiff
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+REAL = Path(__file__).parents[2].parent / "shared/data/real/jump_source1_A02_s1"
+
+
+def image(height: int = 37, width: int = 53, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 65536, (height, width), dtype=np.uint16)
+
+
+def encoded(pixels: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "zstd"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_every_encoding_gives_the_same_pixels(tmp_path, compression, byteorder, bigtiff):
+    options = {"predictor": 2} if compression in ("lzw", "zlib") else {}
+    path = tmp_path / "image.tiff"
+    path.write_bytes(
+        encoded(
+            image(),
+            compression=compression,
+            byteorder=byteorder,
+            bigtiff=bigtiff,
+            rowsperstrip=8,
+            **options,
+        )
+    )
+    check_header(path)
+    read = read_tiff(path)
+    assert read.dtype == np.dtype("uint16") and read.dtype.isnative
+    np.testing.assert_array_equal(read, image())
+
+
+def test_real_images_agree_with_another_decoder():
+    if not REAL.is_dir():
+        pytest.skip(f"the reference data are not at {REAL}")
+    for path in sorted(REAL.glob("*.tiff")):
+        read = read_tiff(path)
+        assert read.shape == (1080, 1080)
+        np.testing.assert_array_equal(read, np.array(Image.open(path)))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (bytes(5000), "filled with zeros"),
+        (b"<html>Please sign in</html>", "not a TIFF"),
+        (b"II*\0", "truncated"),
+        (encoded(np.zeros((20, 20), np.uint16)), "blank: every pixel is 0"),
+        (encoded(np.full((20, 20), 7, np.uint16)), "blank: every pixel is 7"),
+        (encoded(image().astype(np.uint8)), "not of 16 bits"),
+        (encoded(image().astype(np.float32)), "not of 16 bits"),
+        (encoded(np.stack([image()] * 3, axis=-1), photometric="rgb"), "not a single plane"),
+    ],
+)
+def test_what_is_no_image_is_named(tmp_path, content, reason):
+    path = tmp_path / "image.tiff"
+    path.write_bytes(content)
+    with pytest.raises(BrokenImage, match=reason):
+        read_tiff(path)
+
+
+def test_a_missing_file_is_not_a_broken_one(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_tiff(tmp_path / "image.tiff")
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(cut=st.floats(0, 1, exclude_max=True), compression=st.sampled_from([None, "lzw", "zlib"]))
+def test_truncated_anywhere_it_is_broken(tmp_path, cut, compression):
+    whole = encoded(image(), compression=compression, rowsperstrip=8)
+    path = tmp_path / "image.tiff"
+    path.write_bytes(whole[: int(cut * len(whole))])
+    with pytest.raises(BrokenImage):
+        read_tiff(path)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.tuples(
+        st.sampled_from([b"II*\0\x08\0\0\0", b"MM\0*", b"II+\0\x08\0\0\0"]), st.binary(max_size=200)
+    ).map(b"".join)
+)
+def test_garbage_is_broken_and_nothing_worse(tmp_path, content):
+    path = tmp_path / "image.tiff"
+    path.write_bytes(content)
+    with pytest.raises(BrokenImage):
+        read_tiff(path)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), min_size=1, max_size=6),
+    st.booleans(),
+)
+def test_a_damaged_directory_is_broken_or_harmless(tmp_path, changes, bigtiff):
+    content = bytearray(encoded(image(), rowsperstrip=8, bigtiff=bigtiff))
+    for place, value in changes:
+        content[place] = value
+    path = tmp_path / "image.tiff"
+    path.write_bytes(content)
+    try:
+        read = read_tiff(path)
+    except BrokenImage:
+        return
+    assert read.dtype == np.uint16 and read.ndim == 2

@@ -1,0 +1,36 @@
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def run(tmp_path, body: str) -> tuple[subprocess.CompletedProcess, str]:
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\nfrom coda.logs import reported\n"
+    code += "from coda.errors import UserError\n"
+    code += f"with reported({str(tmp_path / 'job.log')!r}):\n    {body}\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return done, (tmp_path / "job.log").read_text()
+
+
+def test_a_users_fault_is_one_sentence_and_status_1(tmp_path):
+    done, log = run(tmp_path, "raise UserError('adapt.epochs is wrong.')")
+    assert done.returncode == 1
+    assert done.stderr == log == "Error: adapt.epochs is wrong.\n"
+
+
+def test_our_own_fault_keeps_its_traceback(tmp_path):
+    done, log = run(tmp_path, "1 / 0")
+    assert done.returncode == 1
+    assert "Traceback" in log and "ZeroDivisionError" in done.stderr
+
+
+def test_output_goes_to_the_terminal_and_the_log(tmp_path):
+    done, log = run(tmp_path, "print('half way', flush=True)")
+    assert done.returncode == 0
+    assert done.stderr == log == "half way\n"
+
+
+def test_the_status_of_a_preempted_job_passes(tmp_path):
+    done, _ = run(tmp_path, "raise SystemExit(75)")
+    assert done.returncode == 75

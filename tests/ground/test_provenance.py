@@ -1,0 +1,32 @@
+import shutil
+
+import torch
+from coda.crops.store import crops_checksum
+from coda.provenance import describe_run, file_checksum
+
+
+def test_a_run_is_described_by_all_that_makes_it():
+    described = describe_run({"epochs": 3}, 7, torch.device("cpu"), {"a": "b"})
+    assert described["settings"] == {"epochs": 3} and described["seed"] == 7
+    assert described["software"]["torch"] == torch.__version__.split("+")[0]
+    assert described["device"].startswith("CPU") and described["inputs"] == {"a": "b"}
+    assert described["code"]
+
+
+def test_crops_checksums_tell_versions_apart(tiny_plates, tmp_path):
+    first, second = (crops_checksum(path) for path in tiny_plates[:2])
+    assert first != second
+    copy = tmp_path / "copy.arrow"
+    shutil.copy(tiny_plates[0], copy)
+    assert crops_checksum(copy) == first
+    content = bytearray(copy.read_bytes())
+    content[len(content) // 2] ^= 1
+    copy.write_bytes(content)
+    assert crops_checksum(copy) != first
+
+
+def test_file_checksum_is_sha256(tmp_path):
+    import hashlib
+
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_checksum(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()[:16]

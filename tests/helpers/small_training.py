@@ -1,0 +1,138 @@
+"""Trainings so small that tests can run them many times; also a program, so that tests can kill it.
+
+python small_training.py FOLDER PLATE [PLATE ...]   trains into FOLDER: a foundation by DINO, or with
+NETWORK=classifier in the environment the supervised baseline
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from coda.training.checkpoints import StateFolder
+from coda.training.classifier_trainer import ClassifierTraining
+from coda.training.dino_trainer import DinoLearner
+from coda.training.distributed import run_ranks
+from coda.training.settings import WatchSettings
+
+SETTINGS = {
+    "model": {
+        "architecture": "vit_tiny_patch16_224",
+        "options": {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 8},
+        "weights": "random",
+    },
+    "head": {"hidden": 32, "bottleneck": 16, "prototypes": 32, "batch_norm": False},
+    "views": {"global_size": 32, "local_size": 16, "local_count": 2},
+    "data": {"wells": "labelled", "partners": ["batch", "plate", "well", "site"]},
+    "knn": {"k": 20, "temperature": 0.1, "every": 1},
+    "training": {
+        "epochs": 2,
+        "warmup_epochs": 1,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "drop_path": 0.1,
+    },
+}
+
+CLASSIFIER = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16, "learning_rate": 2e-3}
+
+OFTEN = WatchSettings(save_minutes=1e-9)
+
+
+def settings_with(**training) -> dict:
+    """Give the settings with some of the training's changed."""
+    return {**SETTINGS, "training": {**SETTINGS["training"], **training}}
+
+
+def outputs_in(folder: Path) -> dict[str, str]:
+    """Name the outputs of a training in `folder`."""
+    names = {
+        "foundation": "foundation.safetensors",
+        "networks": "networks.safetensors",
+        "log": "log.parquet",
+    }
+    return {key: str(Path(folder) / name) for key, name in names.items()}
+
+
+def train(
+    folder: Path,
+    plates: list[str],
+    settings: dict = SETTINGS,
+    seed: int = 3,
+    gpus: int = 0,
+    precision: str = "bf16",
+    **options,
+) -> None:
+    """Train on `plates`, all but the last, and judge by the last unless told otherwise."""
+    from coda.training.compute import Machine
+    from coda.training.pretrain import train_foundation
+
+    options.setdefault("validation", plates[-1:])
+    options.setdefault("outputs", outputs_in(folder))
+    machine = Machine(gpus, 1, precision)
+    train_foundation(
+        plates[:-1], settings=settings, seed=seed, machine=machine, what="test", **options
+    )
+
+
+def classify(
+    folder: Path,
+    plates: list[str],
+    foundation: str | None = None,
+    seed: int = 1,
+    epochs: int = 3,
+    **options,
+) -> dict[str, str]:
+    """Train a classifier on `plates`, all but the last, judge by the last, and name the outputs."""
+    from coda.training.classify import train_classifier
+    from coda.training.compute import Machine
+
+    folder = Path(folder)
+    outputs = {"weights": str(folder / "weights.safetensors"), "log": str(folder / "log.parquet")}
+    settings = {name: SETTINGS[name] for name in ("model", "views")}
+    settings["training"] = {**CLASSIFIER, "epochs": epochs}
+    options |= dict(outputs=outputs, settings=settings, seed=seed, foundation=foundation)
+    train_classifier(plates[:-1], plates[-1:], machine=Machine(0, 1), what="test", **options)
+    return outputs
+
+
+def run_in_two(function, gpus: int, job: dict) -> None:
+    """Train in two processes on the CPU, in place of one a GPU."""
+    run_ranks(count_steps, 2, function, job)
+
+
+def count_steps(rank: int, ranks: int, function, job: dict) -> None:
+    """Train as one of several processes, and keep its number of steps in the file ``steps_<rank>``."""
+    update, file = DinoLearner.update, Path(job["outputs"]["log"]).with_name(f"steps_{rank}")
+    DinoLearner.update = lambda self: update(self) or file.write_text(str(self.step))
+    function(rank, ranks, job)
+
+
+def die_after(owner: type, method: str, variable: str, step_of: Callable[..., int]) -> None:
+    """Make a method end this process as kill -9 does, once done with the step that a variable names."""
+    act, last = getattr(owner, method), int(os.environ.get(variable, -1))
+
+    def act_then_die(self, *arguments) -> None:
+        act(self, *arguments)
+        if step_of(self, *arguments) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, method, act_then_die)
+
+
+if __name__ == "__main__":
+    import coda.training.pretrain
+
+    die_after(DinoLearner, "update", "KILL_AFTER_STEP", lambda self: self.step)
+    die_after(ClassifierTraining, "train_step", "KILL_AFTER_STEP", lambda self, *_: self.step)
+    die_after(StateFolder, "save", "KILL_AFTER_SAVE", lambda self, step, *_: step)
+    if os.environ.get("RANKS") == "2":
+        import small_training  # what other processes are to find by name
+
+        coda.training.pretrain.launch = small_training.run_in_two
+    place, plates, epochs = Path(sys.argv[1]), sys.argv[2:], int(os.environ.get("EPOCHS", 2))
+    if os.environ.get("NETWORK") == "classifier":
+        classify(place, plates, epochs=epochs, watch=OFTEN)
+    else:
+        train(place, plates, settings_with(epochs=epochs), watch=OFTEN)

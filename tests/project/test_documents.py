@@ -1,0 +1,108 @@
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def pins(lines) -> dict[str, str]:
+    return dict(line.split("==") for line in lines if re.fullmatch(r"[\w-]+==\S+", line))
+
+
+def test_the_page_on_the_config_is_in_step_with_the_schema():
+    tool = runpy.run_path(str(ROOT / "tools/config_readme.py"))
+    assert (ROOT / "config/README.md").read_text() == tool["page"]()
+
+
+def test_conda_environments_have_the_pins_of_the_requirements():
+    required = pins((ROOT / "requirements.txt").read_text().split())
+    required |= pins((ROOT / "requirements-deepprofiler.txt").read_text().split())
+    for path in (ROOT / "envs").glob("*.yaml"):
+        if path.stem == "deepprofiler":  # a world of its own
+            continue
+        packages = yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]
+        for name, version in pins(packages).items():
+            assert required[name] == version, f"{path.name}: {name}"
+
+
+def test_every_rule_has_a_script_of_its_name():
+    rules = set(
+        re.findall(
+            r"^(?:rule|checkpoint) (\w+):",
+            "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk")),
+            re.M,
+        )
+    )
+    rules |= set(re.findall(r"^    rule (\w+):", (ROOT / "rules/demo.smk").read_text(), re.M))
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert rules == scripts
+
+
+def test_a_rule_that_uses_another_hands_it_what_its_script_reads():
+    texts = [path.read_text() for path in (ROOT / "rules").glob("*.smk")]
+    used = re.findall(r"^use rule (\w+) as (\w+) with:", "\n".join(texts), re.M)
+    names = set(re.findall(r"^\s*(?:rule|checkpoint) (\w+):", "\n".join(texts), re.M))
+    assert used and {base for base, _ in used} <= names
+    for base, name in used:
+        assert name not in names, name
+        block = next(text for text in texts if f"use rule {base} as {name} with:" in text)
+        block = (
+            block.split(f"use rule {base} as {name} with:")[1]
+            .split("\nrule ")[0]
+            .split("\nuse rule ")[0]
+        )
+        if "\n    input:" not in block:
+            continue
+        # Inputs are replaced as a whole, so the script must find all of its own again.
+        script = (ROOT / f"scripts/{base}.py").read_text()
+        wanted = set(re.findall(r"snakemake\.input\.(\w+)", script)) - {"get"}
+        assert f'code=code("{base}")' in block, name
+        assert wanted <= set(re.findall(r"^        (\w+)=", block.split("output:")[0], re.M)), name
+
+
+def test_what_runs_again_with_new_code_and_what_does_not():
+    """Plates, terabytes of verified bytes, are not fetched again; everything else depends on its code."""
+    blocks = re.findall(
+        r"^(?:rule|checkpoint) (\w+):\n(.*?)(?=^\S|\Z)",
+        "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk"))),
+        re.M | re.S,
+    )
+    assert len(blocks) > 30
+    without = [name for name, text in blocks if f'code("{name}")' not in text]
+    assert without == [
+        "write_crate",
+        "download_plate",
+    ]  # the former takes all files of the workflow
+
+
+def test_the_readme_names_only_files_that_are_there():
+    for name in re.findall(r"\]\(([\w./-]+)\)", README) + re.findall(
+        r"`((?:config|profiles|rules|scripts)/[\w./]+)`", README
+    ):
+        assert (ROOT / name).exists(), name
+
+
+def test_pages_name_only_files_that_are_there():
+    for page in [ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        text = page.read_text()
+        linked = [page.parent / name for name in re.findall(r"\]\(([\w./-]+)\)", text)]
+        named = re.findall(
+            r"`((?:config|envs|profiles|rules|scripts|tools|tests|benchmarks|docs)/[\w./-]+)`", text
+        )
+        for path in [*linked, *(ROOT / name for name in named)]:
+            assert path.exists(), f"{page.name}: {path.name}"
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == project
+    assert f"## {project}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_page_of_benchmarks_is_in_step_with_their_results():
+    tool = runpy.run_path(str(ROOT / "tools/benchmarks_readme.py"))
+    assert (ROOT / "benchmarks/README.md").read_text() == tool["page"]()

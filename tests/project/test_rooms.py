@@ -1,0 +1,64 @@
+"""Imports of the library go one way: from each stage to those before it, never in a circle."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+LIBRARY = Path(__file__).parents[2] / "scripts/coda"
+GROUND = "ground"
+# What each room may import besides itself.
+STAGES = [GROUND, "gallery", "crops", "training", "evaluation"]
+MAY_IMPORT = {room: set(STAGES[:number]) for number, room in enumerate(STAGES)}
+MAY_IMPORT |= {room: set(STAGES) for room in ("figures", "report", "predict")}
+MAY_IMPORT["simulation"] = {GROUND}
+
+
+def imported(path: Path) -> set[Path]:
+    """Files of the library that a file imports, also from within functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if name.split(".")[0] == "coda":
+                place = LIBRARY.parent.joinpath(*name.split("."))
+                found |= {
+                    file
+                    for file in (place.with_suffix(".py"), place / "__init__.py")
+                    if file.is_file()
+                }
+    return found - {path, LIBRARY / "__init__.py"}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(LIBRARY).parts
+    return parts[0] if len(parts) > 1 else GROUND
+
+
+MODULES = sorted(LIBRARY.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_a_module_imports_from_its_own_room_and_those_before_it_only(path):
+    room = room_of(path)
+    strangers = {
+        str(other.relative_to(LIBRARY))
+        for other in imported(path)
+        if room_of(other) != room and room_of(other) not in MAY_IMPORT[room]
+    }
+    assert strangers == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    list(graphlib.TopologicalSorter({path: imported(path) for path in MODULES}).static_order())
+
+
+def test_a_package_s_own_file_holds_a_docstring_and_nothing_else():
+    for path in LIBRARY.rglob("__init__.py"):
+        (only,) = ast.parse(path.read_text()).body
+        assert isinstance(only, ast.Expr), path

@@ -1,0 +1,281 @@
+"""The report's sections, tables and notes say what the scores and plates say, with many methods too."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from coda.evaluation.embedding_scores import METRICS as REPRESENTATION
+from coda.evaluation.scores import score_predictions
+from coda.report.caveats import caveats, shared_batches
+from coda.report.findings import findings
+from coda.report.page import Section, write_report
+from coda.report.sections import report_sections
+from coda.report.tables import (
+    accuracy_table,
+    controls_frame,
+    methods_frame,
+    pairs_frame,
+    told_p,
+    undefined_frame,
+)
+from test_page import PIXEL, Page
+from test_scores import SKILL, pick, write_world
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    skill = SKILL | {"unadapted": 0.3, "intensity": 1.6, "coda": 2.5}
+    files, plates = write_world(tmp_path_factory.mktemp("world"), seeds=(0, 1), skill=skill)
+    return score_predictions(files, plates, replicates=200).summary
+
+
+def chosen(sources=("source_3", "source_5")):
+    """Three plates a source; the validation plate of the first shares its batch with a training plate."""
+    rows = []
+    for source in sources:
+        shared = "b2" if source == "source_3" else "b3"
+        for batch, subset in (("b1", "train"), ("b2", "train"), (shared, "validation")):
+            rows.append((source, batch, f"{source}{subset}{batch}", subset))
+    columns = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "subset"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def inspected(plates, moved=False):
+    """Two labelled compounds and a DMSO well on each plate; one compound may change its well."""
+    rows = []
+    for index, plate in enumerate(plates.to_dict("records")):
+        wells = {"JCP_1": "A01", "JCP_2": f"B0{index + 1}" if moved else "B01", "JCP_D": "C01"}
+        for compound, well in wells.items():
+            moa = None if compound == "JCP_D" else f"moa {compound[-1]}"
+            site = {"Metadata_Well": well, "Metadata_JCP2022": compound, "Metadata_moa": moa}
+            rows.append(plate | site | {"status": "ok", "Quality_ok": True})
+    table = pd.DataFrame(rows)
+    table.loc[0, "status"] = "missing"
+    return table
+
+
+def representation():
+    rows = [
+        {"method": method, "metric": metric, "value": value, "chance": 0.25, "reason": None}
+        for method, value in (("unadapted", 0.75), ("coda", 0.5))
+        for metric in REPRESENTATION
+    ]
+    table = pd.DataFrame(rows).assign(train_source="source_1", target_source="source_2", seed=0)
+    table.loc[0, ["value", "reason"]] = np.nan, "one plate only"
+    return table
+
+
+def test_notes_tell_a_batch_that_a_plate_kept_out_shares(summary):
+    plates = chosen()
+    assert shared_batches(plates)["Metadata_Plate"].tolist() == ["source_3validationb2"]
+    text = " ".join(caveats(summary, plates, inspected(plates)))
+    assert "Of the 2 plates kept out, 1 shared their batch" in text
+    assert "source_3validationb2 of source 3." in text and "source 5" not in text
+    clean = chosen(["source_5"])
+    assert "shared their batch" not in " ".join(caveats(summary, clean, inspected(clean)))
+
+
+def test_batches_of_one_name_at_two_sources_are_not_shared():
+    plates = chosen(["source_5"])
+    other = plates.assign(Metadata_Source="source_9", Metadata_Batch="b3", subset="train")
+    assert shared_batches(pd.concat([plates, other])).empty
+
+
+def test_notes_tell_fixed_positions_lost_sites_seeds_and_simulation(summary):
+    plates = chosen()
+    text = " ".join(caveats(summary, plates, inspected(plates), simulated=True))
+    assert "2 of 2 labelled compounds stand in the same wells" in text
+    assert "Of 18 planned sites 1 (5.6 %) were lost" in text
+    assert "2 seeds of training" in text and "simulated" in text
+    moved = " ".join(caveats(summary.assign(seeds=1), plates, inspected(plates, moved=True)))
+    assert "1 of 2 labelled compounds" in moved
+    assert "neither any between runs" in moved and "simulated" not in moved
+
+
+def test_notes_tell_what_tests_speak_of_and_that_the_oracle_leans_high(summary):
+    plates = chosen()
+    text = " ".join(caveats(summary, plates, inspected(plates)))
+    assert "Means over pairs speak of these sources" in text
+    assert "tests (p) resample compounds" in text and "trained on the target" not in text
+    oracle = summary[summary["method"] == "coda"].assign(method="oracle")
+    text = " ".join(caveats(pd.concat([summary, oracle]), plates, inspected(plates)))
+    assert "trained on the target is shown on the plate kept out, which also chose" in text
+
+
+def test_findings_tell_tests_features_and_calibration(summary):
+    text = " ".join(findings(summary, representation()))
+    tests = summary[
+        summary["p_holm"].notna()
+        & (summary["train_source"] != "all")
+        & (summary["split"] == "held_out")
+        & (summary["level"] == "image")
+    ]
+    kept = text.split("On plates kept out of adaptation")[1]
+    assert f"corrected for all {len(tests)} tests" in kept
+    mine = tests.query("method == 'coda' and baseline == 'unadapted'")
+    assert f"survives in {(mine['p_holm'] < 0.05).sum()}" in kept
+    assert "transductive" in text
+    alone = " ".join(findings(summary.assign(seeds=1), representation()))
+    assert "nothing of the spread between runs" in alone and "between runs" not in text
+    assert "same source in 75 % of cases before adaptation and 50 % after it (25 % if" in text
+    error = pick(summary, method="coda", metric="calibration_error", split="held_out",
+                 level="image", train_source="all")["value"].item()  # fmt: skip
+    assert f"and by {100 * error:.0f} after it" in text
+    assert "Highest of the 3 methods" in text and "leans high" in text
+    assert not re.search(r"\bnan\b|None", text)
+
+
+def test_a_method_undefined_for_a_pair_has_no_mean_over_the_others(summary, tmp_path):
+    first = representation()
+    first["value"] = first["value"].fillna(0.75)
+    first["reason"] = None
+    second = first.assign(target_source="source_3", value=first["value"] / 2)
+    lost = (second["method"] == "coda") & (second["metric"] == "purity_moa")
+    second.loc[lost, ["value", "chance", "reason"]] = np.nan, np.nan, "no plates"
+    both = pd.concat([first, second], ignore_index=True)
+    plates = chosen()
+    sections = report_sections(
+        summary, both, inspected(plates), plates, str(tmp_path), [], {"figures": {"level": "image"}}
+    )
+    results = next(section for section in sections if section.title == "Results")
+    table, caption = next(part for part in results.tables if "purity moa" in part[0])
+    values = table.set_index("method")["purity moa"]
+    assert values["CODA"] == "" and values["Unadapted"] == "0.562"
+    assert (table.set_index("method").loc["CODA"].drop("purity moa") == "0.375").all()
+    assert "Empty purity moa of CODA: no plates." in caption
+    assert "same mechanism in" in " ".join(findings(summary, first))
+    assert "same mechanism in" not in " ".join(findings(summary, both))
+
+
+def test_tables_hold_the_summary(summary):
+    frame = methods_frame(summary, "adapted").set_index("method")
+    at = {"train_source": "all", "split": "adapted", "level": "image", "method": "coda"}
+    row = pick(summary, **at, metric="accuracy", baseline=None).iloc[0]
+    assert frame.loc["CODA", "accuracy"].startswith(f"{row['value']:.3f} [{row['low']:.3f}")
+    test = pick(summary, **at, metric="difference", baseline="unadapted").iloc[0]
+    assert frame.loc["CODA", "p (Holm)"] == told_p(test["p_holm"])
+    assert frame.loc["CODA", "pairs"] == "2 up, 0 down of 2"
+    each = [
+        pick(summary, **at | {"train_source": source}, metric="difference", baseline="unadapted")
+        for source in ("source_1", "source_2")
+    ]
+    each = pd.concat(each)["value"]
+    assert frame.loc["CODA", "SD over pairs"] == f"{np.ptp(each) / np.sqrt(2):.3f}"
+    assert frame.loc["Unadapted", "difference"] == frame.loc["Unadapted", "SD over pairs"] == ""
+    assert frame.loc["CODA", "compared with"] == "Unadapted"
+    lost = summary.copy()
+    one = (lost["train_source"] == "source_1") & (lost["metric"] == "difference")
+    lost.loc[one, "value"] = np.nan
+    assert (methods_frame(lost, "adapted")["SD over pairs"] == "").all()
+    pairs = pairs_frame(summary, "source_1", "adapted", "image").set_index("method")
+    assert list(pairs.columns) == ["source 2"]
+    assert pairs.loc["CODA", "source 2"].endswith("*")
+    assert not pairs.loc["Unadapted", "source 2"].endswith("*")
+    above = controls_frame(summary, ["intensity"], "image").set_index("method")
+    ahead = pick(summary, **at, metric="difference", baseline="intensity").iloc[0]
+    words = above.loc["CODA", "above intensities only, adapted"]
+    low, high = ahead["low_compounds"], ahead["high_compounds"]
+    assert words == f"{ahead['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    assert "Intensities only" not in above.index
+
+
+def against_intensities(summary, **changed):
+    """Say what findings tell of the control where the differences of all methods from it are changed."""
+    rows = (summary["baseline"] == "intensity") & (summary["metric"] == "difference")
+    table = summary.copy()
+    table.loc[rows, list(changed)] = list(changed.values())
+    (said,) = (text for text in findings(table) if text.startswith("Control, intensities"))
+    return said
+
+
+def test_methods_stand_to_a_control_by_the_interval_over_compounds(summary):
+    above, near, below = (
+        against_intensities(summary, value=value, low=low, high=high, **over)
+        for value, low, high, over in (
+            (0.1, -0.1, 0.3, {"low_compounds": 0.01, "high_compounds": 0.2}),
+            (0.1, 0.05, 0.15, {"low_compounds": -0.01, "high_compounds": 0.2}),
+            (-0.1, -0.3, 0.1, {"low_compounds": -0.2, "high_compounds": -0.01}),
+        )
+    )
+    assert "Every method is clearly above it, over compounds." in above and "Warning" not in above
+    assert "It comes near Unadapted; ODA (no partners); CODA." in near and "Warning" in near
+    assert "It lies above Unadapted; ODA (no partners); CODA." in below and "near" not in below
+    unknown = against_intensities(summary, value=0.1, low_compounds=np.nan, high_compounds=np.nan)
+    assert "It comes near Unadapted; ODA (no partners); CODA." in unknown
+
+
+def test_undefined_differences_from_a_control_are_named_and_no_success(summary):
+    empty = {"value": np.nan, "low_compounds": np.nan, "high_compounds": np.nan}
+    said = against_intensities(summary, **empty)
+    assert "undefined: Unadapted; ODA (no partners); CODA." in said and "above" not in said
+    table = summary.copy()
+    table.loc[table["baseline"] == "intensity", ["low_compounds", "high_compounds"]] = 0.1, 0.2
+    table.loc[(table["baseline"] == "intensity") & (table["method"] == "oda"), list(empty)] = np.nan
+    text = " ".join(findings(table))
+    assert "Every other method is clearly above it, over compounds." in text
+    assert "undefined: ODA (no partners)." in text
+
+
+def test_what_is_undefined_is_listed_with_its_reason(summary):
+    table = summary.copy()
+    rows = (table["metric"] == "macro_auc") & (table["method"] == "coda")
+    table.loc[rows, ["value", "low", "high"]] = np.nan
+    table.loc[rows, "reason"] = "one class only"
+    found = undefined_frame(table)
+    row = found[found["metric"] == "macro_auc"].iloc[0]
+    assert (row["methods"], row["values"], row["reason"]) == ("CODA", rows.sum(), "one class only")
+    assert not (undefined_frame(summary)["metric"] == "macro_auc").any()
+
+
+def test_a_terminal_holds_many_methods(summary):
+    many = [summary] + [
+        summary[summary["method"] == "oda"].assign(method=f"coda_variant_{number}")
+        for number in range(12)
+    ]
+    text = accuracy_table(pd.concat(many, ignore_index=True))
+    assert max(map(len, text.splitlines())) <= 110
+    assert sum(line.startswith("coda_variant_11") or "coda variant 11" in line
+               for line in text.splitlines()) == 2  # fmt: skip
+
+
+def test_sections_stand_in_their_order_and_every_figure_is_there(summary, tmp_path):
+    stems = ["accuracy/source_3", "matrix", "slopes", "crops", "training/source_3_seed_1", "sites_lost/source_3",
+             "quality/source_3/P_1_sites", "quality/source_3/P_1_measures", "gains/source_3_to_source_5_seed_1",
+             "calibration/source_3_to_source_5_seed_1"]  # fmt: skip
+    paths = [tmp_path / "figures" / f"{stem}.png" for stem in stems]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(PIXEL)
+    paths[0].with_suffix(".csv").write_text("a\n")
+    plates = chosen()
+    sections = report_sections(
+        summary, representation(), inspected(plates), plates, str(tmp_path / "figures"),
+        [str(path) for path in paths], {"figures": {"level": "image"}},
+    )  # fmt: skip
+    titles = [section.title for section in sections]
+    assert titles == ["Data", "Quality", "Training", "Results", "Pair by pair", "Controls", "Settings",
+                      "Versions"]  # fmt: skip
+    by = dict(zip(titles, sections, strict=True))
+    assert list(by["Quality"].folded) == ["source_3 P_1"]
+    assert list(by["Pair by pair"].folded) == ["source_3 to source_5, seed 1"]
+    shown = [path for section in sections for path, _ in section.figures]
+    shown += [path for section in sections for part in section.folded.values() for path, _ in part]
+    assert sorted(shown) == sorted(map(str, paths))
+    assert "figures/accuracy/source_3.csv" in by["Results"].figures[0][1]
+    write_report(tmp_path / "report.html", "T", ["Found."], ["Note."], sections)
+    page = Page((tmp_path / "report.html").read_text())
+    assert sum(tag == "img" for tag, _ in page.seen) == len(paths)
+    text = (tmp_path / "report.html").read_text()
+    assert "one plate only" in text and not re.search(r">\s*nan\s*<", text)
+
+
+def test_few_folds_are_open(tmp_path):
+    figure = tmp_path / "figure.png"
+    figure.write_bytes(PIXEL)
+    for count, opened in ((2, 2), (4, 0)):
+        folded = {f"pair {number}": [(figure, "c")] for number in range(count)}
+        write_report(tmp_path / "r.html", "T", [], [], [Section("A", folded=folded)])
+        page = Page((tmp_path / "r.html").read_text())
+        details = [attributes for tag, attributes in page.seen if tag == "details"]
+        assert len(details) == count and sum("open" in one for one in details) == opened

@@ -1,0 +1,277 @@
+"""Trainings that are killed, asked to stop or interrupted, and go on."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import coda.training.dino_trainer
+import coda.training.pretrain
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from coda.crops.store import CropStore
+from coda.errors import UserError
+from coda.training.checkpoints import StateFolder, StateSaver, read_header
+from coda.training.dino_trainer import DinoLearner
+from coda.training.pretraining import DinoTraining
+from coda.training.settings import WatchSettings
+from coda.training.site_selection import usable_rows
+from coda.training.trainer import PREEMPTED, Means, Stopwatch
+from safetensors.torch import load_file
+from small_training import OFTEN, classify, outputs_in, settings_with, train
+
+HERE = Path(__file__).parents[1] / "helpers"
+
+
+def start(folder: Path, plates: list[str], **variables: object) -> subprocess.Popen:
+    """Start small_training.py as a program of its own."""
+    words = [sys.executable, str(HERE / "small_training.py"), str(folder), *plates]
+    settings = {"PYTHONPATH": str(HERE.parents[1] / "scripts"), "OMP_NUM_THREADS": "1"}
+    settings |= {name: str(value) for name, value in variables.items()}
+    return subprocess.Popen(
+        words,
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def states_in(folder: Path) -> list[Path]:
+    return sorted((folder / "foundation.states").glob("*/0*.safetensors"))
+
+
+def wait_for_a_state(folder: Path, running: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not states_in(folder) and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def ranks_of(pid: int) -> list[int]:
+    """Processes that torch.distributed has started below `pid`."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+
+
+def kill(folder: Path, plates: list[str], **variables: object) -> None:
+    """Start a training that is killed on its way, and remove its outputs as Snakemake does."""
+    running = start(folder, plates, **variables)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == -signal.SIGKILL, said
+    for output in folder.iterdir():
+        if output.is_file():
+            output.unlink()
+
+
+def finish(folder: Path, plates: list[str], **variables: object) -> str:
+    """Start a training again, see it through, and give what it said."""
+    running = start(folder, plates, **variables)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, said
+    return said
+
+
+def equal(one: str, two: str) -> bool:
+    first, second = load_file(one), load_file(two)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(tiny_plates, tmp_path):
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    train(calm, tiny_plates, watch=OFTEN)
+    steps = 2 * (len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8)
+    # Within an epoch, at its end, at the very end: before its state is saved, and before the outputs are there.
+    for step in (1, steps // 2, steps // 2 + 1, steps):
+        kill(killed, tiny_plates, KILL_AFTER_STEP=step)
+    kill(killed, tiny_plates, KILL_AFTER_SAVE=steps)
+    assert f"goes on from the state after step {steps}" in finish(killed, tiny_plates)
+    assert equal(*(outputs_in(folder)["networks"] for folder in (calm, killed)))
+    assert len(pd.read_parquet(outputs_in(killed)["log"])) == 2
+    assert not (killed / "foundation.states").exists()
+
+
+def test_a_killed_classifier_ends_with_the_same_weights(tiny_plates, tmp_path):
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    outputs = classify(calm, tiny_plates, epochs=2)
+    steps = int(pd.read_parquet(outputs["log"])["step"].iloc[-1])
+    kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_STEP=steps // 2 + 1)
+    kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_SAVE=steps)
+    said = finish(killed, tiny_plates, NETWORK="classifier")
+    assert f"goes on from the state after step {steps}" in said
+    assert equal(outputs["weights"], str(killed / "weights.safetensors"))
+    assert len(pd.read_parquet(killed / "log.parquet")) == 2
+    assert not (killed / "weights.states").exists()
+
+
+def test_sigterm_saves_and_leaves_with_the_status_to_try_again(tiny_plates, tmp_path):
+    running = start(tmp_path, tiny_plates, EPOCHS=1000)
+    wait_for_a_state(tmp_path, running)
+    running.send_signal(signal.SIGTERM)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == PREEMPTED, said
+    assert "the state is saved" in said and len(states_in(tmp_path)) == 2
+
+
+def test_sigterm_to_one_of_two_processes_makes_both_leave_after_the_same_step(
+    tiny_plates, tmp_path
+):
+    running = start(tmp_path, tiny_plates, EPOCHS=1000, RANKS=2)
+    wait_for_a_state(tmp_path, running)
+    last = ranks_of(running.pid)[-1]
+    os.kill(last, signal.SIGTERM)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == PREEMPTED, said
+    assert said.count("the state is saved") == 1
+    left = [int((tmp_path / f"steps_{rank}").read_text()) for rank in range(2)]
+    assert left == [read_header(states_in(tmp_path)[-1])["step"]] * 2
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a training."""
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Make trainings end within the step of the given number."""
+
+    def at(step: int | None) -> None:
+        def train_step(self, sites, draws):
+            if self.step == step:
+                raise Interrupted
+            take(self, sites, draws)
+
+        monkeypatch.setattr(DinoLearner, "train_step", train_step)
+
+    take = DinoLearner.train_step
+    return at
+
+
+def test_a_collapse_is_counted_on_after_an_interruption(
+    tiny_plates, tmp_path, monkeypatch, interrupt
+):
+    collapsed = {"loss": math.log(32), "teacher_entropy": 3.4, "feature_deviation": 1.0}
+    monkeypatch.setattr(Means, "take", lambda self: dict(collapsed))
+    settings, watch = settings_with(epochs=9), WatchSettings(save_minutes=1e-9, patience=3)
+    per_epoch = len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8
+    seen = []
+    append = DinoTraining._end_epoch
+    monkeypatch.setattr(
+        DinoTraining, "_end_epoch", lambda self, *a: seen.append(a[0]) or append(self, *a)
+    )
+    for stop in (per_epoch + 1, 2 * per_epoch + 1):
+        interrupt(stop)
+        with pytest.raises(Interrupted):
+            train(tmp_path, tiny_plates, settings, watch=watch)
+    interrupt(None)
+    with pytest.raises(UserError, match="for 3 epochs"):
+        train(tmp_path, tiny_plates, settings, watch=watch)
+    assert seen == [1, 2, 3]
+
+
+def test_the_rate_after_an_interruption_counts_only_what_was_done_since(
+    tiny_plates, tmp_path, monkeypatch, interrupt
+):
+    counted = []
+    lap = Stopwatch.lap
+    monkeypatch.setattr(Stopwatch, "lap", lambda self: counted.append(self.samples) or lap(self))
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_plates, watch=OFTEN)
+    interrupt(None)
+    train(tmp_path, tiny_plates, watch=OFTEN)
+    per_epoch = len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8
+    assert counted == [8 * (per_epoch - 5), 8 * per_epoch]
+
+
+def test_how_a_training_is_watched_starts_nothing_anew(tiny_plates, tmp_path, interrupt, capsys):
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_plates, watch=OFTEN)
+    interrupt(None)
+    train(tmp_path, tiny_plates, watch=WatchSettings(save_minutes=7, patience=2))
+    assert "goes on from the state after step 5" in capsys.readouterr().out
+
+
+def test_another_precision_goes_on_from_no_state(tiny_plates, tmp_path, interrupt, capsys):
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_plates, watch=OFTEN)
+    interrupt(None)
+    train(tmp_path, tiny_plates, precision="fp32")
+    assert "goes on" not in capsys.readouterr().out
+    assert read_header(outputs_in(tmp_path)["foundation"])["precision"] == "fp32"
+
+
+@pytest.fixture
+def arranged(monkeypatch):
+    """Arrange what comes of each epoch: its accuracy, and whether its end is a time to save."""
+
+    def arrange(accuracies: list[float], due: list[bool]) -> None:
+        scores, times = iter(accuracies), iter(due)
+        monkeypatch.setattr(coda.training.pretrain, "knn_accuracy", lambda *_, **__: next(scores))
+        monkeypatch.setattr(StateSaver, "due", lambda self, ends: ends and next(times))
+
+    return arrange
+
+
+def test_best_weights_newer_than_any_state_are_found_again(
+    tiny_plates, tmp_path, monkeypatch, arranged
+):
+    """Ended after the best weights of the third epoch are on the disk, and before the state that speaks of them."""
+    settings, calm, ended = settings_with(epochs=4), tmp_path / "calm", tmp_path / "ended"
+    per_epoch = len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8
+    arranged([0.1, 0.2, 0.5, 0.3], [True] * 4)
+    train(calm, tiny_plates, settings)
+    arranged([0.1, 0.2, 0.5], [True, False, True])
+    save = StateFolder.save
+
+    def end_in_the_third_epoch(self, step, *rest):
+        if step == 3 * per_epoch:
+            raise Interrupted
+        save(self, step, *rest)
+
+    monkeypatch.setattr(StateFolder, "save", end_in_the_third_epoch)
+    with pytest.raises(Interrupted):
+        train(ended, tiny_plates, settings)
+    monkeypatch.setattr(StateFolder, "save", save)
+    (state,) = states_in(ended)
+    assert read_header(state)["step"] == per_epoch
+    assert read_header(state.with_name("best.safetensors"))["epoch"] == 3
+    arranged([0.2, 0.5, 0.3], [False, False, False])
+    train(ended, tiny_plates, settings)
+    assert equal(*(outputs_in(folder)["networks"] for folder in (calm, ended)))
+    assert read_header(outputs_in(ended)["networks"])["epoch"] == 3
+
+
+def spoilt_from(call: int, function):
+    """Give `function`, from its `call`-th call on with a first tensor that is no number."""
+    calls = iter(range(1, 10**6))
+
+    def spoilt(*arguments):
+        made = function(*arguments)
+        if next(calls) < call:
+            return made
+        return (made[0] * math.nan, *made[1:]) if isinstance(made, tuple) else made * math.nan
+
+    return spoilt
+
+
+@pytest.mark.parametrize("teach", [train, classify])
+def test_a_loss_that_is_no_number_is_never_saved(tiny_plates, tmp_path, monkeypatch, teach):
+    """Where an epoch outlasts two savings, every start would go on from weights that are no numbers."""
+    monkeypatch.setattr(
+        coda.training.dino_trainer,
+        "dino_loss",
+        spoilt_from(4, coda.training.dino_trainer.dino_loss),
+    )
+    monkeypatch.setattr(F, "cross_entropy", spoilt_from(4, F.cross_entropy))
+    with pytest.raises(UserError, match="nan in epoch 1; lower the learning rate"):
+        teach(tmp_path, tiny_plates, watch=OFTEN)
+    states = sorted(tmp_path.glob("*.states/*/0*.safetensors"))
+    assert [read_header(state)["step"] for state in states] == [2, 3]
+    assert all(tensor.isfinite().all() for tensor in load_file(states[-1]).values())
