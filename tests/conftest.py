@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from places import REFERENCE
 
 # A busy machine is no fault of what is tested.
 settings.register_profile("patient", deadline=None)
@@ -13,9 +14,6 @@ settings.load_profile("patient")
 
 # Threads of several libraries at once make small tests slow, and results depend on their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-ROOT = Path(__file__).parent.parent
-REFERENCE = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
+from places import ROOT
 
-ROOT = Path(__file__).parents[2]
 CONFIG = os.environ.get("CONFIG", "config/tiny.yaml")
 PATIENCE = 1800.0  # seconds that any one thing may take, on a busy machine too
 started: list[subprocess.Popen] = []

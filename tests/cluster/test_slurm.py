@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from cluster_run import CONFIG, ROOT, Run, jobs, kill, kill_all, overlapping
+from cluster_run import CONFIG, Run, jobs, kill, kill_all, overlapping
 from one_node import NoSlurm, one_node
+from places import ROOT
 from safetensors.torch import load_file
 
 # The tiny config's training would be over before a test could catch it at work: more epochs, and in the copies a

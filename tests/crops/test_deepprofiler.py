@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,12 @@ import tifffile
 from coda.crops.extract import extract_crops
 from coda.crops.illumination import Illumination, estimate_illumination
 from coda.crops.store import CropStore
+from places import JUMP_FIELD
 from scipy.ndimage import gaussian_filter
 from skimage import io
 
 FLAGS = {"blurred": None, "saturated": None, "blank": None, "cells": None}
 SETTINGS = {"kind": "grid", "illumination": "deepprofiler", "um_per_pixel": None, "flags": FLAGS}
-REAL = Path(__file__).parents[3] / "shared/data/real/jump_source1_A02_s1"
 REAL_CHANNELS = {"ER": 1, "RNA": 2, "Mito": 3, "DNA": 4, "AGP": 5}
 
 
@@ -80,10 +79,10 @@ def simulated(request, tmp_path):
 
 @pytest.fixture
 def real(tmp_path):
-    if not REAL.is_dir():
-        pytest.skip(f"the real field is not at {REAL}")
+    if not JUMP_FIELD.is_dir():
+        pytest.skip(f"the real field is not at {JUMP_FIELD}")
     pattern = "r01c02f01p01-ch{}sk1fk1fl1.tiff"
-    picture = [tifffile.imread(REAL / pattern.format(n)) for n in REAL_CHANNELS.values()]
+    picture = [tifffile.imread(JUMP_FIELD / pattern.format(n)) for n in REAL_CHANNELS.values()]
     return Plate(tmp_path, [picture], list(REAL_CHANNELS))
 
 

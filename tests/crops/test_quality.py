@@ -1,7 +1,5 @@
 """Quality measures against what was done to the images; flags; the table of a plate."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,9 +18,9 @@ from coda.crops.store import CropStore, CropWriter
 from coda.figures.quality import plot_illumination, plot_montage, plot_plate_maps
 from coda.figures.style import save_figure
 from coda.files import read_table
+from places import JUMP_FIELD
 from scipy.ndimage import gaussian_filter
 
-REAL = Path(__file__).parents[3] / "shared/data/real/jump_source1_A02_s1"
 LIMITS = {"blurred": 6.0, "saturated": 0.01, "blank": 0.2, "cells": 1}
 OFF = dict.fromkeys(LIMITS)
 
@@ -55,9 +53,9 @@ def test_slope_of_a_known_spectrum():
 
 
 def test_focus_falls_with_blur_on_the_real_field():
-    if not REAL.is_dir():
-        pytest.skip(f"the real field is not at {REAL}")
-    for path in REAL.glob("*.tiff"):
+    if not JUMP_FIELD.is_dir():
+        pytest.skip(f"the real field is not at {JUMP_FIELD}")
+    for path in JUMP_FIELD.glob("*.tiff"):
         image = tifffile.imread(path).astype(np.float32)
         slopes = [spectrum_slope(gaussian_filter(image, blur)) for blur in (0, 1, 2, 4)]
         assert (np.diff(slopes) < -0.1).all()
@@ -84,9 +82,9 @@ def test_nuclei_are_counted(number):
 
 
 def test_real_field_has_cells():
-    if not REAL.is_dir():
-        pytest.skip(f"the real field is not at {REAL}")
-    image = tifffile.imread(REAL / "r01c02f01p01-ch4sk1fk1fl1.tiff")
+    if not JUMP_FIELD.is_dir():
+        pytest.skip(f"the real field is not at {JUMP_FIELD}")
+    image = tifffile.imread(JUMP_FIELD / "r01c02f01p01-ch4sk1fk1fl1.tiff")
     count, share = count_nuclei(image)
     assert 20 < count < 400 and 0.02 < share < 0.4
 

@@ -13,8 +13,8 @@ from coda.evaluation.bootstrap import (
 )
 from coda.evaluation.metrics import METRICS, calibration_error, metric_replicates, pair_wins
 from coda.evaluation.units import Units, classes_of, units
+from predictions import make_predictions
 from sklearn import metrics as sk
-from test_units import make_predictions
 
 
 @pytest.mark.parametrize("level", ["image", "well", "compound"])

@@ -1,7 +1,6 @@
 """Controls on crops whose intensities, or positions, tell the class exactly or not at all."""
 
 import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +13,7 @@ from coda.evaluation.metrics import score
 from coda.evaluation.units import classes_of, read_predictions
 from coda.files import read_table, write_table
 from coda.training.site_selection import class_names, restrict
+from places import SCRIPTS
 
 CHANNELS = ["DNA", "Mito"]
 MOAS = ["moa a", "moa b", "moa c"]
@@ -194,7 +194,7 @@ def test_predictions_from_tables_of_plates_are_those_from_all_pixels(
         wildcards=SimpleNamespace(method=method),
         log=[str(tmp_path / "log")],
     )
-    script = Path(__file__).parents[2] / "scripts/predict_control.py"
+    script = SCRIPTS / "predict_control.py"
     runpy.run_path(str(script), init_globals={"snakemake": job})
     write_table(expected, tmp_path / "expected.parquet")
     pd.testing.assert_frame_equal(

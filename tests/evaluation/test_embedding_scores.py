@@ -1,7 +1,6 @@
 """Scores of the features against second, plain calculations in float64, and cases with a known answer."""
 
 import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import copairs.map
@@ -20,11 +19,12 @@ from coda.evaluation.retrieval import average_precision
 from coda.evaluation.well_profiles import export_profiles, features_of, well_profiles
 from coda.files import write_table
 from copairs.map.normalization import expected_ap
+from places import SCRIPTS
+from plates import validation_plates
+from predictions import make_predictions, with_embeddings
 from scipy.spatial.distance import cdist
 from sklearn.metrics import average_precision_score, silhouette_samples
 from sklearn.neighbors import NearestNeighbors
-from test_units import make_predictions
-from test_well_profiles import with_embeddings
 
 
 def wells(source, plates, seed=0, signal=4.0, shift=0.0):
@@ -42,12 +42,6 @@ def pair():
 @pytest.fixture(scope="module")
 def scores(pair):
     return score_representation(*pair, replicates=200).set_index("metric")
-
-
-def kept(*plates):
-    """Validation plates."""
-    columns = ["Metadata_Source", "Metadata_Plate"]
-    return pd.DataFrame(plates, columns=columns).assign(subset="validation")
 
 
 def standardised(table):
@@ -217,7 +211,7 @@ def test_the_scores_of_training_runs_lie_below_each_other(pair, tmp_path):
         output=SimpleNamespace(representation=output),
         log=[str(tmp_path / "log")],
     )
-    script = Path(__file__).parents[2] / "scripts/merge_representation.py"
+    script = SCRIPTS / "merge_representation.py"
     runpy.run_path(str(script), init_globals={"snakemake": job})
     write_table(pd.concat(expected, ignore_index=True), tmp_path / "expected.csv")
     assert output.read_bytes() == (tmp_path / "expected.csv").read_bytes()
@@ -254,7 +248,7 @@ def test_every_method_is_scored_against_the_features_its_classifier_knows(tmp_pa
         paths.append(str(path))
     folder = tmp_path / "profiles/source_1/seed_4"
     export_profiles(paths, folder)
-    plates = kept(("source_1", "V"))
+    plates = validation_plates(("source_1", "V"))
     scores = score_embeddings(folder, plates, replicates=50)
     assert set(scores["method"]) == {"unadapted", "coda", "intensity"}
     assert (scores["target_source"] == "source_2").all() and (scores["seed"] == 4).all()
@@ -285,7 +279,7 @@ def test_a_method_without_features_of_a_plate_has_no_scores(tmp_path):
         paths.append(str(path))
     folder = tmp_path / "profiles/source_1/seed_4"
     export_profiles(paths, folder)
-    plates = kept(("source_1", "V"))
+    plates = validation_plates(("source_1", "V"))
     write_table(score_embeddings(folder, plates, replicates=50), tmp_path / "scores.csv")
     scores = read_representation(tmp_path / "scores.csv").set_index("method")
     assert scores.loc["unadapted", "value"].notna().all()

@@ -5,9 +5,8 @@ import pytest
 from coda.evaluation.embedding_scores import home_of, score_embeddings, score_representation
 from coda.evaluation.well_profiles import export_profiles
 from coda.files import write_table
-from test_embedding_scores import kept
-from test_units import make_predictions
-from test_well_profiles import with_embeddings
+from plates import validation_plates
+from predictions import make_predictions, with_embeddings
 
 
 def run_of(folder, homes, methods):
@@ -53,7 +52,7 @@ def test_adapted_methods_take_the_home_of_what_they_started_from(tmp_path):
     homes = ["unadapted", "supervised", "unadapted_linear_sphered"]
     follow = {"coda": 0, "supervised_tent": 1, "coda_knn_sphered": 2}
     folder = run_of(tmp_path, homes, [*homes, *follow])
-    scores = score_embeddings(folder, kept(("source_1", "V")), replicates=50)
+    scores = score_embeddings(folder, validation_plates(("source_1", "V")), replicates=50)
     home = {name: pd.read_parquet(folder / name / "source_1/V.parquet") for name in homes}
     for method, place in follow.items():
         target = pd.concat(
@@ -70,7 +69,7 @@ def test_adapted_methods_take_the_home_of_what_they_started_from(tmp_path):
 
 def test_without_such_a_home_only_the_target_is_scored(tmp_path):
     folder = run_of(tmp_path, ["unadapted"], ["unadapted", "supervised_tent", "coda_knn_sphered"])
-    scores = score_embeddings(folder, kept(("source_1", "V")), replicates=50)
+    scores = score_embeddings(folder, validation_plates(("source_1", "V")), replicates=50)
     scores = scores.set_index(["method", "metric"])
     for method, lacking in (
         ("supervised_tent", "by supervised"),
@@ -88,7 +87,9 @@ def test_without_such_a_home_only_the_target_is_scored(tmp_path):
 def test_a_validation_plate_of_another_source_with_the_same_id_is_not_taken(tmp_path):
     folder = run_of(tmp_path, ["unadapted"], ["unadapted", "coda"])
     one, two = (
-        score_embeddings(folder, kept(("source_1", "V"), *more), replicates=50)["value"]
+        score_embeddings(folder, validation_plates(("source_1", "V"), *more), replicates=50)[
+            "value"
+        ]
         for more in ([], [("source_2", "T"), ("source_2", "V")])
     )
     pd.testing.assert_series_equal(one, two)

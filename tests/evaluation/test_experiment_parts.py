@@ -5,13 +5,14 @@ import pytest
 from coda.evaluation.experiment_parts import Pair
 from coda.evaluation.experiment_scores import score_protocols
 from coda.files import write_table
-from test_experiment_scores import HOME, TARGET, predictions, told
+from predictions import write_predictions
+from score_tables import HOME, TARGET, told
 
 
 def test_plates_of_one_name_in_two_sources_are_two(tmp_path):
     """The chain's predictions hold the training source's plate beside those of the target."""
     plain, home, chain = (
-        predictions(tmp_path, number, source, ["P1"], f"{number}.parquet", skill)
+        write_predictions(tmp_path, number, source, ["P1"], f"{number}.parquet", skill)
         for number, (source, skill) in enumerate([(TARGET, 1), (HOME, 3), (TARGET, 0.2)])
     )
     parts = [pd.read_parquet(home), pd.read_parquet(chain)]

@@ -12,24 +12,17 @@ from coda.figures.experiments import online_curve, paired_bars, plates_curve
 from coda.files import write_table
 from coda.report.experiment_findings import protocol_findings
 from coda.report.sections import report_sections
+from drawings import assert_readable
+from plates import inspected
+from predictions import make_predictions, write_predictions, write_world
+from score_tables import HOME, TARGET, representation, told
 from statsmodels.stats.multitest import multipletests
-from test_figures import assert_readable
-from test_scores import write_world
-from test_sections import inspected, representation
-from test_units import make_predictions
 
-HOME, TARGET = "source_1", "source_2"
 TRAIN = [("B2", "T3"), ("B10", "T4"), ("B2", "T1"), ("B1", "T2")]
 COUNTS = [1, 2, 9]
 RUN = ["plates", "online", "compounds", "mix"]
 CONTROLS = ("intensity", "position")
 KINDS = {"known_compounds": "known", "new_compounds": "new"}
-
-
-def predictions(folder, number, source, plates, path, skill):
-    table = make_predictions(number, compounds=4, plates=plates, skill=skill)
-    write_table(table.assign(Metadata_Source=source), folder / path)
-    return str(folder / path)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +51,7 @@ def world(tmp_path_factory):
                 wanted.append((f"protocols/{place}/compounds/{method}/{HOME}", HOME, ["H9"], skill))
         for name, source, plates, skill in wanted:
             path = f"{name}.parquet"
-            files.append(predictions(folder, len(files), source, plates, path, skill))
+            files.append(write_predictions(folder, len(files), source, plates, path, skill))
         for step in range(1, 5):
             path = f"protocols/{place}/online_{step}/coda/{TARGET}.parquet"
             seen = make_predictions(
@@ -101,18 +94,6 @@ def accuracy(folder, path, plates, compounds=None, level="image"):
         guess = table[logits].idxmax(axis=1).str.removeprefix("Logit_")
         values.append((guess == table["Metadata_moa"]).mean())
     return np.mean(values)
-
-
-def told(scores, protocol, step, method, split, level="image", metric="accuracy", **wanted):
-    wanted = {"train_source": HOME, **wanted}
-    rows = scores[
-        (scores["protocol"] == protocol)
-        & (scores["step"].isna() if step is None else scores["step"] == step)
-    ]
-    named = dict(method=method, split=split, level=level, metric=metric, **wanted)
-    for name, value in named.items():
-        rows = rows[rows[name] == value]
-    return rows.iloc[0]
 
 
 PROTOCOL = "protocols/source_1/seed_{seed}/"

@@ -13,7 +13,7 @@ from coda.evaluation.scores import compare_scores, score_predictions, score_sour
 from coda.evaluation.units import LEVELS
 from coda.files import read_table, write_table
 from coda.methods import METHODS
-from test_scores import write_world
+from predictions import write_world
 
 
 def by_source(files):

@@ -11,50 +11,8 @@ from coda.evaluation.metrics import score
 from coda.evaluation.scores import read_scores, score_predictions
 from coda.evaluation.units import classes_of
 from coda.files import read_table, write_table
-from test_units import make_predictions
-
-SOURCES = ("source_1", "source_2")
-SKILL = {"in_domain": 3.0, "unadapted": 1.0, "oda": 1.6, "coda": 2.0, "intensity": 1.0}
-
-
-def write_world(folder, seeds=(0,), skill=SKILL, sources=SOURCES):
-    """Two sources, each with two train plates and a validation plate; both directions, all methods."""
-    names = [f"{source}-P{number}" for source in sources for number in (1, 2, 3)]
-    plates = pd.DataFrame({"Metadata_Source": np.repeat(sources, 3), "Metadata_Plate": names})
-    plates["subset"] = ["train", "train", "validation"] * len(sources)
-    files = []
-    for train in sources:
-        for target in sources:
-            for seed in seeds:
-                for method in (
-                    ("unadapted", "intensity")
-                    if train == target
-                    else ("unadapted", "oda", "coda", "intensity")
-                ):
-                    at_home = train == target and method == "unadapted"
-                    mine = tuple(plates.loc[plates["Metadata_Source"] == target, "Metadata_Plate"])
-                    table = make_predictions(
-                        len(files),
-                        compounds=6,
-                        plates=mine,
-                        skill=skill["in_domain" if at_home else method],
-                    )
-                    path = folder / train / f"seed_{seed}" / method / f"{target}.parquet"
-                    write_table(table.assign(Metadata_Source=target), path)
-                    ids = {
-                        "train_source": train,
-                        "target_source": target,
-                        "seed": seed,
-                        "method": method,
-                    }
-                    files.append({**ids, "path": str(path)})
-    return files, plates
-
-
-def pick(table, **wanted):
-    for name, value in wanted.items():
-        table = table[table[name].isna()] if value is None else table[table[name] == value]
-    return table
+from predictions import SKILL, write_world
+from score_tables import pick
 
 
 @pytest.fixture(scope="module")

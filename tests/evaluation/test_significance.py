@@ -8,10 +8,10 @@ from coda.evaluation.scores import score_predictions
 from coda.evaluation.significance import LEVEL, holm, paired_test
 from coda.evaluation.units import Units, classes_of, units
 from coda.files import read_table
+from predictions import SKILL, make_predictions, write_world
 from scipy.stats import kstest, t, ttest_1samp
+from score_tables import pick
 from statsmodels.stats.multitest import multipletests
-from test_scores import SKILL, pick, write_world
-from test_units import make_predictions
 
 
 @pytest.mark.parametrize("tests", [1, 2, 7, 30])

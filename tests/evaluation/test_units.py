@@ -9,36 +9,8 @@ from coda.evaluation.units import classes_of, read_predictions, units
 from coda.files import write_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predictions import make_predictions
 from sklearn import metrics as sk
-
-
-def make_predictions(seed=0, classes=4, compounds=3, plates=("P1", "P2"), sites=3, skill=1.0):
-    """Logits with a known lean to the truth, every compound once a plate, and two DMSO wells."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for plate in plates:
-        for compound in range(classes * compounds):
-            rows += [
-                (plate, f"A{compound + 1:02d}", site, f"JCP_{compound}", compound // compounds)
-                for site in range(sites)
-            ]
-        rows += [
-            (plate, f"B{well:02d}", site, "JCP_DMSO", -1)
-            for well in (1, 2)
-            for site in range(sites)
-        ]
-    table = pd.DataFrame(
-        rows,
-        columns=["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_JCP2022", "label"],
-    )
-    logits = random.normal(size=(len(table), classes))
-    known = table["label"] >= 0
-    logits[known, table.loc[known, "label"]] += skill
-    table.insert(0, "Metadata_Source", "source_1")
-    table["Metadata_moa"] = [f"moa {label}" if label >= 0 else None for label in table.pop("label")]
-    for index in range(classes):
-        table[f"Logit_moa {index}"] = logits[:, index].astype(np.float32)
-    return table
 
 
 def by_sklearn(table, classes, level):

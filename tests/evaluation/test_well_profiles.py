@@ -6,21 +6,7 @@ import pytest
 from coda.errors import UserError
 from coda.evaluation.well_profiles import export_profiles, features_of, read_profiles, well_profiles
 from coda.files import write_table
-from test_units import make_predictions
-
-
-def with_embeddings(table, size=12, signal=4.0, seed=0):
-    """Embeddings around one centre a mechanism of action, DMSO at the origin."""
-    random = np.random.default_rng(seed)
-    label = table["Metadata_moa"].fillna("moa -1").str[4:].astype(int).to_numpy()
-    centres = np.vstack([np.random.default_rng(9).normal(size=(8, size)) * signal, np.zeros(size)])
-    noise = random.normal(size=(len(table), size))
-    dmso = table["Metadata_JCP2022"] == "JCP_DMSO"
-    return table.assign(
-        Metadata_Batch="b1",
-        Metadata_pert_type=np.where(dmso, "negcon", "trt"),
-        Embedding=list((centres[label] + noise).astype(np.float32)),
-    )
+from predictions import make_predictions, with_embeddings
 
 
 @pytest.fixture

@@ -16,11 +16,10 @@ from coda.figures.matrix import is_shown, matrix_map
 from coda.figures.slopes import apart, slope_chart
 from coda.figures.style import PAGE
 from coda.methods import METHODS, method_name
+from drawings import assert_readable, overlapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_figures import assert_readable, overlapping
-from test_scores import write_world
-from test_units import make_predictions
+from predictions import make_predictions, write_world
 
 MANY = ["unadapted", "oda", "coda", "coda_batch", "coda_labs", "unadapted_aligned", "unadapted_aligned_dmso",
         "coda_aligned_dmso", "supervised", "supervised_tent", "unadapted_knn_sphered", "oracle", "intensity",

@@ -7,8 +7,8 @@ from coda.figures.experiments import ONLINE, PLATES, online_curve, plates_curve
 from coda.figures.style import PAGE, look
 from coda.figures.training import training_curves
 from coda.methods import ADAPTATIONS
+from drawings import assert_readable
 from matplotlib.colors import to_hex
-from test_figures import assert_readable
 
 
 def protocol_scores(sources, steps=(1, 2, 4)):

@@ -14,7 +14,7 @@ from coda.files import read_table
 from coda.gallery import download
 from coda.gallery.download import download_plate
 from coda.gallery.local import LocalGallery
-from test_download import make_plate
+from plates import make_plate
 
 # A gallery that takes its time over each image, and writes down what it was asked for.
 RUN = textwrap.dedent(

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -14,10 +13,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-import tifffile
 from coda.errors import UserError
 from coda.files import read_table
 from coda.gallery import download_log as journal
@@ -27,39 +24,8 @@ from coda.gallery.download_log import Journal
 from coda.gallery.local import LocalGallery
 from coda.gallery.s3 import S3Gallery
 from faulty_server import KINDS, Faults, faulty_server
+from plates import CHANNELS, make_plate, tiff
 from s3_server import s3_server
-
-CHANNELS = ["DNA", "ER", "RNA", "AGP", "Mito"]
-FOLDER = "source_3/images/CP59/images/BR1__2022-04-29T01_02_16-Measurement 1/Images"
-
-
-def tiff(seed: int) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer, np.random.default_rng(seed).integers(1, 4000, (60, 70), dtype=np.uint16)
-    )
-    return buffer.getvalue()
-
-
-def make_plate(folder: Path, sites: int) -> pd.DataFrame:
-    """Write a plate's images below a gallery's root; give its index."""
-    (folder / FOLDER).mkdir(parents=True)
-    rows = []
-    for number in range(sites):
-        row = {
-            "Metadata_Source": "source_3",
-            "Metadata_Plate": "0012",
-            "Metadata_Well": f"B{number // 9 + 1:02d}",
-            "Metadata_Site": number % 9,
-        }
-        for position, channel in enumerate(CHANNELS):
-            key = (
-                f"{FOLDER}/r02c{number // 9 + 1:02d}f{number % 9:02d}p01-ch{position}sk1fk1fl1.tiff"
-            )
-            (folder / key).write_bytes(tiff(number * 5 + position))
-            row[f"Key_{channel}"] = key
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def check_images(table: pd.DataFrame, folder: Path, root: Path) -> None:

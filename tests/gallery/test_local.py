@@ -9,7 +9,7 @@ from coda.files import read_table
 from coda.gallery.base import BrokenObject, MissingObject
 from coda.gallery.download import download_plate
 from coda.gallery.local import LocalGallery
-from test_download import make_plate
+from plates import make_plate
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from coda.files import read_table
 from coda.gallery.open import open_gallery
 from coda.gallery.plates import read_sample_sheet, read_wells, select_plates
 from coda.gallery.site_index import index_plate
+from places import ROOT
 from snakemake.utils import update_config
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/own-data.md").read_text()
 BLOCKS = dict(re.findall(r"```(csv \w+|yaml)\n(.*?)```", PAGE, re.S))
 

@@ -1,7 +1,5 @@
 """The site index: joined, counted and complete, for the style of every source."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,9 +14,9 @@ from coda.gallery.public_tables import fetch_table
 from coda.gallery.site_filter import choose_sites
 from coda.gallery.site_index import index_plate, site_numbers, well_names
 from coda.simulation.plates import simulate_gallery
+from places import REFERENCE
 from s3_server import s3_server
 
-SHARED = Path("../shared/data")
 CHANNELS = ["DNA", "ER", "RNA", "AGP", "Mito"]
 TARGET2 = [f"source_{n}" for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)]
 COLUMNS = [
@@ -352,9 +350,9 @@ def test_a_listing_that_fails_is_told(tmp_path, monkeypatch):
 
 def test_a_real_well_table_joins_a_real_plate(tmp_path):
     """All 384 wells of a real plate of source_4, its load_data written in the real style."""
-    if not SHARED.exists():
-        pytest.skip(f"the public tables are not in {SHARED}")
-    wells = read_table(SHARED / "metadata/well_target2_real_8sources.csv.gz")
+    if not REFERENCE.exists():
+        pytest.skip(f"the public tables are not in {REFERENCE}")
+    wells = read_table(REFERENCE / "metadata/well_target2_real_8sources.csv.gz")
     source, plate = "source_2", "1053599503"
     layout = wells[wells["Metadata_Plate"] == plate]
     layout_wells = layout["Metadata_Well"].tolist()

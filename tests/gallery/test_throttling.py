@@ -8,8 +8,8 @@ from coda.files import read_table
 from coda.gallery.download import download_plate
 from coda.gallery.s3 import S3Gallery
 from faulty_server import faulty_server
+from plates import make_plate, tiff
 from s3_server import s3_server
-from test_download import make_plate, tiff
 
 CHANNELS = ["DNA", "ER"]
 

@@ -1,7 +1,6 @@
 """Whole images are read to the bit, and nothing else passes for one."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ from coda.gallery.tiff import BrokenImage, check_header, read_tiff
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
-REAL = Path(__file__).parents[2].parent / "shared/data/real/jump_source1_A02_s1"
+from places import JUMP_FIELD
 
 
 def image(height: int = 37, width: int = 53, seed: int = 0) -> np.ndarray:
@@ -47,9 +45,9 @@ def test_every_encoding_gives_the_same_pixels(tmp_path, compression, byteorder, 
 
 
 def test_real_images_agree_with_another_decoder():
-    if not REAL.is_dir():
-        pytest.skip(f"the reference data are not at {REAL}")
-    for path in sorted(REAL.glob("*.tiff")):
+    if not JUMP_FIELD.is_dir():
+        pytest.skip(f"the reference data are not at {JUMP_FIELD}")
+    for path in sorted(JUMP_FIELD.glob("*.tiff")):
         read = read_tiff(path)
         assert read.shape == (1080, 1080)
         np.testing.assert_array_equal(read, np.array(Image.open(path)))

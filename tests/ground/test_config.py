@@ -15,21 +15,8 @@ from coda.training.settings import (
     ViewSettings,
     WatchSettings,
 )
-
-CONFIG = Path(__file__).parents[2] / "config"
-SCHEMA = yaml.safe_load((CONFIG / "schema.yaml").read_text())
-BASE = yaml.safe_load((CONFIG / "config.yaml").read_text())
-
-
-def checked(**changes) -> dict:
-    config = deepcopy(BASE)
-    for key, value in changes.items():
-        place = config
-        *above, last = key.split("__")
-        for part in above:
-            place = place.setdefault(part, {})
-        place[last] = value
-    return check_config(config, deepcopy(SCHEMA))
+from configs import BASE, SCHEMA, checked
+from places import CONFIG
 
 
 def test_the_papers_config_is_the_papers():

@@ -2,14 +2,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from coda.errors import UserError
 from coda.files import read_table, replacing, write_json, write_table
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+from places import SCRIPTS
 
 
 def test_a_failed_block_leaves_the_old_file(tmp_path):

@@ -1,8 +1,7 @@
 import subprocess
 import sys
-from pathlib import Path
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+from places import SCRIPTS
 
 
 def run(tmp_path, body: str) -> tuple[subprocess.CompletedProcess, str]:

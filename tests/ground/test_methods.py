@@ -3,7 +3,7 @@
 import pytest
 from coda.errors import UserError
 from coda.methods import ADAPTATIONS, METHODS, chosen_methods, in_order, method_name
-from test_config import checked
+from configs import checked
 
 
 def test_all_means_every_method_and_each_has_words_of_its_own():

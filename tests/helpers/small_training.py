@@ -10,11 +10,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from coda.crops.store import CropStore
 from coda.training.checkpoints import StateFolder
 from coda.training.classifier_trainer import ClassifierTraining
+from coda.training.compute import Compute
 from coda.training.dino_trainer import DinoLearner
 from coda.training.distributed import run_ranks
-from coda.training.settings import WatchSettings
+from coda.training.partners import find_partners
+from coda.training.pretraining import DinoTraining, steps_per_epoch
+from coda.training.settings import (
+    DinoSettings,
+    HeadSettings,
+    ModelSettings,
+    ViewSettings,
+    WatchSettings,
+)
+from coda.training.site_selection import usable_rows
 
 SETTINGS = {
     "model": {
@@ -95,6 +107,32 @@ def classify(
     options |= dict(outputs=outputs, settings=settings, seed=seed, foundation=foundation)
     train_classifier(plates[:-1], plates[-1:], machine=Machine(0, 1), what="test", **options)
     return outputs
+
+
+def make_training(plates, compute=None, start=None, batch_norm=False, **training) -> DinoTraining:
+    store = CropStore(plates)
+    rows = usable_rows(store.table, "labelled")
+    settings = DinoSettings(**{**SETTINGS["training"], **training})
+    compute = compute or Compute(torch.device("cpu"), "fp32")
+    learner = DinoLearner(
+        channels=2,
+        steps_per_epoch=steps_per_epoch(len(rows), settings, compute.ranks, "pretrain"),
+        compute=compute,
+        settings=settings,
+        model=ModelSettings(**SETTINGS["model"]),
+        head=HeadSettings(**{**SETTINGS["head"], "batch_norm": batch_norm}),
+        views=ViewSettings(**SETTINGS["views"]),
+        seed=5,
+        start=start,
+    )
+    partners = find_partners(store.table.iloc[rows].reset_index(drop=True), ["batch", "plate"])
+    return DinoTraining(learner, store, rows, partners)
+
+
+def batches(training: DinoTraining):
+    for indices, draws in training.plan():
+        pixels = training.store.gather(indices.reshape(-1))
+        yield torch.from_numpy(pixels).unflatten(0, indices.shape), draws
 
 
 def run_in_two(function, gpus: int, job: dict) -> None:

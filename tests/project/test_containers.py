@@ -1,11 +1,10 @@
 """The recipes of both containers: they copy what is there, all that a run needs, and install alike."""
 
 import re
-from pathlib import Path
 
 import yaml
+from places import ROOT
 
-ROOT = Path(__file__).parents[2]
 OCI = (ROOT / "Containerfile").read_text()
 APPTAINER = (ROOT / "apptainer.def").read_text()
 

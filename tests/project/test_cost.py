@@ -7,7 +7,7 @@ from coda.config import pairs
 from coda.files import read_table
 from coda.gallery.labels import label_compounds
 from coda.gallery.plates import select_plates
-from test_ready_configs import load
+from configs import load_config
 
 
 def test_the_page_is_in_step_with_the_benchmarks():
@@ -15,7 +15,7 @@ def test_the_page_is_in_step_with_the_benchmarks():
 
 
 def test_its_settings_are_the_papers():
-    config = load("config")
+    config = load_config("config")
     assert config["pretrain"]["epochs"] == config["adapt"]["epochs"] == cost_page.EPOCHS
     assert config["pretrain"]["batch_size"] == 128 and config["data"]["wells"] == "labelled"
     assert len(config["channels"]) == cost_page.CHANNELS
@@ -44,7 +44,7 @@ def test_a_plate_has_the_wells_that_it_counts(reference):
 @pytest.mark.parametrize("name", cost_page.RUNS)
 def test_a_configs_plates_and_pairs_are_counted(reference, name):
     plates = pd.read_csv(reference / "metadata/plate.csv.gz", dtype=str)
-    config = load(name.removesuffix(".yaml"))
+    config = load_config(name.removesuffix(".yaml"))
     sources = {*config["train_sources"], *config["target_sources"]}
     wishes = {source: config["sources"][source] for source in sources}
     chosen = select_plates(plates, "TARGET2", wishes, config["exclude_plates"])

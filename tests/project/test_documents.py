@@ -1,11 +1,10 @@
 import re
 import runpy
 import tomllib
-from pathlib import Path
 
 import yaml
+from places import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

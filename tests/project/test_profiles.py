@@ -5,13 +5,12 @@ import importlib.metadata
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 from snakemake.cli import get_argument_parser
 
-ROOT = Path(__file__).parents[2]
 PROFILES = {path.parent.name: path for path in sorted((ROOT / "profiles").glob("*/config.yaml"))}
 RULES = {
     match[1]: match[2]

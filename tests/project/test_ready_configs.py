@@ -1,29 +1,19 @@
 """The configs that come with the workflow: each stands the check and names plates that exist."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
-import yaml
-from coda.config import check_config, pairs
+from coda.config import pairs
 from coda.gallery.plates import select_plates
-from snakemake.utils import update_config
+from configs import load_config
+from places import CONFIG
 
-FOLDER = Path(__file__).parents[2] / "config"
-READY = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "schema")
+READY = sorted(path.stem for path in CONFIG.glob("*.yaml") if path.stem != "schema")
 PAPER = {
     "source_3": "JCPQC016",
     "source_5": "ACPJUM012",
     "source_8": "A1166127",
     "source_11": "EC103-132LM2",
 }
-
-
-def load(name: str) -> dict:
-    """Read a config as Snakemake does: laid over config.yaml, then checked."""
-    config = yaml.safe_load((FOLDER / "config.yaml").read_text())
-    update_config(config, yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
-    return check_config(config, yaml.safe_load((FOLDER / "schema.yaml").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +24,14 @@ def plates(reference) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", READY)
 def test_a_ready_config_is_sound(name):
-    config = load(name)
+    config = load_config(name)
     assert pairs(config)
-    assert f"| {name}.yaml |" in (FOLDER / "README.md").read_text()
+    assert f"| {name}.yaml |" in (CONFIG / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("name", "count"), [("config", 60), ("pair", 11), ("target2", 140)])
 def test_its_plates_exist(name, count, plates):
-    config = load(name)
+    config = load_config(name)
     sources = {*config["train_sources"], *config["target_sources"]}
     wishes = {source: config["sources"][source] for source in sorted(sources)}
     chosen = select_plates(plates, "TARGET2", wishes, config["exclude_plates"])
@@ -51,7 +41,7 @@ def test_its_plates_exist(name, count, plates):
 
 
 def test_target2_names_every_source_that_has_such_plates(plates):
-    config = load("target2")
+    config = load_config("target2")
     sources = set(plates["Metadata_Source"])
     assert set(config["sources"]) == set(config["train_sources"]) == sources
     assert set(config["target_sources"]) == sources and len(pairs(config)) == 110
@@ -64,7 +54,8 @@ def test_validation_plates_follow_the_rule_that_the_file_states(plates):
     alone = plates[sizes == 1].sort_values(["Metadata_Source", "Metadata_Batch", "Metadata_Plate"])
     first = alone.groupby("Metadata_Source")["Metadata_Plate"].first().to_dict()
     named = {
-        source: wish["validation_plate"] for source, wish in load("target2")["sources"].items()
+        source: wish["validation_plate"]
+        for source, wish in load_config("target2")["sources"].items()
     }
     assert named == first | PAPER
 
@@ -72,11 +63,11 @@ def test_validation_plates_follow_the_rule_that_the_file_states(plates):
 def test_pixel_sizes_are_the_microscopes_or_null(reference):
     table = pd.read_csv(reference / "metadata/microscope_config.csv")
     sizes = table.set_index("Metadata_Source")["Metadata_Pixel_Size_Microns"]
-    for source, wish in load("target2")["sources"].items():
+    for source, wish in load_config("target2")["sources"].items():
         assert wish["um_per_pixel"] in (None, sizes[source]), source
 
 
 def test_the_pair_has_the_fewest_plates_of_the_papers(plates):
     counts = plates["Metadata_Source"].value_counts()[list(PAPER)]
-    config = load("pair")
+    config = load_config("pair")
     assert {*config["train_sources"], *config["target_sources"]} == set(counts.nsmallest(2).index)

@@ -1,12 +1,14 @@
-"""Imports of the library go one way: from each stage to those before it, never in a circle."""
+"""Imports of the library go one way, from each stage to those before it; tests import no other tests."""
 
 import ast
 import graphlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from places import ROOT, SCRIPTS
 
-LIBRARY = Path(__file__).parents[2] / "scripts/coda"
+LIBRARY = SCRIPTS / "coda"
 GROUND = "ground"
 # What each room may import besides itself.
 STAGES = [GROUND, "gallery", "crops", "training", "evaluation"]
@@ -62,3 +64,25 @@ def test_a_package_s_own_file_holds_a_docstring_and_nothing_else():
     for path in LIBRARY.rglob("__init__.py"):
         (only,) = ast.parse(path.read_text()).body
         assert isinstance(only, ast.Expr), path
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_tests_share_is_a_helper_or_a_fixture(path):
+    """Whole files of tests and conftest.py are for pytest to find, not to import by name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            names = []
+        assert not [name for name in names if name.startswith(("test_", "conftest"))]
+
+
+def test_names_of_test_modules_and_helpers_are_unique():
+    """Pytest imports them by their names alone."""
+    counts = Counter(path.stem for path in TESTS if path.stem != "conftest")
+    assert [name for name, count in counts.items() if count > 1] == []

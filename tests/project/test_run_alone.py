@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-TOOL = Path(__file__).parents[2] / "tools/run_alone.py"
+TOOL = ROOT / "tools/run_alone.py"
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ import ast
 import json
 import re
 from importlib.metadata import PackageNotFoundError, requires
-from pathlib import Path
 
 import pytest
 from audit import verdict
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from places import ROOT
 
-ROOT = Path(__file__).parents[2]
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_CALLS = {
     "eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput",

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import numpy as np
@@ -14,34 +13,9 @@ from coda.evaluation.scores import score_predictions
 from coda.report.findings import findings
 from coda.report.page import INSIDE, Section, settings_table, versions_table, write_report
 from coda.report.tables import accuracy_frame, accuracy_table
+from pages import PIXEL, Page
 from PIL import Image
-from test_scores import SKILL, write_world
-
-PIXEL = (
-    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\10\6\0\0\0\x1f\x15\xc4\x89\0\0\0\rIDATx\x9cc\xf8\xcf\xc0\xf0\x1f\0\5\0\1\xff"
-    b"\x89\x99=\x1d\0\0\0\0IEND\xaeB`\x82"
-)
-VOID = {"meta", "link", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Check that elements nest, and gather what a reader or a screen reader meets."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.ids, self.seen = [], [], []
-        self.feed(html)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == "id"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+from predictions import SKILL, write_world
 
 
 def world(folder, **skill):

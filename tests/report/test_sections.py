@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from coda.evaluation.embedding_scores import METRICS as REPRESENTATION
 from coda.evaluation.scores import score_predictions
 from coda.report.caveats import caveats, shared_batches
 from coda.report.findings import findings
@@ -19,8 +18,10 @@ from coda.report.tables import (
     told_p,
     undefined_frame,
 )
-from test_page import PIXEL, Page
-from test_scores import SKILL, pick, write_world
+from pages import PIXEL, Page
+from plates import inspected
+from predictions import SKILL, write_world
+from score_tables import pick, representation
 
 
 @pytest.fixture(scope="module")
@@ -39,31 +40,6 @@ def chosen(sources=("source_3", "source_5")):
             rows.append((source, batch, f"{source}{subset}{batch}", subset))
     columns = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "subset"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def inspected(plates, moved=False):
-    """Two labelled compounds and a DMSO well on each plate; one compound may change its well."""
-    rows = []
-    for index, plate in enumerate(plates.to_dict("records")):
-        wells = {"JCP_1": "A01", "JCP_2": f"B0{index + 1}" if moved else "B01", "JCP_D": "C01"}
-        for compound, well in wells.items():
-            moa = None if compound == "JCP_D" else f"moa {compound[-1]}"
-            site = {"Metadata_Well": well, "Metadata_JCP2022": compound, "Metadata_moa": moa}
-            rows.append(plate | site | {"status": "ok", "Quality_ok": True})
-    table = pd.DataFrame(rows)
-    table.loc[0, "status"] = "missing"
-    return table
-
-
-def representation():
-    rows = [
-        {"method": method, "metric": metric, "value": value, "chance": 0.25, "reason": None}
-        for method, value in (("unadapted", 0.75), ("coda", 0.5))
-        for metric in REPRESENTATION
-    ]
-    table = pd.DataFrame(rows).assign(train_source="source_1", target_source="source_2", seed=0)
-    table.loc[0, ["value", "reason"]] = np.nan, "one plate only"
-    return table
 
 
 def test_notes_tell_a_batch_that_a_plate_kept_out_shares(summary):

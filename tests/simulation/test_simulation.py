@@ -13,8 +13,8 @@ from coda.errors import UserError
 from coda.simulation.names import file_names, plate_names, plates_of, well_names
 from coda.simulation.plates import simulate_gallery
 from coda.simulation.world import DMSO
+from places import REFERENCE
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")
 SETTINGS = {
     "sources": {
@@ -106,9 +106,9 @@ def test_demo_sources_use_the_three_styles_of_load_data(gallery):
 
 
 def test_load_data_columns_are_those_of_the_gallery(all_sources):
-    if not SHARED.exists():
+    if not REFERENCE.exists():
         pytest.skip("needs the reference tables in ../shared/data")
-    schemas = SHARED / "schemas"
+    schemas = REFERENCE / "schemas"
     real = pd.read_parquet(schemas / "load_data_with_illum_source_4_BR00126114_2rows.parquet")
     path = next(root_of(all_sources).glob("source_8/**/load_data_with_illum.parquet"))
     ours = pd.read_parquet(path)
@@ -130,7 +130,7 @@ def skeleton(key: str, plate: str) -> str:
 
 
 def test_keys_have_the_form_of_real_keys(all_sources, gallery):
-    path = SHARED / "schemas" / "keys_per_source.csv"
+    path = REFERENCE / "schemas" / "keys_per_source.csv"
     if not path.exists():
         pytest.skip("needs the reference tables in ../shared/data")
     ours = {}
@@ -212,9 +212,9 @@ def test_hub_files_are_latin1_with_nine_comments_and_windows_line_ends(gallery):
 
 
 def test_tables_have_the_columns_of_the_public_ones(gallery):
-    if not SHARED.exists():
+    if not REFERENCE.exists():
         pytest.skip("needs the reference tables in ../shared/data")
-    tables, public = gallery / "tables", SHARED / "metadata"
+    tables, public = gallery / "tables", REFERENCE / "metadata"
     for name in ("metadata", "platemap"):
         file = f"JUMP-Target-2_compound_{name}.tsv"
         assert list(pd.read_csv(tables / file, sep="\t")) == list(
@@ -321,8 +321,8 @@ def test_plates_keep_their_names_and_names_are_unique():
     assert set(few) <= set(many)
     assert len({plate.plate for plate in many}) == len(many)
     assert len({(plate.source, plate.batch) for plate in many}) == 14 * len(every)
-    if SHARED.exists():
-        real = pd.read_csv(SHARED / "metadata" / "plate.csv.gz", dtype=str)
+    if REFERENCE.exists():
+        real = pd.read_csv(REFERENCE / "metadata" / "plate.csv.gz", dtype=str)
         assert not {plate.plate for plate in many} & set(real["Metadata_Plate"])
 
 

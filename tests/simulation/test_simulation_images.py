@@ -1,7 +1,6 @@
 """Drawn cells and simulated microscopes: do they show what they should, and nothing else?"""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,9 +19,9 @@ from coda.simulation.optics import (
     margin_pixels,
 )
 from coda.simulation.world import TRAITS, generator
+from places import JUMP_FIELD, REFERENCE
 from scipy import ndimage
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 SETTINGS = {"image_size": 96, "binning": 2.0}
 # The channel in which each trait shows most.
 SHOWS_IN = {
@@ -214,11 +213,15 @@ def test_illumination_is_smooth_positive_and_of_mean_one():
 
 
 def test_microscopes_and_formats_agree_with_the_published_facts():
-    if not SHARED.exists():
+    if not REFERENCE.exists():
         pytest.skip("needs the reference tables in ../shared/data")
-    facts = pd.read_csv(SHARED / "metadata" / "microscope_config.csv").set_index("Metadata_Source")
-    table = pd.read_csv(SHARED / "schemas" / "source_table.csv", dtype=str).set_index("source")
-    numbers = pd.read_csv(SHARED / "metadata" / "channel_mapping.csv").set_index("Metadata_Source")
+    facts = pd.read_csv(REFERENCE / "metadata" / "microscope_config.csv").set_index(
+        "Metadata_Source"
+    )
+    table = pd.read_csv(REFERENCE / "schemas" / "source_table.csv", dtype=str).set_index("source")
+    numbers = pd.read_csv(REFERENCE / "metadata" / "channel_mapping.csv").set_index(
+        "Metadata_Source"
+    )
     assert set(MICROSCOPES) == set(SOURCES)
     for source, microscope in MICROSCOPES.items():
         fact, habits = facts.loc[source], SOURCES[source]
@@ -257,7 +260,7 @@ def measure(images: np.ndarray, pixel_um: float) -> dict[str, float]:
 
 def test_fields_resemble_a_real_one():
     """Density, size of nuclei and contrast lie within a factor of the real field's."""
-    folder = SHARED / "real" / "jump_source1_A02_s1"
+    folder = JUMP_FIELD
     if not folder.exists():
         pytest.skip("needs the real field in ../shared/data/real")
     numbers = {"DNA": 4, "ER": 1, "RNA": 2, "AGP": 5, "Mito": 3}

@@ -6,7 +6,7 @@ import pytest
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.adaptation_data import data_settings, mix_sites, mixed_order
-from test_pretraining import batches, make
+from small_training import batches, make_training
 
 DATA = {"wells": "labelled", "partners": ["batch", "plate", "well", "site"]}
 COLUMNS = ["Source", "Batch", "Plate", "Well", "Site", "JCP2022", "moa", "pert_type"]
@@ -79,7 +79,7 @@ def test_coda_and_oda_are_what_they_were():
 
 
 def test_a_training_draws_its_batches_half_and_half(tiny_plates):
-    training = make(tiny_plates)
+    training = make_training(tiny_plates)
     first = np.flatnonzero(
         CropStore(tiny_plates).table.iloc[training.sites]["Metadata_Batch"] == "b1"
     )

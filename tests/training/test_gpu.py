@@ -2,7 +2,6 @@
 
 import runpy
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from coda.training.compute import Machine
 from coda.training.dino_trainer import DinoLearner
 from coda.training.inference import cls_features
 from coda.training.networks import build_foundation
+from places import ROOT
 from safetensors.torch import load_file
 from small_training import OFTEN, outputs_in, train
 
@@ -56,7 +56,7 @@ def test_interrupted_and_gone_on_ends_close_to_undisturbed(tiny_plates, tmp_path
 
 @pytest.fixture(scope="module")
 def benchmark() -> dict:
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/training.py"))
+    return runpy.run_path(str(ROOT / "benchmarks/training.py"))
 
 
 def test_training_at_the_papers_settings_is_fast_enough(h100, benchmark, tmp_path):

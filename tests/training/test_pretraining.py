@@ -2,18 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.checkpoints import read_header, unprefixed
 from coda.training.compute import Compute
-from coda.training.dino_trainer import DinoLearner
 from coda.training.distributed import run_ranks
-from coda.training.partners import find_partners
-from coda.training.pretraining import DinoTraining, steps_per_epoch
-from coda.training.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
-from coda.training.site_selection import usable_rows
+from coda.training.pretraining import DinoTraining
 from safetensors.torch import load_file, save_file
-from small_training import OFTEN, SETTINGS, outputs_in, settings_with, train
+from small_training import OFTEN, SETTINGS, batches, make_training, outputs_in, settings_with, train
 
 CPU = torch.device("cpu")
 
@@ -23,38 +18,12 @@ def equal(one: str, two: str) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-def make(plates, compute=None, start=None, batch_norm=False, **training) -> DinoTraining:
-    store = CropStore(plates)
-    rows = usable_rows(store.table, "labelled")
-    settings = DinoSettings(**{**SETTINGS["training"], **training})
-    compute = compute or Compute(CPU, "fp32")
-    learner = DinoLearner(
-        channels=2,
-        steps_per_epoch=steps_per_epoch(len(rows), settings, compute.ranks, "pretrain"),
-        compute=compute,
-        settings=settings,
-        model=ModelSettings(**SETTINGS["model"]),
-        head=HeadSettings(**{**SETTINGS["head"], "batch_norm": batch_norm}),
-        views=ViewSettings(**SETTINGS["views"]),
-        seed=5,
-        start=start,
-    )
-    partners = find_partners(store.table.iloc[rows].reset_index(drop=True), ["batch", "plate"])
-    return DinoTraining(learner, store, rows, partners)
-
-
 def take_steps(training: DinoTraining, count: int) -> list[float]:
     losses = []
     for (sites, draws), _ in zip(batches(training), range(count), strict=False):
         training.learner.train_step(sites, draws)
         losses.append(training.learner.means.take()["loss"])
     return losses
-
-
-def batches(training: DinoTraining):
-    for indices, draws in training.plan():
-        pixels = training.store.gather(indices.reshape(-1))
-        yield torch.from_numpy(pixels).unflatten(0, indices.shape), draws
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +108,7 @@ def test_the_best_epoch_by_validation_is_kept(trained):
 
 def test_adaptation_starts_from_student_teacher_heads_and_centre(trained, tiny_plates):
     start = load_file(trained["networks"])
-    learner = make(tiny_plates, start=start).learner
+    learner = make_training(tiny_plates, start=start).learner
     for name, tensor in learner.tensors().items():
         assert torch.equal(tensor, start[name]), name
     assert start["centre"].abs().sum() > 0
@@ -163,13 +132,13 @@ def test_adaptation_keeps_the_last_epoch_and_looks_at_no_label(
 
 
 def test_prototypes_stay_frozen_in_the_first_epoch(tiny_plates):
-    training = make(tiny_plates, frozen_epochs=1, warmup_epochs=0)
+    training = make_training(tiny_plates, frozen_epochs=1, warmup_epochs=0)
     before = training.learner.student.head.prototypes.detach().clone()
     take_steps(training, training.learner.steps_per_epoch)
     assert torch.equal(training.learner.student.head.prototypes, before)
     assert not torch.equal(
         training.learner.student.head.mlp[0].weight,
-        make(tiny_plates).learner.student.head.mlp[0].weight,
+        make_training(tiny_plates).learner.student.head.mlp[0].weight,
     )
     sites, draws = next(batches(training))
     training.learner.train_step(sites, draws)
@@ -177,7 +146,7 @@ def test_prototypes_stay_frozen_in_the_first_epoch(tiny_plates):
 
 
 def test_the_teacher_moves_by_its_momentum_alone(tiny_plates):
-    training = make(tiny_plates, teacher_momentum=0.5, warmup_epochs=0)
+    training = make_training(tiny_plates, teacher_momentum=0.5, warmup_epochs=0)
     before = [p.clone() for p in training.learner.teacher.parameters()]
     take_steps(training, 1)
     for was, teacher, student in zip(
@@ -191,7 +160,7 @@ def test_the_teacher_moves_by_its_momentum_alone(tiny_plates):
 
 def test_every_step_puts_its_temperature_into_one_and_the_same_tensor(tiny_plates):
     """A tensor made anew is copied from the CPU, and on a GPU every step would wait for that."""
-    training = make(tiny_plates, teacher_temperature_epochs=1)
+    training = make_training(tiny_plates, teacher_temperature_epochs=1)
     learner, seen = training.learner, []
     run_loss, asked = learner.run_loss, learner.teacher_temperature
 
@@ -207,7 +176,7 @@ def test_every_step_puts_its_temperature_into_one_and_the_same_tensor(tiny_plate
 
 
 def test_site_and_partner_give_half_of_the_views_each(tiny_plates):
-    training = make(tiny_plates)
+    training = make_training(tiny_plates)
     sites, (global_draws, local_draws) = next(batches(training))
     blank = sites.clone()
     blank[1] = 0  # partners
@@ -228,7 +197,10 @@ def test_site_and_partner_give_half_of_the_views_each(tiny_plates):
 
 
 def test_parts_of_a_batch_add_up_to_the_whole(tiny_plates):
-    whole, parts = make(tiny_plates, drop_path=0.0), make(tiny_plates, drop_path=0.0, accumulate=4)
+    whole, parts = (
+        make_training(tiny_plates, drop_path=0.0),
+        make_training(tiny_plates, drop_path=0.0, accumulate=4),
+    )
     assert np.allclose(take_steps(whole, 4), take_steps(parts, 4), rtol=1e-5)
     for one, two in zip(
         whole.learner.student.parameters(), parts.learner.student.parameters(), strict=True
@@ -239,8 +211,10 @@ def test_parts_of_a_batch_add_up_to_the_whole(tiny_plates):
 
 def test_recomputed_activations_change_nothing(tiny_plates):
     plain, thrifty = (
-        make(tiny_plates, drop_path=0.0),
-        make(tiny_plates, Compute(CPU, "fp32", checkpoint_activations=True), drop_path=0.0),
+        make_training(tiny_plates, drop_path=0.0),
+        make_training(
+            tiny_plates, Compute(CPU, "fp32", checkpoint_activations=True), drop_path=0.0
+        ),
     )
     assert np.allclose(take_steps(plain, 3), take_steps(thrifty, 3), rtol=1e-5)
 
@@ -248,7 +222,7 @@ def test_recomputed_activations_change_nothing(tiny_plates):
 def losses_of_a_rank(rank, ranks, plates, path, batch_norm):
     torch.set_num_threads(1)
     compute = Compute(CPU, "fp32", rank=rank, ranks=ranks)
-    training = make(plates, compute, batch_norm=batch_norm, drop_path=0.0)
+    training = make_training(plates, compute, batch_norm=batch_norm, drop_path=0.0)
     losses = take_steps(training, 4)
     torch.save(
         (losses, training.learner.centre, dict(training.learner.student.state_dict())),
@@ -275,14 +249,14 @@ def test_two_processes_train_like_one_with_the_same_batch(tiny_plates, tmp_path,
 
 def test_batches_that_cannot_be_are_told(tiny_plates):
     with pytest.raises(UserError, match=r"pretrain.batch_size \(500\) is larger"):
-        make(tiny_plates, batch_size=500)
+        make_training(tiny_plates, batch_size=500)
     with pytest.raises(UserError, match="cannot be split"):
-        make(tiny_plates, batch_size=9, accumulate=2)
+        make_training(tiny_plates, batch_size=9, accumulate=2)
 
 
 def test_a_start_that_does_not_fit_is_told(tiny_plates):
     with pytest.raises(UserError, match="does not fit"):
-        make(tiny_plates, start={"student.x": torch.zeros(1)})
+        make_training(tiny_plates, start={"student.x": torch.zeros(1)})
 
 
 def test_training_learns(tiny_plates, tmp_path):

@@ -22,16 +22,15 @@ from coda.training.pretraining import DinoTraining
 from coda.training.settings import WatchSettings
 from coda.training.site_selection import usable_rows
 from coda.training.trainer import PREEMPTED, Means, Stopwatch
+from places import ROOT, SCRIPTS
 from safetensors.torch import load_file
 from small_training import OFTEN, classify, outputs_in, settings_with, train
-
-HERE = Path(__file__).parents[1] / "helpers"
 
 
 def start(folder: Path, plates: list[str], **variables: object) -> subprocess.Popen:
     """Start small_training.py as a program of its own."""
-    words = [sys.executable, str(HERE / "small_training.py"), str(folder), *plates]
-    settings = {"PYTHONPATH": str(HERE.parents[1] / "scripts"), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, str(ROOT / "tests/helpers/small_training.py"), str(folder), *plates]
+    settings = {"PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"}
     settings |= {name: str(value) for name, value in variables.items()}
     return subprocess.Popen(
         words,

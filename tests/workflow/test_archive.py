@@ -8,8 +8,8 @@ import zipfile
 import pandas as pd
 import pytest
 import yaml
-from conftest import run_snakemake
 from rocrate.rocrate import ROCrate
+from workflow_run import run_snakemake
 
 
 @pytest.fixture(scope="module")

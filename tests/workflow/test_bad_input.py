@@ -1,6 +1,6 @@
 import pytest
 import yaml
-from conftest import run_snakemake
+from workflow_run import run_snakemake
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_broken_and_missing_images_cost_their_site_and_are_named(tmp_path, galle
     import shutil
 
     import pandas as pd
-    from conftest import write_config
     from s3_server import s3_server
+    from workflow_run import write_config
 
     damaged = tmp_path / "gallery"
     shutil.copytree(gallery, damaged)

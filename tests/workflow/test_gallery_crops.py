@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.crops.store import CropStore
-from conftest import run_snakemake
+from workflow_run import run_snakemake
 
 PLATE = "source_3/JCPQC90101"
 FETCH = {"download_functions", "download_nuclei"}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 import yaml
-from conftest import run_snakemake
+from workflow_run import run_snakemake
 
 PLACE = "my_lab/images/2026_01/images/0042"
 

@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import pandas as pd
-from conftest import run_snakemake, snakemake_command
+from workflow_run import run_snakemake, snakemake_command
 
 
 def test_no_more_plates_than_allowed_lie_on_the_disk(workdir):

@@ -2,8 +2,9 @@ import pandas as pd
 import pytest
 import yaml
 from coda.methods import ADAPTATIONS, ALIGNMENTS, METHODS
-from conftest import ROOT, run_snakemake
+from places import ROOT
 from snakemake.utils import update_config
+from workflow_run import run_snakemake
 
 
 def test_the_plan_counts_what_a_run_would_fetch_and_fetches_nothing(workdir, gallery):

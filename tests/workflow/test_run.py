@@ -12,7 +12,8 @@ import pytest
 import torch
 import yaml
 from coda.training.checkpoints import read_header
-from conftest import ROOT, run_snakemake, snakemake_command
+from places import ROOT
+from workflow_run import run_snakemake, snakemake_command
 
 
 def test_a_run_gives_metrics_figures_and_report(finished):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from places import ROOT
 
 PAGE = (ROOT / "docs/tutorial.md").read_text()
 CHANGED = "snakemake --configfile config/tiny.yaml mine.yaml --workflow-profile profiles/cpu"
