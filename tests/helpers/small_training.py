@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coda.training.checkpoints import StateFolder
-from coda.training.classifier_trainer import ClassifierTraining
+from coda.training.classifier_trainer import ClassifierLearner
 from coda.training.dino_trainer import DinoLearner
 from coda.training.distributed import run_ranks
 from coda.training.settings import WatchSettings
@@ -66,14 +66,13 @@ def train(
 ) -> None:
     """Train on `plates`, all but the last, and judge by the last unless told otherwise."""
     from coda.training.compute import Machine
-    from coda.training.pretrain import train_foundation
+    from coda.training.pretrain import FoundationJob, train_foundation
 
     options.setdefault("validation", plates[-1:])
     options.setdefault("outputs", outputs_in(folder))
     machine = Machine(gpus, 1, precision)
-    train_foundation(
-        plates[:-1], settings=settings, seed=seed, machine=machine, what="test", **options
-    )
+    common = dict(settings=settings, seed=seed, machine=machine, what="test")
+    train_foundation(FoundationJob(plates[:-1], **common, **options))
 
 
 def classify(
@@ -97,16 +96,16 @@ def classify(
     return outputs
 
 
-def run_in_two(function, gpus: int, job: dict) -> None:
+def run_in_two(function, gpus: int, job, inputs: dict) -> None:
     """Train in two processes on the CPU, in place of one a GPU."""
-    run_ranks(count_steps, 2, function, job)
+    run_ranks(count_steps, 2, function, job, inputs)
 
 
-def count_steps(rank: int, ranks: int, function, job: dict) -> None:
+def count_steps(rank: int, ranks: int, function, job, inputs: dict) -> None:
     """Train as one of several processes, and keep its number of steps in the file ``steps_<rank>``."""
-    update, file = DinoLearner.update, Path(job["outputs"]["log"]).with_name(f"steps_{rank}")
+    update, file = DinoLearner.update, Path(job.outputs["log"]).with_name(f"steps_{rank}")
     DinoLearner.update = lambda self: update(self) or file.write_text(str(self.step))
-    function(rank, ranks, job)
+    function(rank, ranks, job, inputs)
 
 
 def die_after(owner: type, method: str, variable: str, step_of: Callable[..., int]) -> None:
@@ -125,7 +124,7 @@ if __name__ == "__main__":
     import coda.training.pretrain
 
     die_after(DinoLearner, "update", "KILL_AFTER_STEP", lambda self: self.step)
-    die_after(ClassifierTraining, "train_step", "KILL_AFTER_STEP", lambda self, *_: self.step)
+    die_after(ClassifierLearner, "train_step", "KILL_AFTER_STEP", lambda self, *_: self.step)
     die_after(StateFolder, "save", "KILL_AFTER_SAVE", lambda self, step, *_: step)
     if os.environ.get("RANKS") == "2":
         import small_training  # what other processes are to find by name

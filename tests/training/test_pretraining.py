@@ -6,12 +6,12 @@ from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.checkpoints import read_header, unprefixed
 from coda.training.compute import Compute
-from coda.training.dino_trainer import DinoLearner
+from coda.training.dino_trainer import DinoLearner, PairedSites, steps_per_epoch
 from coda.training.distributed import run_ranks
 from coda.training.partners import find_partners
-from coda.training.pretraining import DinoTraining, steps_per_epoch
 from coda.training.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
 from coda.training.site_selection import usable_rows
+from coda.training.trainer import Trainer
 from safetensors.torch import load_file, save_file
 from small_training import OFTEN, SETTINGS, outputs_in, settings_with, train
 
@@ -23,7 +23,7 @@ def equal(one: str, two: str) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-def make(plates, compute=None, start=None, batch_norm=False, **training) -> DinoTraining:
+def make(plates, compute=None, start=None, batch_norm=False, **training) -> Trainer:
     store = CropStore(plates)
     rows = usable_rows(store.table, "labelled")
     settings = DinoSettings(**{**SETTINGS["training"], **training})
@@ -40,10 +40,10 @@ def make(plates, compute=None, start=None, batch_norm=False, **training) -> Dino
         start=start,
     )
     partners = find_partners(store.table.iloc[rows].reset_index(drop=True), ["batch", "plate"])
-    return DinoTraining(learner, store, rows, partners)
+    return Trainer(learner, PairedSites(store, rows, partners))
 
 
-def take_steps(training: DinoTraining, count: int) -> list[float]:
+def take_steps(training: Trainer, count: int) -> list[float]:
     losses = []
     for (sites, draws), _ in zip(batches(training), range(count), strict=False):
         training.learner.train_step(sites, draws)
@@ -51,9 +51,9 @@ def take_steps(training: DinoTraining, count: int) -> list[float]:
     return losses
 
 
-def batches(training: DinoTraining):
-    for indices, draws in training.plan():
-        pixels = training.store.gather(indices.reshape(-1))
+def batches(training: Trainer):
+    for indices, draws in training.batches.plan(training.learner):
+        pixels = training.batches.store.gather(indices.reshape(-1))
         yield torch.from_numpy(pixels).unflatten(0, indices.shape), draws
 
 
@@ -156,7 +156,7 @@ def test_adaptation_keeps_the_last_epoch_and_looks_at_no_label(
     monkeypatch.setattr(coda.training.pretrain, "labelled_rows", never)
     monkeypatch.setattr(coda.training.pretrain, "class_names", never)
     outputs = {name: path for name, path in outputs_in(tmp_path).items() if name != "networks"}
-    train(tmp_path, tiny_plates, start=trained["networks"], validation=None, outputs=outputs)
+    train(tmp_path, tiny_plates, start=trained["networks"], validation=(), outputs=outputs)
     assert not (tmp_path / "networks.safetensors").exists()
     assert read_header(outputs_in(tmp_path)["foundation"])["epoch"] == 2
     assert "knn_accuracy" not in pd.read_parquet(outputs_in(tmp_path)["log"])

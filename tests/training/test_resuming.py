@@ -18,10 +18,9 @@ from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.checkpoints import StateFolder, StateSaver, read_header
 from coda.training.dino_trainer import DinoLearner
-from coda.training.pretraining import DinoTraining
 from coda.training.settings import WatchSettings
 from coda.training.site_selection import usable_rows
-from coda.training.trainer import PREEMPTED, Means, Stopwatch
+from coda.training.trainer import PREEMPTED, Means, Stopwatch, Trainer
 from safetensors.torch import load_file
 from small_training import OFTEN, classify, outputs_in, settings_with, train
 
@@ -159,9 +158,9 @@ def test_a_collapse_is_counted_on_after_an_interruption(
     settings, watch = settings_with(epochs=9), WatchSettings(save_minutes=1e-9, patience=3)
     per_epoch = len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8
     seen = []
-    append = DinoTraining._end_epoch
+    append = Trainer._end_epoch
     monkeypatch.setattr(
-        DinoTraining, "_end_epoch", lambda self, *a: seen.append(a[0]) or append(self, *a)
+        Trainer, "_end_epoch", lambda self, *a: seen.append(a[0]) or append(self, *a)
     )
     for stop in (per_epoch + 1, 2 * per_epoch + 1):
         interrupt(stop)

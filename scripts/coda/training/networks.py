@@ -1,5 +1,6 @@
 """Networks: the foundation (a timm vision transformer), the task model on its tokens, and both in one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import timm
@@ -175,3 +176,67 @@ class Supervised(nn.Module):
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """Map views (N, channels, size, size) to logits (N, classes)."""
         return in_float32(self.classifier, self.foundation.forward_features(views)[:, 0])
+
+
+class OnCls(nn.Module):
+    """A classifier that looks at the CLS token only."""
+
+    def __init__(self, classifier: nn.Module):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map tokens (N, 1 + patches, width) to logits (N, classes)."""
+        return in_float32(self.classifier, tokens[:, 0])
+
+
+def build_task_model(
+    model: ModelSettings,
+    depth: int | None,
+    classes: int,
+    channels: int,
+    image_size: int,
+    drop_path: float = 0.0,
+) -> TaskModel:
+    """Build the task model: the blocks of a second transformer that starts where `model` does.
+
+    Parameters
+    ----------
+    model, depth
+        Architecture and starting weights, and the number of blocks where it departs from the architecture's.
+    classes
+        Number of classes.
+    channels, image_size, drop_path
+        As in `build_foundation`; the task model's tokens are those of a foundation built with them.
+    """
+    transformer = build_foundation(model, channels, image_size, drop_path, depth)
+    return TaskModel(transformer, transformer.embed_dim, classes)
+
+
+def load_foundation(path: str, model: ModelSettings, channels: int, image_size: int) -> nn.Module:
+    """Load the trained foundation at `path`, frozen and in evaluation mode; see `build_foundation`."""
+    foundation = build_foundation(replace(model, weights="random"), channels, image_size)
+    load_weights(foundation, load_tensors(path), str(path))
+    return foundation.eval().requires_grad_(False)
+
+
+def load_task_model(
+    path: str, model: ModelSettings, channels: int, image_size: int, depth: int | None
+) -> TaskModel:
+    """Load the trained task model at `path`; see `build_task_model`."""
+    tensors = load_tensors(path)
+    classes, random = len(tensors["classifier.weight"]), replace(model, weights="random")
+    network = build_task_model(random, depth, classes, channels, image_size)
+    load_weights(network, tensors, path)
+    return network
+
+
+def load_supervised(
+    path: str, model: ModelSettings, channels: int, image_size: int, depth: int | None
+) -> Supervised:
+    """Load the trained supervised baseline at `path`; see `build_foundation`."""
+    tensors, random = load_tensors(path), replace(model, weights="random")
+    foundation = build_foundation(random, channels, image_size, depth=depth)
+    network = Supervised(foundation, len(tensors["classifier.weight"]))
+    load_weights(network, tensors, path)
+    return network

@@ -18,9 +18,9 @@ from coda.files import write_table
 from coda.progress import Progress
 from coda.provenance import describe_run, file_checksum
 from coda.training.checkpoints import read_header, save_weights
-from coda.training.classify import load_supervised
 from coda.training.compute import Compute, Machine, explain_memory
 from coda.training.loader import Loader, epoch_order
+from coda.training.networks import load_supervised
 from coda.training.settings import ModelSettings, TentSettings
 from coda.training.site_selection import usable_rows
 from coda.training.trainer import Means
@@ -113,14 +113,8 @@ def adapt_supervised(
     """
     compute = machine.claim().compute()
     store, header = CropStore(crops), read_header(weights)
-    shape = (len(store.channels), settings["image_size"])
-    network = load_supervised(
-        weights,
-        ModelSettings(**settings["model"]),
-        shape,
-        settings["depth"],
-        len(header["classes"]),
-    )
+    model, size = ModelSettings(**settings["model"]), settings["image_size"]
+    network = load_supervised(weights, model, len(store.channels), size, settings["depth"])
     sites = usable_rows(store.table, settings["wells"])
     tent = TentSettings(**settings["training"])
     with explain_memory(compute.device, "lower tent.batch_size"):
@@ -128,7 +122,7 @@ def adapt_supervised(
             network.to(compute.device),
             store,
             sites,
-            settings["image_size"],
+            size,
             tent,
             compute,
             seed,
