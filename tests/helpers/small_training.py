@@ -61,7 +61,7 @@ def train(
     settings: dict = SETTINGS,
     seed: int = 3,
     gpus: int = 0,
-    precision: str = "bf16",
+    precision: str = "auto",
     **options,
 ) -> None:
     """Train on `plates`, all but the last, and judge by the last unless told otherwise."""

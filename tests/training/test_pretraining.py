@@ -1,3 +1,5 @@
+import platform
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,7 @@ import torch
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.checkpoints import read_header, unprefixed
-from coda.training.compute import Compute
+from coda.training.compute import Compute, has_bf16
 from coda.training.dino_trainer import DinoLearner, PairedSites, steps_per_epoch
 from coda.training.distributed import run_ranks
 from coda.training.partners import find_partners
@@ -14,6 +16,7 @@ from coda.training.site_selection import usable_rows
 from coda.training.trainer import Trainer
 from safetensors.torch import load_file, save_file
 from small_training import OFTEN, SETTINGS, outputs_in, settings_with, train
+from test_resuming import finish
 
 CPU = torch.device("cpu")
 
@@ -84,7 +87,16 @@ def test_weights_say_where_they_come_from(trained, tiny_plates):
     assert header["seed"] == 3 and header["settings"]["training"]["batch_size"] == 8
     assert set(header["inputs"]) == set(tiny_plates)
     assert header["channels"] == ["DNA", "ER"] and header["software"]["timm"]
-    assert header["precision"] == "bf16" and header["device"].startswith("CPU")
+    native = has_bf16(torch.device("cpu"))
+    assert header["precision"] == ("bf16" if native else "fp32")
+    assert header["device"].startswith("CPU")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the variables are those of x86")
+def test_a_processor_with_avx2_alone_trains_in_float32(tiny_plates, tmp_path):
+    said = finish(tmp_path, tiny_plates, ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2")
+    assert "threads), fp32 (auto)" in said
+    assert read_header(outputs_in(tmp_path)["foundation"])["precision"] == "fp32"
 
 
 def test_the_file_of_weights_to_start_from_is_an_input_like_any_other(

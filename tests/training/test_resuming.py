@@ -199,11 +199,26 @@ def test_how_a_training_is_watched_starts_nothing_anew(tiny_plates, tmp_path, in
 def test_another_precision_goes_on_from_no_state(tiny_plates, tmp_path, interrupt, capsys):
     interrupt(5)
     with pytest.raises(Interrupted):
-        train(tmp_path, tiny_plates, watch=OFTEN)
+        train(tmp_path, tiny_plates, watch=OFTEN, precision="bf16")
     interrupt(None)
     train(tmp_path, tiny_plates, precision="fp32")
-    assert "goes on" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "goes on" not in said
+    assert "found a saved state of precision bf16; it is set aside" in said
+    assert "begins anew in fp32" in said
     assert read_header(outputs_in(tmp_path)["foundation"])["precision"] == "fp32"
+
+
+def test_a_state_of_other_settings_is_told_of_as_such(tiny_plates, tmp_path, interrupt, capsys):
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_plates, watch=OFTEN, seed=1)
+    interrupt(None)
+    train(tmp_path, tiny_plates, seed=2)
+    assert (
+        "a saved state of other settings, inputs or seed; it is set aside"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.fixture

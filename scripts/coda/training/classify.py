@@ -1,7 +1,6 @@
 """Classifiers as jobs: the task model on a frozen foundation, and the supervised baseline."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +8,9 @@ from torch import nn
 
 from coda.crops.store import CropStore, crops_checksum
 from coda.provenance import describe_run, file_checksum
-from coda.training.checkpoints import StateFolder, save_weights, weights_checksum
+from coda.training.checkpoints import save_weights, training_states, weights_checksum
 from coda.training.classifier_trainer import ClassifierLearner, LabelledSites
-from coda.training.compute import Machine, explain_memory, fingerprint, seed_everything
+from coda.training.compute import Machine, explain_memory, seed_everything
 from coda.training.networks import (
     Supervised,
     build_foundation,
@@ -108,8 +107,8 @@ def train_classifier(
             with torch.no_grad():
                 return frozen.forward_features(images)
 
-    identity = fingerprint(settings, seed, inputs, machine.precision)
-    states = StateFolder(Path(outputs["weights"]).with_suffix(".states"), identity)
+    print(f"{what}: {len(train.sites):,} labelled sites on {compute.describe()}", flush=True)
+    states = training_states(outputs["weights"], compute.precision, settings, seed, inputs)
     section = "supervise" if foundation is None else "classify"
     with states.alone(), explain_memory(compute.device, f"lower {section}.batch_size"):
         learner = ClassifierLearner(
@@ -126,7 +125,7 @@ def train_classifier(
         trainer.run(states, what, TrainingLog(outputs["log"], watch))
         tensors, row = trainer.best(states)
         header = describe_run(settings, seed, compute.device, inputs)
-        header |= {"what": what, "precision": machine.precision}
+        header |= {"what": what, "precision": compute.precision}
         header |= {"classes": classes, "channels": stores[0].channels}
         header["epoch"] = row["epoch"]
         save_weights(outputs["weights"], tensors, header)

@@ -11,16 +11,16 @@ import torch
 
 from coda.crops.store import CropStore, crops_checksum
 from coda.errors import UserError
-from coda.provenance import describe_run, device_name, file_checksum
+from coda.provenance import describe_run, file_checksum
 from coda.training.adaptation_data import mix_sites
 from coda.training.checkpoints import (
-    StateFolder,
     read_header,
     save_weights,
+    training_states,
     unprefixed,
     weights_checksum,
 )
-from coda.training.compute import Machine, explain_memory, fingerprint
+from coda.training.compute import Machine, explain_memory
 from coda.training.dino_trainer import DinoLearner, PairedSites, check_learning, steps_per_epoch
 from coda.training.distributed import launch
 from coda.training.inference import cls_features
@@ -126,12 +126,10 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
     mixture = mix_sites(store.table, own, settings["data"], job.seed)
     sites = PairedSites(store, mixture.rows, mixture.partners, mixture.groups)
     if first:
-        print(
-            f"{what}: {len(sites.sites):,} of {len(store):,} crops on {device_name(compute.device)}"
-        )
+        print(f"{what}: {len(sites.sites):,} of {len(store):,} crops on {compute.describe()}")
         print(f"{what}: partners: {mixture.describe()}", flush=True)
-    identity = fingerprint(settings, job.seed, inputs, machine.precision)
-    states = StateFolder(Path(job.outputs["foundation"]).with_suffix(".states"), identity)
+    weights = job.outputs["foundation"]
+    states = training_states(weights, compute.precision, settings, job.seed, inputs)
     advice = (
         f"lower {job.section}.batch_size, raise {job.section}.accumulate or set "
         "compute.checkpoint_activations"
@@ -164,7 +162,7 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
         trainer.run(states, what, TrainingLog(job.outputs["log"], job.watch) if first else None)
         if first:
             header = describe_run(settings, job.seed, compute.device, inputs)
-            header |= {"what": what, "precision": machine.precision, "ranks": ranks}
+            header |= {"what": what, "precision": compute.precision, "ranks": ranks}
             table = store.table.iloc[sites.sites].reset_index(drop=True)
             pixel = store.settings["um_per_pixel"]
             header |= {"data": describe_data(table, sites.partners, pixel)}

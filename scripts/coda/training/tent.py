@@ -116,6 +116,7 @@ def adapt_supervised(
     model, size = ModelSettings(**settings["model"]), settings["image_size"]
     network = load_supervised(weights, model, len(store.channels), size, settings["depth"])
     sites = usable_rows(store.table, settings["wells"])
+    print(f"{what}: {len(sites):,} of {len(store):,} crops on {compute.describe()}", flush=True)
     tent = TentSettings(**settings["training"])
     with explain_memory(compute.device, "lower tent.batch_size"):
         log = minimise_entropy(
@@ -131,6 +132,8 @@ def adapt_supervised(
         )
     write_table(pd.DataFrame(log), outputs["log"])
     inputs = {path: crops_checksum(path) for path in crops} | {weights: file_checksum(weights)}
-    kept = {name: header[name] for name in ("classes", "channels")}
+    kept = {name: header[name] for name in ("classes", "channels")} | {
+        "precision": compute.precision
+    }
     described = describe_run(settings, seed, compute.device, inputs)
     save_weights(outputs["weights"], network.state_dict(), described | kept)

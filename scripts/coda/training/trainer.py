@@ -183,7 +183,7 @@ class Trainer:
         """
         learner, first = self.learner, self.learner.compute.rank == 0
         saver = StateSaver(states, self.watch.save_minutes)
-        self._resume(saver, what)
+        self._resume(saver, states, what)
         # Snakemake has removed the log of a job that was stopped, and perhaps no epoch is left to write it.
         if first and self.log:
             report(self.log)
@@ -223,15 +223,22 @@ class Trainer:
             return self.learner.tensors(), self.log[-1]
         return load_tensors(states.best), self.log[read_header(states.best)["epoch"] - 1]
 
-    def _resume(self, saver: StateSaver, what: str) -> None:
-        loaded = saver.load()
+    def _resume(self, saver: StateSaver, states: StateFolder, what: str) -> None:
+        first, loaded = self.learner.compute.rank == 0, saver.load()
         if loaded is None:
+            for difference in states.set_aside() if first else ():
+                print(
+                    f"{what}: found a saved state {difference}; it is set aside, and the training "
+                    f"begins anew in {self.learner.compute.precision}.",
+                    flush=True,
+                )
             return
         tensors, header = loaded
         self.learner.load_state(tensors, header["step"])
         self.log = header["log"]
         step, steps = self.learner.step, self.learner.steps
-        print(f"{what}: goes on from the state after step {step} of {steps}.", flush=True)
+        if first:
+            print(f"{what}: goes on from the state after step {step} of {steps}.", flush=True)
 
     def _end_epoch(self, epoch: int, clock: "Stopwatch") -> dict[str, Any]:
         """Make the epoch's row of the log, averaged over processes, and look at it."""
