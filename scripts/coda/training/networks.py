@@ -6,32 +6,11 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.layers import Attention
 from torch import nn
 
 from coda.errors import UserError
 from coda.training.settings import ModelSettings
-
-
-class SteadyAttention(Attention):
-    """timm's attention, written out on a CPU in the precision of the rest.
-
-    PyTorch's fused attention takes 3 to 9 times as long there for the few tokens of small views
-    (measured, forward and backward). Softmax of bfloat16 computes in float32 within, so asking for
-    float32 would only add two copies. On a GPU nothing changes.
-    """
-
-    def forward(
-        self, x: torch.Tensor, attn_mask: torch.Tensor | None = None, is_causal: bool = False
-    ) -> torch.Tensor:
-        """Attend over tokens (N, tokens, width)."""
-        if x.device.type != "cpu":
-            return super().forward(x, attn_mask, is_causal)
-        count, tokens, width = x.shape
-        heads = self.qkv(x).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = heads.contiguous()  # one copy here, instead of one before each product
-        x = ((q * self.scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
-        return self.proj(x.transpose(1, 2).reshape(count, tokens, width))
+from coda.training.vit import SteadyAttention, cls_after, cls_tokens
 
 
 def build_foundation(
@@ -160,7 +139,9 @@ class TaskModel(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Map tokens (N, 1 + patches, width) to logits (N, classes)."""
-        return in_float32(self.classifier, self.norm(self.blocks(self.projector(tokens)))[:, 0])
+        return in_float32(
+            self.classifier, self.norm(cls_after(self.blocks, self.projector(tokens)))
+        )
 
 
 class Supervised(nn.Module):
@@ -175,7 +156,7 @@ class Supervised(nn.Module):
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """Map views (N, channels, size, size) to logits (N, classes)."""
-        return in_float32(self.classifier, self.foundation.forward_features(views)[:, 0])
+        return in_float32(self.classifier, cls_tokens(self.foundation, views))
 
 
 class OnCls(nn.Module):

@@ -38,6 +38,7 @@ from coda.training.site_selection import check_classes, class_names, labelled_ro
 from coda.training.trainer import Judge, Trainer
 from coda.training.training_log import TrainingLog
 from coda.training.views import check_sizes
+from coda.training.vit import cls_tokens
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _nearest_neighbours(job: FoundationJob, learner: DinoLearner, store: CropSto
     settings, compute, foundation = job.settings, learner.compute, learner.teacher.foundation
     common = dict(size=learner.views.global_size, compute=compute, threads=job.machine.threads)
     # Compiled once for all its looks, which see every labelled site.
-    common |= dict(forward=compute.compiled(foundation.forward_features))
+    common |= dict(forward=compute.compiled(partial(cls_tokens, foundation)))
     votes = {name: settings["knn"][name] for name in ("k", "temperature")}
 
     def accuracy() -> float:
