@@ -19,6 +19,7 @@ from coda.crops.store import CropStore
 from coda.training.compute import Machine
 from coda.training.inference import apply_to_sites
 from coda.training.networks import build_foundation
+from coda.training.vit import cls_tokens
 from table import Table
 from training import PAPER, SMALL, make_store
 
@@ -29,7 +30,7 @@ def main() -> None:
     compute = Machine(int(gpu)).claim().compute()
     model = build_foundation(size["model"], len(size["channels"]), size["views"].global_size)
     model = model.eval().to(compute.device)
-    run = compute.compiled(lambda views: (model.forward_features(views)[:, 0],))
+    run = compute.compiled(lambda views: (cls_tokens(model, views),))
     table = Table("inference")
     with tempfile.TemporaryDirectory() as folder:
         store: CropStore = make_store(Path(folder) / "plate.arrow", size)

@@ -20,11 +20,11 @@ sys.path[:0] = [str(Path(__file__).parent.parent / "scripts"), str(Path(__file__
 
 from coda.crops.store import CropStore, CropWriter
 from coda.training.compute import Compute, Machine
-from coda.training.dino_trainer import DinoLearner
+from coda.training.dino_trainer import DinoLearner, PairedSites
 from coda.training.loader import Loader
 from coda.training.partners import find_partners
-from coda.training.pretraining import DinoTraining
 from coda.training.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
+from coda.training.trainer import Trainer
 from table import Table
 
 PAPER = dict(
@@ -71,7 +71,7 @@ def make_store(path: Path, size: dict) -> CropStore:
 
 def make_training(
     store: CropStore, size: dict, compute: Compute, batch: int, threads: int
-) -> DinoTraining:
+) -> Trainer:
     """Prepare a training as the workflow would."""
     learner = DinoLearner(
         channels=len(store.channels),
@@ -84,7 +84,14 @@ def make_training(
         seed=0,
     )
     partners = find_partners(store.table, ["batch", "plate", "well", "site"])
-    return DinoTraining(learner, store, np.arange(len(store)), partners, threads)
+    sites = PairedSites(store, np.arange(len(store)), partners)
+    return Trainer(learner, sites, threads=threads)
+
+
+def batches_of(training: Trainer) -> Loader:
+    """Load the training's batches as its loop does."""
+    learner, sites = training.learner, training.batches
+    return Loader(sites.store, sites.plan(learner), learner.compute.device, training.threads)
 
 
 def synchronize(compute: Compute) -> None:
@@ -93,11 +100,9 @@ def synchronize(compute: Compute) -> None:
         torch.cuda.synchronize()
 
 
-def measure_end_to_end(training: DinoTraining, warm: int, steps: int) -> dict[str, float]:
+def measure_end_to_end(training: Trainer, warm: int, steps: int) -> dict[str, float]:
     """Samples a second from the store to the optimiser, and the share of time waiting for data."""
-    loader = Loader(
-        training.store, training.plan(), training.learner.compute.device, training.threads
-    )
+    loader = batches_of(training)
     for number, (sites, draws) in enumerate(loader):
         if number == warm:
             synchronize(training.learner.compute)
@@ -115,11 +120,9 @@ def measure_end_to_end(training: DinoTraining, warm: int, steps: int) -> dict[st
     }
 
 
-def measure_parts(training: DinoTraining, steps: int) -> dict[str, float]:
+def measure_parts(training: Trainer, steps: int) -> dict[str, float]:
     """Seconds of a step's parts, each waited for."""
-    loader = iter(
-        Loader(training.store, training.plan(), training.learner.compute.device, training.threads)
-    )
+    loader = iter(batches_of(training))
     sites, draws = next(loader)
     parts = {"views": 0.0, "forward and backward": 0.0, "update": 0.0}
     for number in range(steps + 3):

@@ -4,7 +4,7 @@ from coda.logs import reported
 from coda.training.adaptation_data import data_settings
 from coda.training.compute import Machine
 from coda.training.model_card import images_of
-from coda.training.pretrain import train_foundation
+from coda.training.pretrain import FoundationJob, train_foundation
 from coda.training.settings import WatchSettings
 
 with reported(snakemake.log[0]):
@@ -12,7 +12,7 @@ with reported(snakemake.log[0]):
     protocol = snakemake.wildcards.get("protocol", "standard")
     settings = dict(snakemake.params.settings)
     settings["data"] = data_settings(method, settings["data"])
-    train_foundation(
+    job = FoundationJob(
         crops=list(snakemake.input.crops),
         home=list(snakemake.input.home),
         start=snakemake.input.networks,
@@ -29,3 +29,4 @@ with reported(snakemake.log[0]):
         what=f"adapt {source} to {target} ({method}, {protocol})",
         choice=snakemake.input.get("choice") or None,
     )
+    train_foundation(job)

@@ -4,12 +4,12 @@ from coda.files import read_table
 from coda.logs import reported
 from coda.training.compute import Machine
 from coda.training.model_card import images_of
-from coda.training.pretrain import train_foundation
+from coda.training.pretrain import FoundationJob, train_foundation
 from coda.training.settings import WatchSettings
 from coda.training.site_selection import expected_classes
 
 with reported(snakemake.log[0]):
-    train_foundation(
+    job = FoundationJob(
         crops=list(snakemake.input.crops),
         validation=list(snakemake.input.validation),
         classes=expected_classes(read_table(snakemake.input.compounds), snakemake.params.choose),
@@ -25,3 +25,4 @@ with reported(snakemake.log[0]):
         ),
         what=f"pretrain {snakemake.wildcards.source}",
     )
+    train_foundation(job)

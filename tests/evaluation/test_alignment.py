@@ -16,9 +16,8 @@ from coda.evaluation.alignment import (
 )
 from coda.evaluation.predict import predict_sites
 from coda.training.checkpoints import save_weights
-from coda.training.classify import build_task_model
 from coda.training.compute import Compute, Machine
-from coda.training.networks import build_foundation
+from coda.training.networks import build_foundation, build_task_model
 from coda.training.settings import ModelSettings
 from small_training import SETTINGS
 

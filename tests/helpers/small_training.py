@@ -6,6 +6,7 @@ NETWORK=classifier in the environment the supervised baseline
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,11 @@ from pathlib import Path
 import torch
 from coda.crops.store import CropStore
 from coda.training.checkpoints import StateFolder
-from coda.training.classifier_trainer import ClassifierTraining
+from coda.training.classifier_trainer import ClassifierLearner
 from coda.training.compute import Compute
-from coda.training.dino_trainer import DinoLearner
+from coda.training.dino_trainer import DinoLearner, PairedSites, steps_per_epoch
 from coda.training.distributed import run_ranks
 from coda.training.partners import find_partners
-from coda.training.pretraining import DinoTraining, steps_per_epoch
 from coda.training.settings import (
     DinoSettings,
     HeadSettings,
@@ -27,6 +27,8 @@ from coda.training.settings import (
     WatchSettings,
 )
 from coda.training.site_selection import usable_rows
+from coda.training.trainer import Trainer
+from places import SCRIPTS
 
 SETTINGS = {
     "model": {
@@ -73,19 +75,18 @@ def train(
     settings: dict = SETTINGS,
     seed: int = 3,
     gpus: int = 0,
-    precision: str = "bf16",
+    precision: str = "auto",
     **options,
 ) -> None:
     """Train on `plates`, all but the last, and judge by the last unless told otherwise."""
     from coda.training.compute import Machine
-    from coda.training.pretrain import train_foundation
+    from coda.training.pretrain import FoundationJob, train_foundation
 
     options.setdefault("validation", plates[-1:])
     options.setdefault("outputs", outputs_in(folder))
     machine = Machine(gpus, 1, precision)
-    train_foundation(
-        plates[:-1], settings=settings, seed=seed, machine=machine, what="test", **options
-    )
+    common = dict(settings=settings, seed=seed, machine=machine, what="test")
+    train_foundation(FoundationJob(plates[:-1], **common, **options))
 
 
 def classify(
@@ -109,7 +110,7 @@ def classify(
     return outputs
 
 
-def make_training(plates, compute=None, start=None, batch_norm=False, **training) -> DinoTraining:
+def make_training(plates, compute=None, start=None, batch_norm=False, **training) -> Trainer:
     store = CropStore(plates)
     rows = usable_rows(store.table, "labelled")
     settings = DinoSettings(**{**SETTINGS["training"], **training})
@@ -126,25 +127,47 @@ def make_training(plates, compute=None, start=None, batch_norm=False, **training
         start=start,
     )
     partners = find_partners(store.table.iloc[rows].reset_index(drop=True), ["batch", "plate"])
-    return DinoTraining(learner, store, rows, partners)
+    return Trainer(learner, PairedSites(store, rows, partners))
 
 
-def batches(training: DinoTraining):
-    for indices, draws in training.plan():
-        pixels = training.store.gather(indices.reshape(-1))
+def batches(training: Trainer):
+    for indices, draws in training.batches.plan(training.learner):
+        pixels = training.batches.store.gather(indices.reshape(-1))
         yield torch.from_numpy(pixels).unflatten(0, indices.shape), draws
 
 
-def run_in_two(function, gpus: int, job: dict) -> None:
+def start_training(folder: Path, plates: list[str], **variables: object) -> subprocess.Popen:
+    """Start small_training.py as a program of its own."""
+    words = [sys.executable, __file__, str(folder), *plates]
+    settings = {"PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"}
+    settings |= {name: str(value) for name, value in variables.items()}
+    return subprocess.Popen(
+        words,
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish_training(folder: Path, plates: list[str], **variables: object) -> str:
+    """Start a training again, see it through, and give what it said."""
+    running = start_training(folder, plates, **variables)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, said
+    return said
+
+
+def run_in_two(function, gpus: int, job, inputs: dict) -> None:
     """Train in two processes on the CPU, in place of one a GPU."""
-    run_ranks(count_steps, 2, function, job)
+    run_ranks(count_steps, 2, function, job, inputs)
 
 
-def count_steps(rank: int, ranks: int, function, job: dict) -> None:
+def count_steps(rank: int, ranks: int, function, job, inputs: dict) -> None:
     """Train as one of several processes, and keep its number of steps in the file ``steps_<rank>``."""
-    update, file = DinoLearner.update, Path(job["outputs"]["log"]).with_name(f"steps_{rank}")
+    update, file = DinoLearner.update, Path(job.outputs["log"]).with_name(f"steps_{rank}")
     DinoLearner.update = lambda self: update(self) or file.write_text(str(self.step))
-    function(rank, ranks, job)
+    function(rank, ranks, job, inputs)
 
 
 def die_after(owner: type, method: str, variable: str, step_of: Callable[..., int]) -> None:
@@ -163,7 +186,7 @@ if __name__ == "__main__":
     import coda.training.pretrain
 
     die_after(DinoLearner, "update", "KILL_AFTER_STEP", lambda self: self.step)
-    die_after(ClassifierTraining, "train_step", "KILL_AFTER_STEP", lambda self, *_: self.step)
+    die_after(ClassifierLearner, "train_step", "KILL_AFTER_STEP", lambda self, *_: self.step)
     die_after(StateFolder, "save", "KILL_AFTER_SAVE", lambda self, step, *_: step)
     if os.environ.get("RANKS") == "2":
         import small_training  # what other processes are to find by name

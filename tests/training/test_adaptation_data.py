@@ -1,5 +1,7 @@
 """Who trains with whom in the variants of CODA, checked by hand on a few sites."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,12 +82,11 @@ def test_coda_and_oda_are_what_they_were():
 
 def test_a_training_draws_its_batches_half_and_half(tiny_plates):
     training = make_training(tiny_plates)
-    first = np.flatnonzero(
-        CropStore(tiny_plates).table.iloc[training.sites]["Metadata_Batch"] == "b1"
-    )
-    rest = np.setdiff1d(np.arange(len(training.sites)), first)
-    training.groups = [first, rest]
-    own = set(training.sites[first].tolist())
-    for (sites, _), _ in zip(training.plan(), range(9), strict=False):
+    rows = training.batches.sites
+    first = np.flatnonzero(CropStore(tiny_plates).table.iloc[rows]["Metadata_Batch"] == "b1")
+    rest = np.setdiff1d(np.arange(len(rows)), first)
+    training.batches = replace(training.batches, groups=[first, rest])
+    own = set(rows[first].tolist())
+    for (sites, _), _ in zip(training.batches.plan(training.learner), range(9), strict=False):
         assert sum(site in own for site in sites[0].tolist()) == len(sites[0]) // 2
     assert next(batches(training))[0].shape[1] == 8

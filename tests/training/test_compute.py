@@ -1,5 +1,6 @@
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -9,7 +10,14 @@ import torch
 import torch.distributed as dist
 from coda.errors import UserError
 from coda.logs import reported
-from coda.training.compute import Machine, derive_seed, explain_memory, fingerprint, seed_everything
+from coda.training.compute import (
+    Machine,
+    derive_seed,
+    explain_memory,
+    fingerprint,
+    has_bf16,
+    seed_everything,
+)
 from coda.training.distributed import launch, run_ranks
 
 
@@ -48,6 +56,61 @@ def test_precision_is_what_was_asked_for():
         assert (x @ x).dtype == torch.bfloat16
     with Machine(0, 1, "fp32").compute().autocast():
         assert (x @ x).dtype == torch.float32
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Stand in for an x86 processor with the given instructions."""
+
+    def with_instructions(*names: str, capability: str = "AVX512", limit: str | None = None):
+        able = {"architecture": "x86_64"} | dict.fromkeys(names, True)
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+        told = lambda: "avx512_f" in names  # noqa: E731
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", told)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+        if limit:
+            monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+
+    return with_instructions
+
+
+def test_bf16_is_taken_where_the_processor_has_it(processor):
+    processor("avx512_f", "avx512_bf16")
+    assert Machine(0, 1).compute().precision == "bf16"
+    processor("avx512_f", "amx_bf16", limit="AVX512_CORE_AMX")
+    assert has_bf16(CPU)
+    processor("avx512_f")
+    assert not has_bf16(CPU)
+    processor("avx2", capability="AVX2")
+    compute = Machine(0, 1).compute()
+    assert compute.precision == "fp32" and compute.describe().endswith(", fp32 (auto)")
+
+
+@pytest.mark.parametrize("told", [{"capability": "AVX2"}, {"limit": "AVX512_CORE"}])
+def test_a_processor_told_to_behave_like_an_older_one_does(processor, told):
+    processor("avx512_f", "avx512_bf16", **told)
+    assert not has_bf16(CPU)
+
+
+def test_a_gpu_that_only_emulates_bf16_does_not_have_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert not has_bf16(torch.device("cuda", 0))
+
+
+def test_bf16_by_hand_on_a_processor_without_it_is_told_with_its_cost(processor, capsys):
+    processor("avx2", capability="AVX2")
+    compute = Machine(0, 1, "bf16").compute()
+    assert compute.precision == "bf16" and compute.describe().endswith(", bf16")
+    said = capsys.readouterr().out
+    (factor,) = re.findall(r"takes (\S+) times as long as in fp32; set compute.precision", said)
+    assert float(factor) > 0
+    Machine(0, 1, "fp32").compute()
+    assert capsys.readouterr().out == ""
 
 
 def test_seeds_of_neighbours_are_unrelated():

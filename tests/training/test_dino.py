@@ -81,6 +81,16 @@ def test_head_gives_cosines():
     assert torch.allclose(before, head(inputs), atol=1e-6)
 
 
+def test_logits_are_not_rounded_to_bfloat16():
+    torch.manual_seed(0)
+    head, features = DinoHead(16, hidden=32, bottleneck=8, prototypes=50), torch.randn(40, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert head.mlp(features).dtype == torch.bfloat16
+        logits = head(features)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_head_has_three_linear_layers_and_batch_norm_only_on_request(batch_norm):
     head = DinoHead(16, hidden=32, bottleneck=8, prototypes=50, batch_norm=batch_norm)

@@ -81,7 +81,7 @@ def test_adaptation_and_alignment_do_not_depend_on_mechanisms_that_are_not_there
 ):
     other, choice = blanked
     places = folders(tmp_path, "a", "b", "c")
-    options = dict(validation=None, start=trained["networks"])
+    options = dict(validation=(), start=trained["networks"])
     for place, plates, each in zip(
         places, (tiny_plates, other, tiny_plates), (choice, choice, None), strict=True
     ):
@@ -128,7 +128,7 @@ def test_a_replay_still_sees_all_mechanisms_of_the_training_source(
         (tiny_plates[:1], tiny_plates[:1], other[:1]),
         strict=True,
     ):
-        given = dict(validation=None, start=trained["networks"], home=home, choice=choice)
+        given = dict(validation=(), start=trained["networks"], home=home, choice=choice)
         train(place, plates, settings, **given)
     one, two, three = (outputs_in(place)["foundation"] for place in places)
     assert same(one, two) and not same(one, three)
@@ -150,7 +150,7 @@ def test_position_is_right_about_known_compounds_and_guesses_about_new_ones(tiny
 
 def chain(folder, plates, start, settings=None, **options):
     """Take one step of the chain: a plate, from the networks before it."""
-    train(folder, [plates, ""], settings or SETTINGS, validation=None, start=start, **options)
+    train(folder, [plates, ""], settings or SETTINGS, validation=(), start=start, **options)
     return outputs_in(folder)
 
 

@@ -2,6 +2,7 @@
 
 import runpy
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from coda.training.compute import Machine
 from coda.training.dino_trainer import DinoLearner
 from coda.training.inference import cls_features
 from coda.training.networks import build_foundation
+from coda.training.vit import cls_tokens
 from places import ROOT
 from safetensors.torch import load_file
 from small_training import OFTEN, outputs_in, train
@@ -72,8 +74,8 @@ def test_inference_is_fast_enough(h100, benchmark, tmp_path):
     store = benchmark["make_store"](tmp_path / "plate.arrow", size)
     model = build_foundation(size["model"], len(store.channels), size["views"].global_size)
     model = model.to(compute.device)
-    model.forward_features = compute.compiled(model.forward_features)
     inputs = dict(store=store, size=size["views"].global_size, compute=compute, threads=12)
+    inputs |= dict(forward=compute.compiled(partial(cls_tokens, model)))
     sites = np.tile(np.arange(len(store)), 10)
     cls_features(model, sites=sites[:2048], **inputs)
     begun = time.perf_counter()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from coda.crops.store import CropStore
 from coda.training.checkpoints import read_header
-from coda.training.classify import load_foundation
 from coda.training.model_card import images_of, write_card
+from coda.training.networks import load_foundation
 from coda.training.settings import ModelSettings
 from coda.training.views import centre_view
 from small_training import SETTINGS, outputs_in, train
@@ -24,7 +24,7 @@ def folders(tiny_plates, tmp_path_factory) -> tuple[Path, Path]:
     train(first, tiny_plates, outputs=outputs_with_card(first), images="From a gallery.")
     start = outputs_in(first)["networks"]
     outputs = outputs_with_card(second)
-    train(second, tiny_plates[2:], start=start, validation=None, outputs=outputs)
+    train(second, tiny_plates[2:], start=start, validation=(), outputs=outputs)
     return first, second
 
 

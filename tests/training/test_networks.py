@@ -31,14 +31,6 @@ def test_paper_foundation_is_deit_small():
     assert parameters == pytest.approx(21.67e6, rel=0.01)
 
 
-def test_attention_on_the_cpu_equals_timms():
-    from timm.layers import Attention
-
-    model = build_foundation(SMALL, 3, 32).eval()
-    layer, x = model.blocks[0].attn, torch.randn(2, 17, 32)
-    assert torch.allclose(layer(x), Attention.forward(layer, x), atol=1e-6)
-
-
 def test_drop_path_is_random_in_training_and_off_in_evaluation():
     model = build_foundation(SMALL, 3, 32, drop_path=0.5)
     x = torch.randn(4, 3, 32, 32)

@@ -1,6 +1,16 @@
+import math
+
 import numpy as np
 import pytest
-from coda.training.optim import cosine, ramp, warmup_constant, warmup_cosine
+import torch
+from coda.training.optim import (
+    cosine,
+    decay_groups,
+    ramp,
+    step_optimizer,
+    warmup_constant,
+    warmup_cosine,
+)
 
 
 def test_cosine_equals_the_closed_form():
@@ -36,3 +46,35 @@ def test_ramp():
     assert [ramp(step, 3, 0.04, 0.07) for step in (0, 3, 9)] == [0.04, 0.07, 0.07]
     assert ramp(1, 3, 0.04, 0.07) == pytest.approx(0.05)
     assert ramp(0, 0, 0.04, 0.07) == 0.07
+
+
+def test_only_matrices_decay():
+    from coda.training.networks import build_foundation
+    from coda.training.settings import ModelSettings
+
+    small = ModelSettings(
+        "vit_tiny_patch16_224", {"embed_dim": 32, "depth": 1, "num_heads": 2}, "random"
+    )
+    model = build_foundation(small, 3, 32)
+    decaying, still = (group["params"] for group in decay_groups([model]))
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert all(p.ndim == 1 for p in still) and still
+    assert {names[id(p)].split(".")[-1] for p in still} <= {"bias", "weight"}
+    assert "blocks.0.norm1.weight" in {names[id(p)] for p in still}
+    assert "blocks.0.mlp.fc1.weight" in {names[id(p)] for p in decaying}
+    assert len(decaying) + len(still) == len(names)
+    assert decay_groups([model])[1]["weight_decay"] == 0
+
+
+def test_a_step_clips_sets_rates_and_forgets_gradients():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    bias = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD(
+        [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}], lr=0.0
+    )
+    weight.grad, bias.grad = torch.full((2, 2), 3.0), torch.full((2,), 4.0)
+    norm = math.sqrt(4 * 9 + 2 * 16)
+    step_optimizer(optimizer, learning_rate=0.1, weight_decay=0.5, clip=1.0)
+    assert torch.allclose(weight, torch.full((2, 2), 1 - 0.1 * (3 / norm + 0.5)), atol=1e-5)
+    assert torch.allclose(bias, torch.full((2,), 1 - 0.1 * 4 / norm), atol=1e-5)
+    assert weight.grad is None and bias.grad is None

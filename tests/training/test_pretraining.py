@@ -1,14 +1,25 @@
+import platform
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from coda.errors import UserError
 from coda.training.checkpoints import read_header, unprefixed
-from coda.training.compute import Compute
+from coda.training.compute import Compute, has_bf16
 from coda.training.distributed import run_ranks
-from coda.training.pretraining import DinoTraining
+from coda.training.trainer import Trainer
 from safetensors.torch import load_file, save_file
-from small_training import OFTEN, SETTINGS, batches, make_training, outputs_in, settings_with, train
+from small_training import (
+    OFTEN,
+    SETTINGS,
+    batches,
+    finish_training,
+    make_training,
+    outputs_in,
+    settings_with,
+    train,
+)
 
 CPU = torch.device("cpu")
 
@@ -18,7 +29,7 @@ def equal(one: str, two: str) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-def take_steps(training: DinoTraining, count: int) -> list[float]:
+def take_steps(training: Trainer, count: int) -> list[float]:
     losses = []
     for (sites, draws), _ in zip(batches(training), range(count), strict=False):
         training.learner.train_step(sites, draws)
@@ -53,7 +64,18 @@ def test_weights_say_where_they_come_from(trained, tiny_plates):
     assert header["seed"] == 3 and header["settings"]["training"]["batch_size"] == 8
     assert set(header["inputs"]) == set(tiny_plates)
     assert header["channels"] == ["DNA", "ER"] and header["software"]["timm"]
-    assert header["precision"] == "bf16" and header["device"].startswith("CPU")
+    native = has_bf16(torch.device("cpu"))
+    assert header["precision"] == ("bf16" if native else "fp32")
+    assert header["device"].startswith("CPU")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the variables are those of x86")
+def test_a_processor_with_avx2_alone_trains_in_float32(tiny_plates, tmp_path):
+    said = finish_training(
+        tmp_path, tiny_plates, ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2"
+    )
+    assert "threads), fp32 (auto)" in said
+    assert read_header(outputs_in(tmp_path)["foundation"])["precision"] == "fp32"
 
 
 def test_the_file_of_weights_to_start_from_is_an_input_like_any_other(
@@ -125,7 +147,7 @@ def test_adaptation_keeps_the_last_epoch_and_looks_at_no_label(
     monkeypatch.setattr(coda.training.pretrain, "labelled_rows", never)
     monkeypatch.setattr(coda.training.pretrain, "class_names", never)
     outputs = {name: path for name, path in outputs_in(tmp_path).items() if name != "networks"}
-    train(tmp_path, tiny_plates, start=trained["networks"], validation=None, outputs=outputs)
+    train(tmp_path, tiny_plates, start=trained["networks"], validation=(), outputs=outputs)
     assert not (tmp_path / "networks.safetensors").exists()
     assert read_header(outputs_in(tmp_path)["foundation"])["epoch"] == 2
     assert "knn_accuracy" not in pd.read_parquet(outputs_in(tmp_path)["log"])

@@ -4,7 +4,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,27 +17,19 @@ from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.checkpoints import StateFolder, StateSaver, read_header
 from coda.training.dino_trainer import DinoLearner
-from coda.training.pretraining import DinoTraining
 from coda.training.settings import WatchSettings
 from coda.training.site_selection import usable_rows
-from coda.training.trainer import PREEMPTED, Means, Stopwatch
-from places import ROOT, SCRIPTS
+from coda.training.trainer import PREEMPTED, Means, Stopwatch, Trainer
 from safetensors.torch import load_file
-from small_training import OFTEN, classify, outputs_in, settings_with, train
-
-
-def start(folder: Path, plates: list[str], **variables: object) -> subprocess.Popen:
-    """Start small_training.py as a program of its own."""
-    words = [sys.executable, str(ROOT / "tests/helpers/small_training.py"), str(folder), *plates]
-    settings = {"PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"}
-    settings |= {name: str(value) for name, value in variables.items()}
-    return subprocess.Popen(
-        words,
-        env={**os.environ, **settings},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+from small_training import (
+    OFTEN,
+    classify,
+    finish_training,
+    outputs_in,
+    settings_with,
+    start_training,
+    train,
+)
 
 
 def states_in(folder: Path) -> list[Path]:
@@ -59,20 +50,12 @@ def ranks_of(pid: int) -> list[int]:
 
 def kill(folder: Path, plates: list[str], **variables: object) -> None:
     """Start a training that is killed on its way, and remove its outputs as Snakemake does."""
-    running = start(folder, plates, **variables)
+    running = start_training(folder, plates, **variables)
     said, _ = running.communicate(timeout=120)
     assert running.returncode == -signal.SIGKILL, said
     for output in folder.iterdir():
         if output.is_file():
             output.unlink()
-
-
-def finish(folder: Path, plates: list[str], **variables: object) -> str:
-    """Start a training again, see it through, and give what it said."""
-    running = start(folder, plates, **variables)
-    said, _ = running.communicate(timeout=120)
-    assert running.returncode == 0, said
-    return said
 
 
 def equal(one: str, two: str) -> bool:
@@ -88,7 +71,7 @@ def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(tiny_pl
     for step in (1, steps // 2, steps // 2 + 1, steps):
         kill(killed, tiny_plates, KILL_AFTER_STEP=step)
     kill(killed, tiny_plates, KILL_AFTER_SAVE=steps)
-    assert f"goes on from the state after step {steps}" in finish(killed, tiny_plates)
+    assert f"goes on from the state after step {steps}" in finish_training(killed, tiny_plates)
     assert equal(*(outputs_in(folder)["networks"] for folder in (calm, killed)))
     assert len(pd.read_parquet(outputs_in(killed)["log"])) == 2
     assert not (killed / "foundation.states").exists()
@@ -100,7 +83,7 @@ def test_a_killed_classifier_ends_with_the_same_weights(tiny_plates, tmp_path):
     steps = int(pd.read_parquet(outputs["log"])["step"].iloc[-1])
     kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_STEP=steps // 2 + 1)
     kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_SAVE=steps)
-    said = finish(killed, tiny_plates, NETWORK="classifier")
+    said = finish_training(killed, tiny_plates, NETWORK="classifier")
     assert f"goes on from the state after step {steps}" in said
     assert equal(outputs["weights"], str(killed / "weights.safetensors"))
     assert len(pd.read_parquet(killed / "log.parquet")) == 2
@@ -108,7 +91,7 @@ def test_a_killed_classifier_ends_with_the_same_weights(tiny_plates, tmp_path):
 
 
 def test_sigterm_saves_and_leaves_with_the_status_to_try_again(tiny_plates, tmp_path):
-    running = start(tmp_path, tiny_plates, EPOCHS=1000)
+    running = start_training(tmp_path, tiny_plates, EPOCHS=1000)
     wait_for_a_state(tmp_path, running)
     running.send_signal(signal.SIGTERM)
     said, _ = running.communicate(timeout=60)
@@ -119,7 +102,7 @@ def test_sigterm_saves_and_leaves_with_the_status_to_try_again(tiny_plates, tmp_
 def test_sigterm_to_one_of_two_processes_makes_both_leave_after_the_same_step(
     tiny_plates, tmp_path
 ):
-    running = start(tmp_path, tiny_plates, EPOCHS=1000, RANKS=2)
+    running = start_training(tmp_path, tiny_plates, EPOCHS=1000, RANKS=2)
     wait_for_a_state(tmp_path, running)
     last = ranks_of(running.pid)[-1]
     os.kill(last, signal.SIGTERM)
@@ -158,9 +141,9 @@ def test_a_collapse_is_counted_on_after_an_interruption(
     settings, watch = settings_with(epochs=9), WatchSettings(save_minutes=1e-9, patience=3)
     per_epoch = len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8
     seen = []
-    append = DinoTraining._end_epoch
+    append = Trainer._end_epoch
     monkeypatch.setattr(
-        DinoTraining, "_end_epoch", lambda self, *a: seen.append(a[0]) or append(self, *a)
+        Trainer, "_end_epoch", lambda self, *a: seen.append(a[0]) or append(self, *a)
     )
     for stop in (per_epoch + 1, 2 * per_epoch + 1):
         interrupt(stop)
@@ -199,11 +182,26 @@ def test_how_a_training_is_watched_starts_nothing_anew(tiny_plates, tmp_path, in
 def test_another_precision_goes_on_from_no_state(tiny_plates, tmp_path, interrupt, capsys):
     interrupt(5)
     with pytest.raises(Interrupted):
-        train(tmp_path, tiny_plates, watch=OFTEN)
+        train(tmp_path, tiny_plates, watch=OFTEN, precision="bf16")
     interrupt(None)
     train(tmp_path, tiny_plates, precision="fp32")
-    assert "goes on" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "goes on" not in said
+    assert "found a saved state of precision bf16; it is set aside" in said
+    assert "begins anew in fp32" in said
     assert read_header(outputs_in(tmp_path)["foundation"])["precision"] == "fp32"
+
+
+def test_a_state_of_other_settings_is_told_of_as_such(tiny_plates, tmp_path, interrupt, capsys):
+    interrupt(5)
+    with pytest.raises(Interrupted):
+        train(tmp_path, tiny_plates, watch=OFTEN, seed=1)
+    interrupt(None)
+    train(tmp_path, tiny_plates, seed=2)
+    assert (
+        "a saved state of other settings, inputs or seed; it is set aside"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.fixture

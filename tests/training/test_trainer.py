@@ -6,47 +6,8 @@ import time
 import pytest
 import torch
 from coda.errors import UserError
-from coda.training.trainer import (
-    PREEMPTED,
-    Interruption,
-    Means,
-    Stopwatch,
-    check_learning,
-    decay_groups,
-    step_optimizer,
-)
-
-
-def test_only_matrices_decay():
-    from coda.training.networks import build_foundation
-    from coda.training.settings import ModelSettings
-
-    small = ModelSettings(
-        "vit_tiny_patch16_224", {"embed_dim": 32, "depth": 1, "num_heads": 2}, "random"
-    )
-    model = build_foundation(small, 3, 32)
-    decaying, still = (group["params"] for group in decay_groups([model]))
-    names = {id(p): name for name, p in model.named_parameters()}
-    assert all(p.ndim == 1 for p in still) and still
-    assert {names[id(p)].split(".")[-1] for p in still} <= {"bias", "weight"}
-    assert "blocks.0.norm1.weight" in {names[id(p)] for p in still}
-    assert "blocks.0.mlp.fc1.weight" in {names[id(p)] for p in decaying}
-    assert len(decaying) + len(still) == len(names)
-    assert decay_groups([model])[1]["weight_decay"] == 0
-
-
-def test_a_step_clips_sets_rates_and_forgets_gradients():
-    weight = torch.nn.Parameter(torch.ones(2, 2))
-    bias = torch.nn.Parameter(torch.ones(2))
-    optimizer = torch.optim.SGD(
-        [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}], lr=0.0
-    )
-    weight.grad, bias.grad = torch.full((2, 2), 3.0), torch.full((2,), 4.0)
-    norm = math.sqrt(4 * 9 + 2 * 16)
-    step_optimizer(optimizer, learning_rate=0.1, weight_decay=0.5, clip=1.0)
-    assert torch.allclose(weight, torch.full((2, 2), 1 - 0.1 * (3 / norm + 0.5)), atol=1e-5)
-    assert torch.allclose(bias, torch.full((2,), 1 - 0.1 * 4 / norm), atol=1e-5)
-    assert weight.grad is None and bias.grad is None
+from coda.training.dino_trainer import check_learning
+from coda.training.trainer import PREEMPTED, Interruption, Means, Stopwatch
 
 
 def test_means_survive_a_state():

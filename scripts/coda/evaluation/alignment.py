@@ -22,10 +22,9 @@ from coda.crops.store import CropStore, crops_checksum
 from coda.files import write_table
 from coda.provenance import describe_run, file_checksum
 from coda.training.checkpoints import read_header, save_weights
-from coda.training.classify import load_foundation
 from coda.training.compute import Compute, Machine
 from coda.training.inference import apply_to_sites
-from coda.training.networks import load_tensors
+from coda.training.networks import load_foundation, load_tensors
 from coda.training.settings import ModelSettings
 
 KINDS = ("all", "dmso")
@@ -212,7 +211,7 @@ def measure_tokens(
     """
     compute = machine.claim().compute()
     store = CropStore(crops)
-    size, model = settings["image_size"], ModelSettings(**settings["model"], weights="random")
+    size, model = settings["image_size"], ModelSettings(**settings["model"])
     backbone = load_foundation(foundation, model, len(store.channels), size).to(compute.device)
     moments = measure_moments(
         backbone.forward_features,

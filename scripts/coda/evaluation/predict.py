@@ -18,10 +18,9 @@ from coda.evaluation.alignment import (
     reference_sites,
 )
 from coda.training.checkpoints import read_header
-from coda.training.classify import build_task_model, load_foundation, load_supervised
 from coda.training.compute import Machine, explain_memory
 from coda.training.inference import apply_to_sites
-from coda.training.networks import in_float32, load_tensors, load_weights
+from coda.training.networks import OnCls, load_foundation, load_supervised, load_task_model
 from coda.training.settings import ModelSettings
 from coda.training.site_selection import restrict
 
@@ -76,7 +75,7 @@ def predict_sites(
     store = CropStore(crops)
     restrict(store, choice)
     classes = _classes(classifier, store)
-    backbone, head = _networks(classifier, foundation, settings, len(store.channels), len(classes))
+    backbone, head = _networks(classifier, foundation, settings, len(store.channels))
     backbone, head = backbone.to(compute.device), head.to(compute.device)
     mapping = Alignment(backbone.embed_dim).to(compute.device) if alignment else nn.Identity()
 
@@ -142,31 +141,18 @@ def _classes(classifier: str, store: CropStore) -> list[str]:
 
 
 def _networks(
-    classifier: str, foundation: str | None, settings: dict[str, Any], channels: int, classes: int
+    classifier: str, foundation: str | None, settings: dict[str, Any], channels: int
 ) -> tuple[nn.Module, nn.Module]:
     """Load what makes tokens of views, and what makes logits of tokens."""
-    model = ModelSettings(settings["model"]["architecture"], settings["model"]["options"], "random")
-    shape, depth = (channels, settings["image_size"]), settings["depth"]
+    model = ModelSettings(**settings["model"])
+    shape = model, channels, settings["image_size"]
     if foundation is None:
-        network = load_supervised(classifier, model, shape, depth, classes)
+        network = load_supervised(classifier, *shape, settings["depth"])
         parts = network.foundation, OnCls(network.classifier)
     else:
-        network = build_task_model(model, depth, classes, *shape)
-        load_weights(network, load_tensors(classifier), classifier)
-        parts = load_foundation(foundation, model, *shape), network
+        task_model = load_task_model(classifier, *shape, settings["depth"])
+        parts = load_foundation(foundation, *shape), task_model
     return tuple(part.eval() for part in parts)
-
-
-class OnCls(nn.Module):
-    """A classifier that looks at the CLS token only."""
-
-    def __init__(self, classifier: nn.Module):
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Map tokens (N, 1 + patches, width) to logits (N, classes)."""
-        return in_float32(self.classifier, tokens[:, 0])
 
 
 def _as_table(

@@ -19,6 +19,7 @@ from coda.errors import UserError
 from coda.files import replacing
 from coda.locks import alone
 from coda.provenance import file_checksum
+from coda.training.compute import PRECISIONS, fingerprint
 from coda.training.settings import ModelSettings
 
 KEPT = 2
@@ -93,8 +94,10 @@ class StateFolder:
         Where the states lie, beside the outputs and not among them, since Snakemake removes the
         outputs of a job that was killed.
     identity
-        Fingerprint of settings, inputs and seed: states of another identity are never resumed, and
+        Fingerprint of settings, inputs, seed and precision: states of another identity are never resumed, and
         go when the first state of this one is saved.
+    others
+        What is different about some other identities, in words.
 
     Attributes
     ----------
@@ -102,8 +105,10 @@ class StateFolder:
         Where the best weights so far are kept, beside the states that speak of them.
     """
 
-    def __init__(self, folder: str | os.PathLike, identity: str):
-        self.parent, self.folder = Path(folder), Path(folder) / identity
+    def __init__(
+        self, folder: str | os.PathLike, identity: str, others: dict[str, str] | None = None
+    ):
+        self.parent, self.folder, self.others = Path(folder), Path(folder) / identity, others or {}
         self.best = self.folder / "best.safetensors"
 
     def save(self, step: int, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
@@ -124,6 +129,14 @@ class StateFolder:
                 print(f"The training state {path} is not whole and is left aside.", flush=True)
         return None
 
+    def set_aside(self) -> list[str]:
+        """Say what is different about states that lie here and are not resumed."""
+        lying = {path.parent.name for path in self.parent.glob("*/*.safetensors")}
+        return sorted(
+            self.others.get(name, "of other settings, inputs or seed")
+            for name in lying - {self.folder.name}
+        )
+
     def remove(self) -> None:
         """Remove all states, once the outputs are in place."""
         shutil.rmtree(self.parent, ignore_errors=True)
@@ -137,6 +150,23 @@ class StateFolder:
         One that is about to end, killed a moment ago, is waited for `patience` seconds.
         """
         return alone(self.parent / "lock", f"trains in {self.parent}", patience)
+
+
+def training_states(weights: str, precision: str, *identity: Any) -> StateFolder:
+    """Give the states of the training that writes `weights`, beside them.
+
+    Parameters
+    ----------
+    weights
+        Path of the weights.
+    precision
+        What the training computes in: ``"bf16"`` or ``"fp32"``.
+    identity
+        All else that its weights follow from: settings, seed and checksums of inputs.
+    """
+    names = {each: fingerprint(*identity, each) for each in PRECISIONS}
+    others = {name: f"of precision {each}" for each, name in names.items() if each != precision}
+    return StateFolder(Path(weights).with_suffix(".states"), names[precision], others)
 
 
 class StateSaver:

@@ -1,7 +1,6 @@
 """Classifiers as jobs: the task model on a frozen foundation, and the supervised baseline."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,15 +8,14 @@ from torch import nn
 
 from coda.crops.store import CropStore, crops_checksum
 from coda.provenance import describe_run, file_checksum
-from coda.training.checkpoints import StateFolder, read_header, save_weights, weights_checksum
-from coda.training.classifier_trainer import ClassifierTraining, Labelled
-from coda.training.compute import Machine, explain_memory, fingerprint, seed_everything
+from coda.training.checkpoints import save_weights, training_states, weights_checksum
+from coda.training.classifier_trainer import ClassifierLearner, LabelledSites
+from coda.training.compute import Machine, explain_memory, seed_everything
 from coda.training.networks import (
     Supervised,
-    TaskModel,
     build_foundation,
-    load_tensors,
-    load_weights,
+    build_task_model,
+    load_foundation,
 )
 from coda.training.settings import ModelSettings, TaskSettings, ViewSettings, WatchSettings
 from coda.training.site_selection import (
@@ -27,39 +25,9 @@ from coda.training.site_selection import (
     restrict,
     shuffle_labels,
 )
+from coda.training.trainer import Judge, Trainer
 from coda.training.training_log import TrainingLog
 from coda.training.views import check_sizes
-
-
-def load_foundation(path: str, model: ModelSettings, channels: int, image_size: int) -> nn.Module:
-    """Load a trained foundation, frozen and in evaluation mode."""
-    random_start = ModelSettings(model.architecture, model.options, "random")
-    foundation = build_foundation(random_start, channels, image_size)
-    load_weights(foundation, load_tensors(path), str(path))
-    return foundation.eval().requires_grad_(False)
-
-
-def load_supervised(
-    path: str, model: ModelSettings, shape: tuple[int, int], depth: int | None, classes: int
-) -> Supervised:
-    """Load the supervised baseline of `depth` blocks; `shape` is its channels and the side of its views."""
-    random_start = ModelSettings(model.architecture, model.options, "random")
-    network = Supervised(build_foundation(random_start, *shape, depth=depth), classes)
-    load_weights(network, load_tensors(path), path)
-    return network
-
-
-def build_task_model(
-    model: ModelSettings,
-    depth: int | None,
-    classes: int,
-    channels: int,
-    image_size: int,
-    drop_path: float = 0.0,
-) -> TaskModel:
-    """Build the task model: the blocks of a second transformer that starts where `model` does."""
-    transformer = build_foundation(model, channels, image_size, drop_path, depth)
-    return TaskModel(transformer, transformer.embed_dim, classes)
 
 
 def train_classifier(
@@ -116,8 +84,8 @@ def train_classifier(
     tables = [store.table for store in stores]
     classes = class_names(tables[:1])
     tables = shuffle_labels(tables, seed) if shuffled else tables
-    train, held = (
-        Labelled(store, *labelled_rows(table, classes))
+    train, held_out = (
+        LabelledSites(store, *labelled_rows(table, classes))
         for store, table in zip(stores, tables, strict=True)
     )
     model, views = ModelSettings(**settings["model"]), ViewSettings(**settings["views"])
@@ -139,26 +107,26 @@ def train_classifier(
             with torch.no_grad():
                 return frozen.forward_features(images)
 
-    identity = fingerprint(settings, seed, inputs, machine.precision)
-    states = StateFolder(Path(outputs["weights"]).with_suffix(".states"), identity)
+    print(f"{what}: {len(train.sites):,} labelled sites on {compute.describe()}", flush=True)
+    states = training_states(outputs["weights"], compute.precision, settings, seed, inputs)
     section = "supervise" if foundation is None else "classify"
     with states.alone(), explain_memory(compute.device, f"lower {section}.batch_size"):
-        job = ClassifierTraining(
-            train=train,
-            validation=held,
+        learner = ClassifierLearner(
             features=features,
             classifier=classifier.to(compute.device),
             compute=compute,
             settings=training,
             views=views,
             seed=seed,
-            threads=machine.threads,
-            watch=watch,
+            sites_per_epoch=len(train.sites),
         )
-        tensors = job.run(states, what, TrainingLog(outputs["log"], watch))
+        judge = Judge("validation_accuracy", lambda: held_out.accuracy(learner, machine.threads))
+        trainer = Trainer(learner, train, judge, threads=machine.threads, watch=watch)
+        trainer.run(states, what, TrainingLog(outputs["log"], watch))
+        tensors, row = trainer.best(states)
         header = describe_run(settings, seed, compute.device, inputs)
-        header |= {"what": what, "precision": machine.precision}
+        header |= {"what": what, "precision": compute.precision}
         header |= {"classes": classes, "channels": stores[0].channels}
-        header["epoch"] = read_header(states.best)["epoch"]
+        header["epoch"] = row["epoch"]
         save_weights(outputs["weights"], tensors, header)
         states.remove()

@@ -3,8 +3,10 @@
 import ctypes
 import hashlib
 import json
+import os
 import re
 import resource
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,7 +16,10 @@ import numpy as np
 import torch
 
 from coda.errors import UserError
+from coda.provenance import device_name
 from coda.training.gpu_lock import claim_gpus
+
+PRECISIONS = ("bf16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -33,14 +38,21 @@ class Compute:
         This process and the number of processes that train together.
     checkpoint_activations : bool
         Whether a DINO student computes activations again instead of keeping them.
+    automatic : bool
+        Whether the precision was chosen by what the device can do.
     """
 
     device: torch.device
-    precision: str = "bf16"
+    precision: str
     compile: bool = False
     rank: int = 0
     ranks: int = 1
     checkpoint_activations: bool = False
+    automatic: bool = False
+
+    def describe(self) -> str:
+        """Say what computes, and how precisely."""
+        return f"{device_name(self.device)}, {self.precision}{' (auto)' * self.automatic}"
 
     def autocast(self) -> torch.autocast:
         """Context in which networks run."""
@@ -68,7 +80,7 @@ class Machine:
     gpus, threads : int
         GPUs (0 computes on the CPU) and CPU threads.
     precision : str
-        ``"bf16"`` or ``"fp32"``.
+        ``"bf16"``, ``"fp32"``, or ``"auto"`` for bf16 where the device has it in hardware, else fp32.
     compile : bool
         Whether networks are compiled; on GPUs only.
     checkpoint_activations : bool
@@ -79,7 +91,7 @@ class Machine:
 
     gpus: int = 0
     threads: int = 1
-    precision: str = "bf16"
+    precision: str = "auto"
     compile: bool = True
     checkpoint_activations: bool = False
     devices: tuple[int, ...] = ()
@@ -95,17 +107,69 @@ class Machine:
         return replace(self, devices=claim_gpus(self.gpus)) if self.gpus else self
 
     def compute(self, rank: int = 0, ranks: int = 1) -> Compute:
-        """Choose the device of a rank, and the number of threads of a CPU job."""
-        common = dict(precision=self.precision, rank=rank, ranks=ranks)
-        common |= dict(checkpoint_activations=self.checkpoint_activations)
-        if not self.gpus:
+        """Choose the device and the precision of a rank, and the number of threads of a CPU job."""
+        if self.gpus:
+            device = torch.device("cuda", self.devices[rank])
+            torch.cuda.set_device(device)
+            torch.set_float32_matmul_precision("high")
+        else:
+            device = torch.device("cpu")
             torch.set_num_threads(self.threads)
             keep_freed_memory()
-            return Compute(torch.device("cpu"), compile=False, **common)
-        device = torch.device("cuda", self.devices[rank])
-        torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")
-        return Compute(device, compile=self.compile, **common)
+        automatic, native = self.precision == "auto", has_bf16(device)
+        if self.precision == "bf16" and not native and rank == 0:
+            print(
+                f"compute.precision is bf16, but {device_name(device)} only emulates it: a matrix product takes "
+                f"{cost_of_bf16(device):.2g} times as long as in fp32; set compute.precision to auto.",
+                flush=True,
+            )
+        return Compute(
+            device,
+            ("bf16" if native else "fp32") if automatic else self.precision,
+            compile=self.compile and device.type != "cpu",
+            rank=rank,
+            ranks=ranks,
+            checkpoint_activations=self.checkpoint_activations,
+            automatic=automatic,
+        )
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether `device` multiplies matrices of bfloat16 in hardware.
+
+    Among x86 processors those with AVX512_BF16 or AMX do. Others emulate it, ten times as slow as float32 or
+    worse. The variables ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY, which make a processor behave like an
+    older one, count.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    able = torch.cpu.get_capabilities()
+    if able["architecture"] != "x86_64":
+        return True  # oneDNN has asked the processor
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
+    return (
+        any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+        and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+        and any(name in allowed for name in ("DEFAULT", "ALL", "BF16", "FP16", "AMX", "AVX10"))
+    )
+
+
+def cost_of_bf16(device: torch.device) -> float:
+    """Measure how many times as long as in float32 a matrix product takes in bfloat16, here and now."""
+    seconds = {}
+    for kind in (torch.float32, torch.bfloat16):
+        one, two = (
+            torch.ones(shape, dtype=kind, device=device) for shape in ((2048, 128), (128, 512))
+        )
+        laps = []
+        for _ in range(3):  # the first one prepares
+            begun = time.perf_counter()
+            float((one @ two)[0, 0])  # waits for a GPU
+            laps.append(time.perf_counter() - begun)
+        seconds[kind] = min(laps[1:])
+    return seconds[torch.bfloat16] / seconds[torch.float32]
 
 
 def keep_freed_memory() -> None:

@@ -1,51 +1,81 @@
-"""Student and teacher: one step of DINO, and all that a step needs to be taken again."""
+"""DINO training, steps 1 and 3 of the protocol: the step, the batches, and the alarm of a collapse."""
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from coda.crops.store import CropStore
 from coda.errors import UserError
+from coda.training.adaptation_data import mixed_order
 from coda.training.checkpoints import load_optimizer, optimizer_tensors, prefixed, unprefixed
-from coda.training.compute import Compute, seed_everything
+from coda.training.compute import derive_seed, seed_everything
 from coda.training.dino import DinoHead, DinoNetwork, dino_loss, update_centre, update_teacher
 from coda.training.networks import build_foundation
-from coda.training.optim import cosine, ramp, warmup_cosine
+from coda.training.optim import cosine, decay_groups, ramp, step_optimizer, warmup_cosine
+from coda.training.partners import Partners
 from coda.training.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
-from coda.training.trainer import Means, decay_groups, step_optimizer
-from coda.training.views import ViewDraw, make_view
+from coda.training.trainer import Learner, check_loss
+from coda.training.views import ViewDraw, draw_view, make_view
 
 
-@dataclass
-class DinoLearner:
-    """A student that learns from its teacher, step by step.
+def steps_per_epoch(sites: int, settings: DinoSettings, ranks: int, section: str) -> int:
+    """Count the full batches of an epoch.
+
+    Parameters
+    ----------
+    sites
+        Sites that an epoch shows.
+    settings, ranks
+        The training's settings, and the processes that share a batch.
+    section
+        Section of the config that the settings stand in.
+
+    Raises
+    ------
+    UserError
+        If there is not one, or a batch cannot be split over processes and parts; it names the keys.
+    """
+    batch, parts = settings.batch_size, settings.accumulate
+    if batch % (ranks * parts):
+        raise UserError(
+            f"{section}.batch_size ({batch}) cannot be split over {ranks} GPU(s) (compute.gpus) in {parts} part(s) "
+            f"({section}.accumulate) each; make it a multiple of {ranks * parts}."
+        )
+    if sites < batch:
+        raise UserError(
+            f"{section}.batch_size ({batch}) is larger than the {sites} sites to train on; lower it."
+        )
+    return sites // batch
+
+
+@dataclass(kw_only=True)
+class DinoLearner(Learner):
+    """A student that learns from its teacher; see `Learner` for what all trainings have.
 
     Attributes
     ----------
     channels : int
         Channels of an image.
-    steps_per_epoch : int
-        Steps that show every site once.
+    model, head, views
+        Settings of the networks and of what they see.
     start : dict or None
         Tensors of an earlier training (student, teacher and centre) to go on from.
-    step : int
-        Steps taken.
     """
 
     channels: int
-    steps_per_epoch: int
-    compute: Compute
-    settings: DinoSettings
     model: ModelSettings
     head: HeadSettings
     views: ViewSettings
-    seed: int
     start: dict[str, torch.Tensor] | None = None
-    step: int = 0
 
     def __post_init__(self) -> None:
         """Build student, teacher and optimiser."""
-        self.steps = self.settings.epochs * self.steps_per_epoch
+        super().__post_init__()
         seed_everything(self.seed)
         self.student, self.teacher = self._network(self.settings.drop_path), self._network(0.0)
         self.teacher.load_state_dict(self.student.state_dict())
@@ -69,7 +99,6 @@ class DinoLearner:
         self.run_teacher = self.compute.compiled(self.teacher, graphs)
         self.run_loss = self.compute.compiled(dino_loss, graphs)
         self.run_view = self.compute.compiled(make_view)
-        self.means = Means()
 
     def _network(self, drop_path: float) -> DinoNetwork:
         size = self.views.global_size
@@ -152,6 +181,10 @@ class DinoLearner:
         warmup = s.warmup_epochs * self.steps_per_epoch
         return warmup_cosine(self.step, self.steps, warmup, s.learning_rate, s.final_learning_rate)
 
+    def watched(self) -> dict[str, float]:
+        """Give the length of the centre and the learning rate."""
+        return {"centre_norm": float(self.centre.norm())} | super().watched()
+
     def teacher_temperature(self) -> float:
         """Temperature of the teacher in the next step."""
         s = self.settings
@@ -186,3 +219,100 @@ class DinoLearner:
             raise UserError(
                 f"The foundation to start from does not fit the model settings: {error}"
             ) from error
+
+
+@dataclass(frozen=True)
+class PairedSites:
+    """Sites without labels, each with its cross-batch partners.
+
+    Attributes
+    ----------
+    store : CropStore
+        The crops.
+    sites : int64 array, shape (n,)
+        Rows of the store to train on.
+    partners : Partners
+        By position in `sites`.
+    groups : list of int64 arrays
+        Positions in `sites` that take turns within a batch (`coda.training.adaptation_data`); all as one by default.
+    """
+
+    store: CropStore
+    sites: np.ndarray
+    partners: Partners
+    groups: list[np.ndarray] = field(default_factory=list)
+
+    def plan(
+        self, learner: DinoLearner
+    ) -> Iterator[tuple[np.ndarray, tuple[list[ViewDraw], list[ViewDraw]]]]:
+        """Choose sites, partners and views of each step to come: this process's part of the choice.
+
+        Yields
+        ------
+        int64 array, shape (2, batch / ranks)
+            Rows of the store: the sites, and their partners.
+        tuple of lists of ViewDraw
+            Random numbers of the two global views, and of the local ones.
+        """
+        compute, batch = learner.compute, learner.settings.batch_size
+        part = slice(*(batch * (compute.rank + end) // compute.ranks for end in range(2)))
+        kinds = ((2, True), (learner.views.local_count, False))
+        groups = self.groups or [np.arange(len(self.sites))]
+        first = learner.step
+        for step in range(first, learner.steps):
+            epoch, number = divmod(step, learner.steps_per_epoch)
+            if number == 0 or step == first:
+                order = mixed_order(groups, learner.seed, epoch)
+            chosen = order[number * batch : (number + 1) * batch]
+            seed = derive_seed(learner.seed, step)
+            partner = self.partners.draw(chosen, np.random.default_rng(seed))
+            generator = torch.Generator().manual_seed(seed)
+            draws = [
+                [
+                    draw_view(batch, learner.channels, learner.views, generator, is_global)
+                    .part(part)
+                    .to(compute.device)
+                    for _ in range(count)
+                ]
+                for count, is_global in kinds
+            ]
+            yield self.sites[np.stack([chosen, partner])[:, part]], tuple(draws)
+
+
+# Within 0.1 % of the largest entropy, or features a thousandth of their usual spread of about 1.
+LOSS_SHARE, FEATURE_DEVIATION = 0.999, 1e-3
+
+
+def check_learning(log: list[dict[str, Any]], prototypes: int, patience: int) -> None:
+    """Stop a DINO training that has stopped to learn.
+
+    Collapse shows in two ways: the loss stays at ln(prototypes), since the teacher gives every
+    prototype the same probability, or all features become equal. The first epochs often look so. It
+    is read from the log, which a state keeps, so a training that was interrupted counts on.
+
+    Parameters
+    ----------
+    log
+        One row an epoch with ``epoch``, ``loss`` and ``feature_deviation``, the last one new.
+    prototypes
+        Number of prototypes.
+    patience
+        Epochs in a row that may look collapsed.
+
+    Raises
+    ------
+    UserError
+        On a loss that is not a number, or after `patience` collapsed epochs in a row.
+    """
+    row, ceiling = log[-1], math.log(prototypes)
+    check_loss(row, row["epoch"])
+    latest = log[-patience:]
+    if len(latest) == patience and all(
+        past["loss"] > LOSS_SHARE * ceiling or past["feature_deviation"] < FEATURE_DEVIATION
+        for past in latest
+    ):
+        raise UserError(
+            f"The features collapsed: for {patience} epochs the loss was {row['loss']:.4f} (ln of the prototypes is "
+            f"{ceiling:.4f}) or the features' deviation {row['feature_deviation']:.2g}; start from pretrained "
+            "weights (model.weights), set head.batch_norm to true, make views milder, or wait longer (watch.patience)."
+        )

@@ -1,6 +1,7 @@
 """Networks over many sites: centre view of each, once, in order."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from coda.progress import Progress
 from coda.training.compute import Compute
 from coda.training.loader import Loader
 from coda.training.views import centre_view
+from coda.training.vit import cls_tokens
 
 
 @torch.inference_mode()
@@ -73,12 +75,12 @@ def cls_features(
     foundation
         The network; it computes as in evaluation, and is as it was afterwards.
     forward
-        Its ``forward_features`` where that is compiled.
+        Its `cls_tokens` where that is compiled.
     inputs
         As in `apply_to_sites`.
     """
-    was_training, forward = foundation.training, forward or foundation.forward_features
+    was_training, forward = foundation.training, forward or partial(cls_tokens, foundation)
     foundation.eval()
-    (features,) = apply_to_sites(lambda views: (forward(views)[:, 0],), **inputs)
+    (features,) = apply_to_sites(lambda views: (forward(views),), **inputs)
     foundation.train(was_training)
     return features

@@ -1,36 +1,16 @@
 """Networks: the foundation (a timm vision transformer), the task model on its tokens, and both in one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.layers import Attention
 from torch import nn
 
 from coda.errors import UserError
 from coda.training.settings import ModelSettings
-
-
-class SteadyAttention(Attention):
-    """timm's attention, written out on a CPU in the precision of the rest.
-
-    PyTorch's fused attention takes 3 to 9 times as long there for the few tokens of small views
-    (measured, forward and backward). Softmax of bfloat16 computes in float32 within, so asking for
-    float32 would only add two copies. On a GPU nothing changes.
-    """
-
-    def forward(
-        self, x: torch.Tensor, attn_mask: torch.Tensor | None = None, is_causal: bool = False
-    ) -> torch.Tensor:
-        """Attend over tokens (N, tokens, width)."""
-        if x.device.type != "cpu":
-            return super().forward(x, attn_mask, is_causal)
-        count, tokens, width = x.shape
-        heads = self.qkv(x).reshape(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = heads.contiguous()  # one copy here, instead of one before each product
-        x = ((q * self.scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v
-        return self.proj(x.transpose(1, 2).reshape(count, tokens, width))
+from coda.training.vit import SteadyAttention, cls_after, cls_tokens
 
 
 def build_foundation(
@@ -159,7 +139,9 @@ class TaskModel(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Map tokens (N, 1 + patches, width) to logits (N, classes)."""
-        return in_float32(self.classifier, self.norm(self.blocks(self.projector(tokens)))[:, 0])
+        return in_float32(
+            self.classifier, self.norm(cls_after(self.blocks, self.projector(tokens)))
+        )
 
 
 class Supervised(nn.Module):
@@ -174,4 +156,68 @@ class Supervised(nn.Module):
 
     def forward(self, views: torch.Tensor) -> torch.Tensor:
         """Map views (N, channels, size, size) to logits (N, classes)."""
-        return in_float32(self.classifier, self.foundation.forward_features(views)[:, 0])
+        return in_float32(self.classifier, cls_tokens(self.foundation, views))
+
+
+class OnCls(nn.Module):
+    """A classifier that looks at the CLS token only."""
+
+    def __init__(self, classifier: nn.Module):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map tokens (N, 1 + patches, width) to logits (N, classes)."""
+        return in_float32(self.classifier, tokens[:, 0])
+
+
+def build_task_model(
+    model: ModelSettings,
+    depth: int | None,
+    classes: int,
+    channels: int,
+    image_size: int,
+    drop_path: float = 0.0,
+) -> TaskModel:
+    """Build the task model: the blocks of a second transformer that starts where `model` does.
+
+    Parameters
+    ----------
+    model, depth
+        Architecture and starting weights, and the number of blocks where it departs from the architecture's.
+    classes
+        Number of classes.
+    channels, image_size, drop_path
+        As in `build_foundation`; the task model's tokens are those of a foundation built with them.
+    """
+    transformer = build_foundation(model, channels, image_size, drop_path, depth)
+    return TaskModel(transformer, transformer.embed_dim, classes)
+
+
+def load_foundation(path: str, model: ModelSettings, channels: int, image_size: int) -> nn.Module:
+    """Load the trained foundation at `path`, frozen and in evaluation mode; see `build_foundation`."""
+    foundation = build_foundation(replace(model, weights="random"), channels, image_size)
+    load_weights(foundation, load_tensors(path), str(path))
+    return foundation.eval().requires_grad_(False)
+
+
+def load_task_model(
+    path: str, model: ModelSettings, channels: int, image_size: int, depth: int | None
+) -> TaskModel:
+    """Load the trained task model at `path`; see `build_task_model`."""
+    tensors = load_tensors(path)
+    classes, random = len(tensors["classifier.weight"]), replace(model, weights="random")
+    network = build_task_model(random, depth, classes, channels, image_size)
+    load_weights(network, tensors, path)
+    return network
+
+
+def load_supervised(
+    path: str, model: ModelSettings, channels: int, image_size: int, depth: int | None
+) -> Supervised:
+    """Load the trained supervised baseline at `path`; see `build_foundation`."""
+    tensors, random = load_tensors(path), replace(model, weights="random")
+    foundation = build_foundation(random, channels, image_size, depth=depth)
+    network = Supervised(foundation, len(tensors["classifier.weight"]))
+    load_weights(network, tensors, path)
+    return network

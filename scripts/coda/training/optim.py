@@ -1,6 +1,33 @@
-"""Values that change with the training step: learning rate, weight decay, momentum, temperature."""
+"""Optimisation: parameter groups, a step, and the values that change with its number."""
 
 import math
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def decay_groups(modules: list[nn.Module]) -> list[dict[str, Any]]:
+    """Split parameters for AdamW: matrices decay; biases, norms and other vectors do not."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def step_optimizer(
+    optimizer: torch.optim.Optimizer, learning_rate: float, weight_decay: float, clip: float
+) -> None:
+    """Clip the gradient's norm, take one step with the given rates, and forget the gradients."""
+    parameters = [
+        p for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
+    nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.param_groups[0]["weight_decay"] = weight_decay
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def cosine(step: int, steps: int, start: float, end: float) -> float:

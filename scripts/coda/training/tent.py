@@ -18,9 +18,9 @@ from coda.files import write_table
 from coda.progress import Progress
 from coda.provenance import describe_run, file_checksum
 from coda.training.checkpoints import read_header, save_weights
-from coda.training.classify import load_supervised
 from coda.training.compute import Compute, Machine, explain_memory
 from coda.training.loader import Loader, epoch_order
+from coda.training.networks import load_supervised
 from coda.training.settings import ModelSettings, TentSettings
 from coda.training.site_selection import usable_rows
 from coda.training.trainer import Means
@@ -113,22 +113,17 @@ def adapt_supervised(
     """
     compute = machine.claim().compute()
     store, header = CropStore(crops), read_header(weights)
-    shape = (len(store.channels), settings["image_size"])
-    network = load_supervised(
-        weights,
-        ModelSettings(**settings["model"]),
-        shape,
-        settings["depth"],
-        len(header["classes"]),
-    )
+    model, size = ModelSettings(**settings["model"]), settings["image_size"]
+    network = load_supervised(weights, model, len(store.channels), size, settings["depth"])
     sites = usable_rows(store.table, settings["wells"])
+    print(f"{what}: {len(sites):,} of {len(store):,} crops on {compute.describe()}", flush=True)
     tent = TentSettings(**settings["training"])
     with explain_memory(compute.device, "lower tent.batch_size"):
         log = minimise_entropy(
             network.to(compute.device),
             store,
             sites,
-            settings["image_size"],
+            size,
             tent,
             compute,
             seed,
@@ -137,6 +132,8 @@ def adapt_supervised(
         )
     write_table(pd.DataFrame(log), outputs["log"])
     inputs = {path: crops_checksum(path) for path in crops} | {weights: file_checksum(weights)}
-    kept = {name: header[name] for name in ("classes", "channels")}
+    kept = {name: header[name] for name in ("classes", "channels")} | {
+        "precision": compute.precision
+    }
     described = describe_run(settings, seed, compute.device, inputs)
     save_weights(outputs["weights"], network.state_dict(), described | kept)

@@ -1,44 +1,265 @@
-"""What every training loop shares: parameter groups, means, alarms, rates, and leaving when asked to."""
+"""The one training loop: from the newest saved state to the last step, leaving when asked to.
+
+What is trained is a `Learner` (`coda.training.dino_trainer`, `coda.training.classifier_trainer`); what it
+sees are `Batches`; what chooses the epoch to keep is a `Judge`.
+"""
 
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
 
+from coda.crops.store import CropStore
 from coda.errors import UserError
+from coda.progress import Progress
+from coda.training.checkpoints import StateFolder, StateSaver, read_header
+from coda.training.compute import Compute, peak_memory
 from coda.training.loader import Loader
+from coda.training.networks import load_tensors
+from coda.training.settings import DinoSettings, TaskSettings, WatchSettings
+from coda.training.training_log import facts
 
 # EX_TEMPFAIL of sysexits.h: the work is not done, and trying again will go on from the saved state.
 PREEMPTED = 75
 
 
-def decay_groups(modules: list[nn.Module]) -> list[dict[str, Any]]:
-    """Split parameters for AdamW: matrices decay; biases, norms and other vectors do not."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+@dataclass(kw_only=True)
+class Learner:
+    """Networks that learn step by step, and all that a step needs to be taken again.
+
+    All randomness follows from the seed and the number of the step, so a state needs no generator:
+    the same step gives the same batch, views and stochastic depth.
+
+    Attributes
+    ----------
+    compute, settings, seed
+        Device and precision, the training's settings, and the seed of all randomness.
+    steps_per_epoch : int
+        Steps that show every site once.
+    step : int
+        Steps taken.
+    means : Means
+        Loss and whatever else is watched, since the last end of an epoch.
+    """
+
+    compute: Compute
+    settings: DinoSettings | TaskSettings
+    seed: int
+    steps_per_epoch: int
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        """Count the steps."""
+        self.steps, self.means = self.settings.epochs * self.steps_per_epoch, Means()
+
+    def samples_after(self, step: int) -> int:
+        """Count the samples that all processes have seen after `step` steps."""
+        return step * self.settings.batch_size
+
+    def train_step(self, sites: torch.Tensor, rest: Any) -> None:
+        """Take one step on uint8 `sites`; `rest` is what else the batch has."""
+        raise NotImplementedError
+
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        raise NotImplementedError
+
+    def watched(self) -> dict[str, float]:
+        """Give what the log has of the end of an epoch, beside the means of its steps."""
+        return {"learning_rate": self.learning_rate()}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Give the weights that the training is for, as they are."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Give all that the next step depends on."""
+        raise NotImplementedError
+
+    def load_state(self, tensors: dict[str, torch.Tensor], step: int) -> None:
+        """Go back to a state that was saved after `step` steps."""
+        raise NotImplementedError
 
 
-def step_optimizer(
-    optimizer: torch.optim.Optimizer, learning_rate: float, weight_decay: float, clip: float
-) -> None:
-    """Clip the gradient's norm, take one step with the given rates, and forget the gradients."""
-    parameters = [
-        p for group in optimizer.param_groups for p in group["params"] if p.grad is not None
-    ]
-    nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    optimizer.param_groups[0]["weight_decay"] = weight_decay
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+class Batches(Protocol):
+    """The batches of a training."""
+
+    store: CropStore
+
+    def plan(self, learner: Learner) -> Iterator[tuple[np.ndarray, Any]]:
+        """Yield rows of the store, and what else belongs to the batch, for each step that `learner` has not taken."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What chooses the epoch to keep, by labelled sites of the held-out plate.
+
+    Attributes
+    ----------
+    column : str
+        Name of the score in the log.
+    score : callable
+        Gives the score of the weights as they are, 0 or more; the highest is the best.
+    every : int
+        Epochs between its calls.
+    """
+
+    column: str
+    score: Callable[[], float]
+    every: int = 1
+
+
+def check_loss(means: dict[str, float], epoch: int) -> None:
+    """Stop a training whose loss in `epoch`, if `means` has it yet, is not a number any more.
+
+    Raises
+    ------
+    UserError
+        If so: whatever is saved from then on is lost too.
+    """
+    loss = means.get("loss", 0.0)
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The loss became {loss} in epoch {epoch}; lower the learning rate, "
+            "or set compute.precision to fp32."
+        )
+
+
+@dataclass
+class Trainer:
+    """A training that can be left at any step and taken up again.
+
+    Attributes
+    ----------
+    learner, batches
+        What learns, and from what.
+    judge
+        Chooses the epoch to keep; None keeps the last, without a look at any label.
+    alarm
+        Looks at the log after each epoch, the last row being new, and raises where it is no use to go on.
+    threads
+        Threads that gather crops.
+    watch
+        How often states are saved.
+    log
+        One row an epoch.
+    """
+
+    learner: Learner
+    batches: Batches
+    judge: Judge | None = None
+    alarm: Callable[[list[dict[str, Any]]], None] = lambda log: None
+    threads: int = 1
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(
+        self, states: StateFolder, what: str, report: Callable[[list[dict[str, Any]]], None]
+    ) -> None:
+        """Train from the newest state to the last epoch.
+
+        Parameters
+        ----------
+        states
+            Where states are saved.
+        what
+            Name for progress lines.
+        report
+            Gets the log at once, if there is one, and after each epoch; in the first process only.
+
+        Raises
+        ------
+        UserError
+            If the loss is no number, or `alarm` finds the training of no use.
+        SystemExit
+            With status 75 once asked to stop.
+        """
+        learner, first = self.learner, self.learner.compute.rank == 0
+        saver = StateSaver(states, self.watch.save_minutes)
+        self._resume(saver, states, what)
+        # Snakemake has removed the log of a job that was stopped, and perhaps no epoch is left to write it.
+        if first and self.log:
+            report(self.log)
+        seen, total = (learner.samples_after(step) for step in (learner.step, learner.steps))
+        progress = Progress(what, total, "samples", done=seen)
+        loader = Loader(
+            self.batches.store, self.batches.plan(learner), learner.compute.device, self.threads
+        )
+        clock = Stopwatch(loader)
+        with Interruption().watched() as interruption:
+            for sites, rest in loader:
+                learner.train_step(sites, rest)
+                before, seen = seen, learner.samples_after(learner.step)
+                clock.samples += seen - before
+                epoch, done = divmod(learner.step, learner.steps_per_epoch)
+                if done == 0:
+                    row = self._end_epoch(epoch, clock)
+                    if first:
+                        self._judge(saver, row)
+                    self.log.append(row)
+                    if first:
+                        report(self.log)
+                    progress.facts |= {"epoch": f"{epoch}/{learner.settings.epochs}"} | facts(row)
+                    clock.restart()
+                asked = interruption.agreed()
+                if first:
+                    progress.update(seen - before)
+                    if asked or learner.step == learner.steps or saver.due(done == 0):
+                        check_loss(learner.means.so_far(), epoch + 1)
+                        saver.save(learner.step, learner.state(), self.log)
+                if asked:
+                    interruption.leave(what)
+
+    def best(self, states: StateFolder) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Give the weights to keep, and their epoch's row of the log."""
+        if self.judge is None:
+            return self.learner.tensors(), self.log[-1]
+        return load_tensors(states.best), self.log[read_header(states.best)["epoch"] - 1]
+
+    def _resume(self, saver: StateSaver, states: StateFolder, what: str) -> None:
+        first, loaded = self.learner.compute.rank == 0, saver.load()
+        if loaded is None:
+            for difference in states.set_aside() if first else ():
+                print(
+                    f"{what}: found a saved state {difference}; it is set aside, and the training "
+                    f"begins anew in {self.learner.compute.precision}.",
+                    flush=True,
+                )
+            return
+        tensors, header = loaded
+        self.learner.load_state(tensors, header["step"])
+        self.log = header["log"]
+        step, steps = self.learner.step, self.learner.steps
+        if first:
+            print(f"{what}: goes on from the state after step {step} of {steps}.", flush=True)
+
+    def _end_epoch(self, epoch: int, clock: "Stopwatch") -> dict[str, Any]:
+        """Make the epoch's row of the log, averaged over processes, and look at it."""
+        learner, compute = self.learner, self.learner.compute
+        means = learner.means.take()
+        if compute.ranks > 1:
+            values = torch.tensor(list(means.values()), device=compute.device)
+            dist.all_reduce(values)
+            means = dict(zip(means, (values / compute.ranks).tolist(), strict=True))
+        row = {"epoch": epoch, "step": learner.step} | means | learner.watched()
+        row |= clock.lap() | {"memory_gib": peak_memory(compute.device)}
+        check_loss(row, epoch)
+        self.alarm([*self.log, row])
+        return row
+
+    def _judge(self, saver: StateSaver, row: dict[str, Any]) -> None:
+        """Look at the held-out plate, where it is time to, and keep the best weights so far."""
+        judge, epoch = self.judge, row["epoch"]
+        if judge and (epoch % judge.every == 0 or epoch == self.learner.settings.epochs):
+            row[judge.column] = judge.score()
+            saver.judge(row[judge.column], self.learner.tensors(), {"epoch": epoch})
 
 
 class Means:
@@ -78,61 +299,6 @@ class Means:
         }
         self.count = int(sums.pop("count"))
         self.sums = {name: value[0].to(device) for name, value in sums.items()}
-
-
-def check_loss(means: dict[str, float], epoch: int) -> None:
-    """Stop a training whose loss in `epoch`, if `means` has it yet, is not a number any more.
-
-    Raises
-    ------
-    UserError
-        If so: whatever is saved from then on is lost too.
-    """
-    loss = means.get("loss", 0.0)
-    if not math.isfinite(loss):
-        raise UserError(
-            f"The loss became {loss} in epoch {epoch}; lower the learning rate, "
-            "or set compute.precision to fp32."
-        )
-
-
-# Within 0.1 % of the largest entropy, or features a thousandth of their usual spread of about 1.
-LOSS_SHARE, FEATURE_DEVIATION = 0.999, 1e-3
-
-
-def check_learning(log: list[dict[str, Any]], prototypes: int, patience: int) -> None:
-    """Stop a DINO training that has stopped to learn.
-
-    Collapse shows in two ways: the loss stays at ln(prototypes), since the teacher gives every
-    prototype the same probability, or all features become equal. The first epochs often look so. It
-    is read from the log, which a state keeps, so a training that was interrupted counts on.
-
-    Parameters
-    ----------
-    log
-        One row an epoch with ``epoch``, ``loss`` and ``feature_deviation``, the last one new.
-    prototypes
-        Number of prototypes.
-    patience
-        Epochs in a row that may look collapsed.
-
-    Raises
-    ------
-    UserError
-        On a loss that is not a number, or after `patience` collapsed epochs in a row.
-    """
-    row, ceiling = log[-1], math.log(prototypes)
-    check_loss(row, row["epoch"])
-    latest = log[-patience:]
-    if len(latest) == patience and all(
-        past["loss"] > LOSS_SHARE * ceiling or past["feature_deviation"] < FEATURE_DEVIATION
-        for past in latest
-    ):
-        raise UserError(
-            f"The features collapsed: for {patience} epochs the loss was {row['loss']:.4f} (ln of the prototypes is "
-            f"{ceiling:.4f}) or the features' deviation {row['feature_deviation']:.2g}; start from pretrained "
-            "weights (model.weights), set head.batch_norm to true, make views milder, or wait longer (watch.patience)."
-        )
 
 
 class Stopwatch:
