@@ -20,7 +20,7 @@ from coda.columns import SPLIT_NAMES  # noqa: E402
 from coda.evaluation.scores import read_scores  # noqa: E402
 from coda.figures.style import INK, MM, PALETTE, Drawing, new_figure, save_figure, style  # noqa: E402
 from coda.methods import (  # noqa: E402
-    METHODS,  # noqa: E402
+    COMPOSED,  # noqa: E402
     in_order,
     method_name,
 )
@@ -68,7 +68,7 @@ def table_of(wide: pd.DataFrame) -> list[str]:
         values = wide[method]
         mean, low, high = mean_and_interval(values.to_numpy())
         closed = ""
-        if method in METHODS and METHODS[method].closes_gap:
+        if method in COMPOSED and COMPOSED[method].closes_gap:
             shares = 100 * (values - wide["unadapted"]) / gap
             share, least, most = mean_and_interval(shares.to_numpy())
             closed = f"{share:.0f} % ({least:.0f} to {most:.0f})"

@@ -15,7 +15,7 @@ from coda.figures.gains import recall_gains
 from coda.figures.matrix import is_shown, matrix_map
 from coda.figures.slopes import apart, slope_chart
 from coda.figures.style import PAGE
-from coda.methods import METHODS, method_name
+from coda.methods import COMPOSED, method_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_figures import assert_readable, overlapping
@@ -122,7 +122,7 @@ def test_matrix_has_every_pair_and_in_domain_on_the_diagonal(large):
 @pytest.mark.parametrize("sources", [2, 4, 8, 12])
 @pytest.mark.parametrize("methods", [2, 8])
 def test_numbers_of_the_matrix_fit_their_fields_or_are_left_out(sources, methods):
-    drawn = [name for name in METHODS if is_shown(name)]
+    drawn = [name for name in COMPOSED if is_shown(name)]
     names = [drawn[0], "coda"] if methods == 2 else drawn
     summary = all_pairs([f"source_{number}" for number in range(1, sources + 1)], names)
     figure = matrix_map(summary).figure

@@ -17,7 +17,7 @@ from coda.evaluation.metrics import Score
 from coda.evaluation.retrieval import MOA, average_precision
 from coda.evaluation.well_profiles import features_of, read_profiles
 from coda.files import read_table
-from coda.methods import ADAPTATIONS, METHODS, PROBES
+from coda.methods import COMPOSED, PROBES
 from coda.progress import track
 
 NEIGHBOURS = 15
@@ -93,14 +93,12 @@ def home_of(name: str) -> list[str]:
     it started from, sphered where the target's features are; tokens that were aligned were brought to those of
     the training source as they are, so these are not aligned.
     """
-    method = METHODS[name]
-    if method.at_home:
+    method = COMPOSED[name]
+    if method.at_home or method.adaptation == "oracle":
         return [name]
-    started = dict.fromkeys(ADAPTATIONS, "unadapted") | {"supervised_tent": "supervised"}
-    base = started.get(method.base, method.base)
-    if method.treatment == "sphered":  # whatever probe looks at them
-        return [f"{base}_{probe}_sphered" for probe in PROBES]
-    return [base]
+    if method.sphered:  # by whatever probe
+        return [f"unadapted_{probe}" for probe in PROBES if probe.endswith("_sphered")]
+    return ["supervised" if method.head == "supervised" else "unadapted"]
 
 
 def _home(folder: Path, method: str, validation: pd.MultiIndex) -> pd.DataFrame | str:

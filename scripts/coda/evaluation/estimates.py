@@ -10,7 +10,7 @@ import pandas as pd
 from coda.evaluation.bootstrap import RANGES, interval, metric_interval, seed_weights
 from coda.evaluation.metrics import Score
 from coda.evaluation.significance import UNKNOWN, is_planned, paired_test
-from coda.methods import METHODS, compared_with
+from coda.methods import COMPOSED, compared_with
 
 ALL = "all"  # stands for the sources in a mean over pairs
 BASELINES = ("unadapted", "oda", "intensity", "position", "shuffled")
@@ -107,8 +107,8 @@ class Difference(Estimate):
 
 
 def _closes_gap(method: str) -> bool:
-    # Rows that are no method of the table are networks in between, like those of a chain.
-    return method != "in_domain" and (method not in METHODS or METHODS[method].closes_gap)
+    # Rows that are no method are networks in between, like those of a chain.
+    return method != "in_domain" and (method not in COMPOSED or COMPOSED[method].closes_gap)
 
 
 def _ends_of_gap(estimates: Estimates, key: Key) -> tuple[Estimate | None, Estimate | None]:

@@ -27,7 +27,7 @@ from coda.evaluation.partial_scores import SourceScores, check_plate
 from coda.evaluation.significance import corrected
 from coda.evaluation.units import LEVELS, SITE, classes_of, read_predictions, target_splits, units
 from coda.files import read_table
-from coda.methods import METHODS
+from coda.methods import COMPOSED
 from coda.progress import track
 
 
@@ -193,7 +193,7 @@ def _score(
         "in_domain" if (split, file["method"]) == ("validation", "unadapted") else file["method"]
     )
     key = Key(file["train_source"], file["target_source"], file["seed"], method, split, level)
-    oracle = METHODS[file["method"]].base == "oracle" and rows.empty
+    oracle = COMPOSED[file["method"]].adaptation == "oracle" and rows.empty
     reason = "the oracle was trained on these plates" if oracle else None
     scored, guess = estimate_all(rows, classes, level, replicates, seed, reason)
     runs[key].update(scored)

@@ -10,7 +10,7 @@ from coda.columns import SPLIT_NAMES, TARGET_SPLITS, source_name, sources_in_ord
 from coda.errors import UserError
 from coda.figures.accuracy import accuracies
 from coda.figures.style import INK, MM, PAGE, SEQUENTIAL, WIDTH, Drawing, new_figure, style
-from coda.methods import ALIGNMENTS, METHODS, in_order, method_name
+from coda.methods import COMPOSED, in_order, method_name
 
 ACROSS = 4
 LEGIBLE = 6.0  # mm, the width of a field that holds its number
@@ -75,12 +75,9 @@ def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
 
 def is_shown(method: str) -> bool:
     """Methods of the figure: before adaptation, CODA, and both aligned; a panel each for all would tell less."""
-    made = METHODS.get(method)
+    made = COMPOSED.get(method)
     return (
-        made is not None
-        and made.kind == "network"
-        and made.base in ("unadapted", "coda")
-        and (made.treatment is None or made.treatment in ALIGNMENTS)
+        made is not None and made.head == "task_model" and made.adaptation in ("unadapted", "coda")
     )
 
 
