@@ -164,12 +164,14 @@ METHODS = {
     "position": "How much does the position on the plate tell?",
 }
 
-# Rows of scores that are no method.
-IN_DOMAIN, CHANCE = "in_domain", "chance"
+# What figures of a single pair show, before and after adaptation.
+BEFORE_AFTER = ("unadapted", "coda")
+
+# Rows of scores that are no method have names too.
 NAMES = {
-    IN_DOMAIN: "In domain",
+    "in_domain": "In domain",
     **{name: made.label for name, made in COMPOSED.items()},
-    CHANCE: "Constant guess",
+    "chance": "Constant guess",
 }
 
 

@@ -1,4 +1,4 @@
-"""The matrix of the study: accuracy from every training source to every target, in domain on the diagonal."""
+"""Matrix of accuracies from every training source to every target, in domain on the diagonal."""
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,10 @@ LEGIBLE = 6.0  # mm, the width of a field that holds its number
 
 
 def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
-    """Draw a panel a method and split: training sources down, targets across, the accuracy in each field.
+    """Draw one panel a method and split: training sources down, targets across, the accuracy in each field.
 
-    Fields on the diagonal are in domain, on the source's own validation plate, and so the same in all panels.
-    Where a page cannot hold fields wide enough for their numbers, colours alone tell them.
+    Fields on the diagonal are in domain, on the source's own held-out plate, and so the same in all panels.
+    Where the fields are too small for numbers, there are colours only.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
 
 
 def is_shown(method: str) -> bool:
-    """Methods of the figure: before adaptation, CODA, and both aligned; a panel each for all would tell less."""
+    """Say whether a method has a panel: the unadapted pipeline and CODA, aligned or not."""
     made = COMPOSED.get(method)
     return (
         made is not None and made.head == "task_model" and made.adaptation in ("unadapted", "coda")
