@@ -190,8 +190,8 @@ def test_the_plate_that_gave_the_statistics_stays_as_it_is(trained, tiny_plates,
 
 
 def test_each_plate_is_aligned_by_itself(trained, tiny_plates):
-    together = predict(trained, tiny_plates, "aligned")
-    alone = predict(trained, tiny_plates[2:3], "aligned")
+    together = predict(trained, tiny_plates, "all")
+    alone = predict(trained, tiny_plates[2:3], "all")
     plate = together[together["Metadata_Plate"] == "b2p1"]
     np.testing.assert_allclose(logits(plate), logits(alone), atol=1e-4)
     table = CropStore(tiny_plates).table

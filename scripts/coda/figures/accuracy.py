@@ -9,12 +9,13 @@ from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES, source_name, sources_in
 from coda.errors import UserError
 from coda.evaluation.estimates import ALL
 from coda.evaluation.significance import ALPHA, own_tests
-from coda.figures.style import INK, MM, Drawing, method_colour, new_figure, style
+from coda.figures.style import INK, MM, PAGE, Drawing, method_colour, new_figure, style
 from coda.methods import in_order, method_name
 
 # Bars of the adapted plates are full, those of the held-out plate are pale.
 STRENGTHS = {ADAPTED: 1.0, HELD_OUT: 0.45}
 ACROSS = 4  # panels side by side
+NARROWEST = 2.7  # mm a method, the least that its name needs
 DOTS = (0, (1, 1.5))
 
 
@@ -39,9 +40,8 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
         )
     methods = [name for name in in_order(pairs["method"]) if name != "chance"]
     rows = _rows(pairs)
-    pitch = 5.2 if len(methods) <= 8 else 3.6
     with style():
-        figure = new_figure((16 + len(rows) * (13 + pitch * len(methods))) * MM)
+        figure = new_figure(_height(len(rows), len(methods)) * MM)
         grid = figure.subplots(
             len(rows), max(map(len, rows)), sharex=True, sharey=True, squeeze=False
         )
@@ -97,6 +97,13 @@ def _rows(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
         together = [(source, target) for target in targets]
         rows += [together[start : start + ACROSS] for start in range(0, len(together), ACROSS)]
     return rows
+
+
+def _height(rows: int, methods: int) -> float:
+    """Height of the figure in mm: that of a page at most, unless names would then overlap."""
+    most = ((PAGE / MM - 16) / rows - 13) / methods
+    pitch = max(NARROWEST, min(5.2 if methods <= 8 else 3.6, most))
+    return 16 + rows * (13 + pitch * methods)
 
 
 def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
