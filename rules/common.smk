@@ -17,7 +17,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from coda.config import check_config, pairs
 from coda.errors import UserError
-from coda.methods import ADAPTATIONS, ALIGNMENTS, METHODS, SUPERVISED
+from coda.methods import ADAPTATIONS, COMPOSED, names_of
 
 try:
     check_config(
@@ -60,7 +60,7 @@ CLASS_CHOICE = {key: config["choose"][key] for key in ("wells", "compounds", "mo
 ADAPTED_BY = [
     name
     for name in ADAPTATIONS
-    if any(METHODS[method].base == name for method in config["methods"])
+    if any(COMPOSED[method].adaptation == name for method in config["methods"])
 ]
 # For profiles of executors that do not know the resource gpu and have a word of their own for it.
 os.environ.update(CODA_GPUS=str(config["compute"]["gpus"]))
@@ -126,7 +126,7 @@ def network_settings(depth_of=None):
 
 def methods_of(kind):
     """Pattern of the names of all methods of a kind, chosen or not."""
-    return "|".join(name for name, method in METHODS.items() if method.kind == kind)
+    return "|".join(names_of(kind))
 
 
 def growing(least):

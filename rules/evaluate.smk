@@ -34,7 +34,7 @@ rule predict_sites:
         runtime=growing(120),
     params:
         settings=lambda wildcards: network_settings(
-            "supervise" if METHODS[wildcards.method].base in SUPERVISED else "classify"
+            "supervise" if COMPOSED[wildcards.method].head == "supervised" else "classify"
         ),
         precision=config["compute"]["precision"],
     script:

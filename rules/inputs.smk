@@ -77,7 +77,9 @@ def home_crops(wildcards):
 
 def tested_crops(wildcards):
     """Plates to predict: all of a target, only the validation plate where the others trained."""
-    at_home = wildcards.source == wildcards.target or METHODS[wildcards.method].base == "oracle"
+    at_home = (
+        wildcards.source == wildcards.target or COMPOSED[wildcards.method].adaptation == "oracle"
+    )
     return crops_of(wildcards.target, *(["validation"] if at_home else []))
 
 
@@ -102,40 +104,40 @@ def all_quality(wildcards):
 
 def foundation_of(wildcards):
     """The foundation behind a method: of step 1, adapted, or the target's own; the supervised baseline has none."""
-    base = METHODS[wildcards.method].base
-    if base in SUPERVISED:
+    method = COMPOSED[wildcards.method]
+    if method.head == "supervised":
         return []
-    if base in ADAPTATIONS:
-        return rules.adapt_foundation.output.foundation.replace("{method}", base)
-    return trained_by(rules.pretrain_foundation.output.foundation, base)
+    if method.adaptation in ADAPTATIONS:
+        return rules.adapt_foundation.output.foundation.replace("{method}", method.adaptation)
+    return trained_by(rules.pretrain_foundation.output.foundation, method.adaptation)
 
 
 def classifier_of(wildcards):
     """The classifier behind a method."""
-    method = METHODS[wildcards.method]
+    method = COMPOSED[wildcards.method]
     trained = {
         "supervised": rules.train_supervised,
         "supervised_tent": rules.adapt_supervised,
         "shuffled": rules.train_shuffled,
     }
-    by = trained.get(method.treatment) or trained.get(method.base) or rules.train_classifier
-    return trained_by(by.output.weights, method.base)
+    by = trained.get(method.name, rules.train_classifier)
+    return trained_by(by.output.weights, method.adaptation)
 
 
-def trained_by(path, base):
+def trained_by(path, adaptation):
     """The file at the source that trained it: for the oracle, the target itself."""
-    return path.replace("{source}", "{target}") if base == "oracle" else path
+    return path.replace("{source}", "{target}") if adaptation == "oracle" else path
 
 
 def statistics_of(wildcards):
     """Statistics of the training source's tokens, where those of the target are aligned to them."""
-    aligned = METHODS[wildcards.method].treatment in ALIGNMENTS
+    aligned = COMPOSED[wildcards.method].alignment
     return rules.measure_tokens.output.statistics if aligned else []
 
 
 def embeddings_of(wildcards):
     """The predictions that hold the embeddings a probe reads."""
-    return PREDICTIONS.replace("{method}", METHODS[wildcards.method].base)
+    return PREDICTIONS.replace("{method}", COMPOSED[wildcards.method].network)
 
 
 def seen_by_control(method, source, *subsets):
@@ -162,7 +164,7 @@ def all_predictions(wildcards):
         for source, target in sorted({*PAIRS, *((source, source) for source, _ in PAIRS)})
         for seed in SEEDS
         for method in config["methods"]
-        if source != target or METHODS[method].at_home
+        if source != target or COMPOSED[method].at_home
     ]
 
 
@@ -231,7 +233,7 @@ def all_weights(wildcards):
     for source, target in PAIRS:
         for seed in SEEDS:
             for method in config["methods"]:
-                if METHODS[method].kind != "control":
+                if COMPOSED[method].kind != "control":
                     asked = SimpleNamespace(source=source, target=target, seed=seed, method=method)
                     behind = [foundation_of(asked), classifier_of(asked)]
                     weights |= {path.format(**vars(asked)) for path in behind if path}

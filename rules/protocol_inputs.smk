@@ -20,8 +20,12 @@ PREDICTED_IN = (
 )
 # Methods with aligned tokens that the config compares: all of them see half of the mechanisms, for new compounds
 # those of the pipeline as trained and of CODA stand beside these two.
-ALIGNED = [name for name in config["methods"] if METHODS[name].treatment in ALIGNMENTS]
-ALIGNED_PLAIN = [name for name in ALIGNED if METHODS[name].base in ("unadapted", "coda")]
+ALIGNED = [
+    name
+    for name in config["methods"]
+    if COMPOSED[name].alignment and COMPOSED[name].kind == "network"
+]
+ALIGNED_PLAIN = [name for name in ALIGNED if COMPOSED[name].adaptation in ("unadapted", "coda")]
 KNOWN_COMPOUNDS = f"{MODEL}/known_compounds/task_model"
 
 
@@ -105,10 +109,10 @@ def protocol_tested_crops(wildcards):
 
 def protocol_foundation(wildcards):
     """The foundation behind a prediction; new compounds are read with those of the standard run."""
-    base = METHODS[wildcards.method].base
-    if wildcards.protocol == "compounds" or base not in ADAPTATIONS:
+    adaptation = COMPOSED[wildcards.method].adaptation
+    if wildcards.protocol == "compounds" or adaptation not in ADAPTATIONS:
         return foundation_of(wildcards)
-    return f"{ADAPTED_IN}/foundation.safetensors".replace("{method}", base)
+    return f"{ADAPTED_IN}/foundation.safetensors".replace("{method}", adaptation)
 
 
 def protocol_classifier(wildcards):
@@ -139,7 +143,7 @@ def special_parts(source, target):
     if "compounds" in PROTOCOLS:
         methods = ("unadapted", "intensity", "position", "coda", *ALIGNED_PLAIN)
         parts += [("compounds", method, target) for method in methods]
-        parts += [("compounds", method, source) for method in methods if METHODS[method].at_home]
+        parts += [("compounds", method, source) for method in methods if COMPOSED[method].at_home]
     if "mix" in PROTOCOLS:
         parts += [("mix", method, target) for method in ("coda", *ALIGNED)]
     return parts

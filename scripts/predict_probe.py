@@ -3,15 +3,15 @@
 from coda.evaluation.probes import predict_probe
 from coda.files import read_table, write_table
 from coda.logs import reported
-from coda.methods import METHODS
+from coda.methods import COMPOSED
 
 with reported(snakemake.log[0]):
-    method = METHODS[snakemake.wildcards.method]
+    method = COMPOSED[snakemake.wildcards.method]
     predictions = predict_probe(
         training=read_table(snakemake.input.training),
         target=read_table(snakemake.input.predictions),
-        probe=method.probe,
-        sphered=method.treatment == "sphered",
+        probe=method.head.removesuffix("_sphered"),
+        sphered=method.sphered,
         knn=snakemake.params.knn,
     )
     write_table(predictions, snakemake.output.predictions)

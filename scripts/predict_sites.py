@@ -3,18 +3,17 @@
 from coda.evaluation.predict import predict_sites
 from coda.files import write_table
 from coda.logs import reported
-from coda.methods import ALIGNMENTS, METHODS
+from coda.methods import COMPOSED
 from coda.training.compute import Machine
 
 with reported(snakemake.log[0]):
     source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))
-    treatment = METHODS[method].treatment
     protocol = snakemake.wildcards.get("protocol", "standard")
     predictions = predict_sites(
         crops=list(snakemake.input.crops),
         classifier=snakemake.input.classifier,
         foundation=snakemake.input.get("foundation") or None,
-        alignment=treatment if treatment in ALIGNMENTS else None,
+        alignment=COMPOSED[method].alignment,
         statistics=snakemake.input.get("statistics") or None,
         settings=snakemake.params.settings,
         machine=Machine.given(

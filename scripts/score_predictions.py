@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from coda.evaluation.partial_scores import SourceScores
-from coda.evaluation.scores import compare_scores
+from coda.evaluation.scores import SourceScores, compare_scores
 from coda.files import replacing, write_table
 from coda.logs import reported
 from coda.report.tables import accuracy_table

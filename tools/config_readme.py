@@ -7,7 +7,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from coda.methods import METHODS
+from coda.methods import ADAPTATIONS, ALIGNMENTS, COMPOSED, METHODS, PROBES
 
 FOLDER = Path(__file__).parents[1] / "config"
 OPENING = """# Config
@@ -71,23 +71,46 @@ def as_yaml(value: object) -> str:
 METHODS_OPENING = """
 ## Methods
 
-The names that `methods` takes. Those that see the target see its images, never its labels, except the oracle, which is
-trained on the target's labels and counts on the plate kept out only. Aligned and sphered methods look at a whole plate
-at once (transductive). Those that need DMSO do not depend on what else stands on the plate; where a plate has no
-DMSO well their scores are empty, with the reason.
+Each method answers a question. Those that see the target see its images, never its labels, except the oracle, which is
+trained on the target's labels and counts on the held-out plate only. Aligned and sphered methods look at a whole plate
+at once (transductive). Those that need DMSO wells do not depend on what else stands on the plate; where a plate has
+none, their scores are empty, with the reason.
 
-| name | in figures | sees the target | needs DMSO wells |
+| name | in figures | question | sees the target | needs DMSO wells |
+|---|---|---|---|---|
+"""
+COMPOSING = """
+### Other methods
+
+A method is an adaptation, an alignment and a head. A name joins them by `_`, without an alignment where there is none
+and without the head where it is the task model: `coda_batch_aligned_dmso`, `oda_linear_sphered`, `coda_aligned_knn`.
+The parts may also be given by themselves: `methods: [unadapted, {adaptation: coda, alignment: dmso, head: linear}]`. A
+sphered head takes no alignment, as sphering undoes it.
+
+| part | value | in a name | in figures |
 |---|---|---|---|
 """
 
 
 def methods() -> str:
-    """Make a table row for each method."""
+    """Make a table row for each method that answers a question, and for each part of a method."""
     answers = {True: "yes", False: ""}
-    return METHODS_OPENING + "".join(
-        f"| `{name}` | {each.label} | {answers[each.adapts]} | {answers[each.needs_dmso]} |\n"
-        for name, each in METHODS.items()
-    )
+    rows = [
+        f"| `{name}` | {COMPOSED[name].label} | {question} | {answers[COMPOSED[name].adapts]} | "
+        f"{answers[COMPOSED[name].needs_dmso]} |\n"
+        for name, question in METHODS.items()
+    ]
+    aligned = {kind: "aligned" if kind == "all" else f"aligned_{kind}" for kind in ALIGNMENTS}
+    adaptations = {"unadapted": "Unadapted", **ADAPTATIONS}
+    parts = [("adaptation", name, name, words) for name, words in adaptations.items()]
+    parts += [("alignment", kind, aligned[kind], words) for kind, words in ALIGNMENTS.items()]
+    parts += [("head", "task_model", "", "")]
+    parts += [("head", name, name, words) for name, words in PROBES.items()]
+    table = [
+        f"| {part} | `{value}` | {f'`{name}`' if name else ''} | {words} |\n"
+        for part, value, name, words in parts
+    ]
+    return METHODS_OPENING + "".join(rows) + COMPOSING + "".join(table)
 
 
 def page() -> str:

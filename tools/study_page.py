@@ -16,16 +16,15 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from coda.columns import SPLIT_NAMES  # noqa: E402
+from coda.columns import SPLIT_NAMES, TARGET_SPLITS  # noqa: E402
 from coda.evaluation.scores import read_scores  # noqa: E402
 from coda.figures.style import INK, MM, PALETTE, Drawing, new_figure, save_figure, style  # noqa: E402
 from coda.methods import (  # noqa: E402
-    METHODS,  # noqa: E402
+    COMPOSED,  # noqa: E402
     in_order,
     method_name,
 )
 
-SPLITS = ("adapted", "held_out")
 LEVEL = "image"
 MARKER = "<!-- Below: written by tools/study_page.py. -->"
 
@@ -44,8 +43,8 @@ def read_worlds(folders: list[str]) -> pd.DataFrame:
         scores = scores[(scores["metric"] == "accuracy") & (scores["level"] == LEVEL)]
         scores = scores[scores["target_source"] == "all"].assign(world=world)
         home = scores[scores["method"] == "in_domain"]
-        tables += [scores[scores["split"].isin(SPLITS)]]
-        tables += [home.assign(split=split) for split in SPLITS]
+        tables += [scores[scores["split"].isin(TARGET_SPLITS)]]
+        tables += [home.assign(split=split) for split in TARGET_SPLITS]
     return pd.concat(tables, ignore_index=True)[["world", "method", "split", "value"]]
 
 
@@ -68,7 +67,7 @@ def table_of(wide: pd.DataFrame) -> list[str]:
         values = wide[method]
         mean, low, high = mean_and_interval(values.to_numpy())
         closed = ""
-        if method in METHODS and METHODS[method].closes_gap:
+        if method in COMPOSED and COMPOSED[method].closes_gap:
             shares = 100 * (values - wide["unadapted"]) / gap
             share, least, most = mean_and_interval(shares.to_numpy())
             closed = f"{share:.0f} % ({least:.0f} to {most:.0f})"
@@ -84,8 +83,8 @@ def draw(table: pd.DataFrame) -> Drawing:
     worlds = sorted(table["world"].unique())
     with style():
         figure = new_figure((24 + 5 * len(methods)) * MM)
-        panels = figure.subplots(1, len(SPLITS), sharex=True, sharey=True)
-        for axes, split in zip(panels, SPLITS, strict=True):
+        panels = figure.subplots(1, len(TARGET_SPLITS), sharex=True, sharey=True)
+        for axes, split in zip(panels, TARGET_SPLITS, strict=True):
             rows = table[table["split"] == split].pivot(
                 index="method", columns="world", values="value"
             )
@@ -111,7 +110,7 @@ def main(folders: list[str]) -> None:
     table = read_worlds(folders)
     page = ROOT / "docs/study.md"
     parts = [page.read_text().split(MARKER)[0].rstrip(), MARKER]
-    for split in SPLITS:
+    for split in TARGET_SPLITS:
         rows = table[table["split"] == split]
         wide = rows.pivot(index="world", columns="method", values="value")
         parts += [f"### {SPLIT_NAMES[split].capitalize()}", "\n".join(table_of(wide))]

@@ -1,4 +1,4 @@
-"""The columns that tables share, the values of those that divide them, and their plain words."""
+"""Columns that tables share, the subsets and splits of plates, and their plain words."""
 
 import re
 from collections.abc import Iterable
@@ -7,12 +7,15 @@ PLATE_KEYS = ["Metadata_Source", "Metadata_Plate"]
 WELL_KEYS = [*PLATE_KEYS, "Metadata_Well"]
 SITE_KEYS = [*WELL_KEYS, "Metadata_Site"]
 
+# Subsets of a source's plates: those that train or are adapted to, and the held-out one.
+TRAIN, VALIDATION = "train", "validation"
+# Splits that are scored: the plates of a target by subset; at home only the held-out plate counts (`VALIDATION`).
+ADAPTED, HELD_OUT = TARGET_SPLITS = ("adapted", "held_out")
 SPLIT_NAMES = {
-    "validation": "validation plate of the training source",
-    "adapted": "plates used in adaptation",
-    "held_out": "plate kept out of adaptation",
+    VALIDATION: "held-out plate of the training source",
+    ADAPTED: "adapted plates",
+    HELD_OUT: "held-out plate",
 }
-TARGET_SPLITS = ("adapted", "held_out")
 
 
 def sources_in_order(sources: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from coda.errors import UserError
-from coda.methods import METHODS, chosen_methods
+from coda.methods import COMPOSED, chosen_methods
 
 # As `coda.simulation` names the tables it writes; a copy, since that package is heavy to import.
 SIMULATED_TABLES = {
@@ -246,7 +246,7 @@ def _check_trainings(config: dict[str, Any]) -> None:
 def _check_methods(config: dict[str, Any]) -> None:
     """Resolve the methods, and refuse those that the rest of the config leaves without what they need."""
     config["methods"] = chosen_methods(config["methods"])
-    needing = [name for name in config["methods"] if METHODS[name].needs_dmso]
+    needing = [name for name in config["methods"] if COMPOSED[name].needs_dmso]
     if needing and config["choose"]["labelled"]:
         raise UserError(
             f"choose.labelled leaves out the DMSO wells that {', '.join(needing)} (methods) need; "

@@ -1,14 +1,13 @@
-"""The methods side by side: one table says what each is made of, what it needs and how it is called."""
+"""Methods: what is compared, each an adaptation, an alignment and a head, whose name they make up."""
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
 
 from coda.errors import UserError
 
-ALL = "all"
-
-# Foundations adapted to a target, in step 3 of the protocol.
+# Ways to adapt a foundation to a target, in step 3 of the protocol.
 ADAPTATIONS = {
     "oda": "ODA (no partners)",
     "coda": "CODA",
@@ -16,148 +15,250 @@ ADAPTATIONS = {
     "coda_labs": "CODA across labs",
     "coda_replay": "CODA with replay",
 }
-# How tokens of the target are mapped to the training source's, by which sites.
-ALIGNMENTS = {
-    "aligned": "aligned",
-    "aligned_means": "means aligned",
-    "aligned_dmso": "aligned on DMSO",
+# Which sites give the statistics by which a target's tokens are mapped to those of the training source.
+ALIGNMENTS = {"all": "aligned", "means": "means aligned", "dmso": "aligned on DMSO"}
+# Simple classifiers on embeddings, in place of the task model.
+PROBES = {
+    "knn": "kNN",
+    "knn_sphered": "kNN, sphered",
+    "linear": "linear probe",
+    "linear_sphered": "linear probe, sphered",
 }
-# End to end, without a foundation.
-SUPERVISED = {"supervised": "Supervised", "supervised_tent": "Supervised with TENT"}
-PROBES = {"knn": "kNN", "linear": "linear probe"}
+CONTROLS = {"intensity": "Intensities only", "position": "Well position only"}
+# Heads that are a method by themselves: no foundation that could be adapted or aligned is read through them.
+ALONE = {"supervised": "Supervised", "shuffled": "Shuffled labels", **CONTROLS}
+FOUNDATIONS = {"unadapted": "Unadapted", **ADAPTATIONS, "oracle": "Trained on the target"}
+# True joins False here once a stage harmonises images.
+HARMONISED = (False,)
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a method is made of.
+    """One method, as composed.
 
     Attributes
     ----------
-    name : str
-        As in the config and in paths.
-    label : str
-        Plain words for figures and tables.
-    kind : str
-        ``"network"`` (a foundation and a task model, or a network in one piece), ``"probe"`` (a simple
-        classifier on embeddings) or ``"control"`` (sees no morphology).
-    base : str
-        Whose tokens or embeddings it takes: ``"unadapted"``, one of `ADAPTATIONS` or `SUPERVISED`,
-        or ``"oracle"``; for a control its own name.
-    treatment : str or None
-        One of `ALIGNMENTS`, ``"shuffled"`` labels, or for a probe ``"sphered"``.
-    probe : str or None
-        One of `PROBES`.
+    adaptation : str
+        One of `FOUNDATIONS`, or ``"tent"`` for the supervised network.
+    alignment : str or None
+        One of `ALIGNMENTS`.
+    head : str
+        What names the class: ``"task_model"``, one of `PROBES` or one of `ALONE`.
+    harmonised : bool
+        Whether the target's images are harmonised first.
     """
 
-    name: str
-    label: str
-    kind: str
-    base: str
-    treatment: str | None = None
-    probe: str | None = None
+    adaptation: str = "unadapted"
+    alignment: str | None = None
+    head: str = "task_model"
+    harmonised: bool = False
 
     @property
-    def adapts(self) -> bool:
-        """Whether it uses images of the target, without labels, or is the oracle."""
-        on_target = self.base in (*ADAPTATIONS, "supervised_tent", "oracle")
-        return on_target or self.treatment in (*ALIGNMENTS, "sphered")
+    def name(self) -> str:
+        """The name in the config and in paths: the parts in their order, without those that are the default."""
+        if self.head in ALONE:
+            parts = [self.head, "" if self.adaptation == "unadapted" else self.adaptation]
+        else:
+            aligned = "aligned" if self.alignment == "all" else f"aligned_{self.alignment}"
+            parts = [self.adaptation, aligned if self.alignment else ""]
+            parts += [self.head if self.head in PROBES else ""]
+        return "_".join(filter(None, ["harmonised" if self.harmonised else "", *parts]))
 
     @property
-    def before(self) -> str | None:
-        """Name of the method it is compared with: what it was before it saw the target, where it adapts.
-
-        A probe on adapted embeddings is compared with the same probe on those that are not; all that
-        never adapts, with the unadapted task model (which is compared with nothing).
-        """
-        if self.name == "supervised_tent":
-            return "supervised"
-        if self.probe and self.base in ADAPTATIONS:
-            return self.name.replace(self.base, "unadapted", 1)
-        if self.treatment == "sphered":
-            return self.name.removesuffix("_sphered")
-        return None if self.name == "unadapted" else "unadapted"
+    def label(self) -> str:
+        """Plain words for figures and tables."""
+        first = ALONE.get(self.head) or FOUNDATIONS[self.adaptation]
+        if self.adaptation == "tent":
+            first += " with TENT"
+        harmonised = "harmonised" if self.harmonised else None
+        parts = [first, harmonised, ALIGNMENTS.get(self.alignment), PROBES.get(self.head)]
+        return ", ".join(filter(None, parts))
 
     @property
-    def closes_gap(self) -> bool:
-        """Whether the gap is its own: it adapts, and at both ends of the gap stands its kind of task model."""
-        return self.adapts and self.before == "unadapted"
+    def kind(self) -> str:
+        """What predicts: a ``"network"``, a ``"probe"`` on its embeddings or a ``"control"`` without morphology."""
+        if self.head in PROBES:
+            return "probe"
+        return "control" if self.head in CONTROLS else "network"
 
     @property
-    def at_home(self) -> bool:
-        """Whether it is also shown on the training source's own validation plate."""
-        return self.base not in (*ADAPTATIONS, "supervised_tent", "oracle")
+    def network(self) -> str:
+        """Name of the method whose embeddings a probe reads."""
+        return replace(self, head="task_model").name
+
+    @property
+    def sphered(self) -> bool:
+        """Whether the head is a probe on sphered embeddings."""
+        return self.head.endswith("_sphered")
 
     @property
     def needs_dmso(self) -> bool:
         """Whether it takes the negative controls as its reference."""
-        return self.treatment in ("aligned_dmso", "sphered")
+        return self.alignment == "dmso" or self.sphered
+
+    @property
+    def at_home(self) -> bool:
+        """Whether it is also shown on the training source's own held-out plate."""
+        return self.adaptation == "unadapted"
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it uses images of the target: without labels, but for the oracle."""
+        return not self.at_home or bool(self.alignment) or self.sphered or self.harmonised
+
+    @property
+    def before(self) -> str | None:
+        """Name of the method that it is compared with.
+
+        Where it adapts, the same head before it saw the target; otherwise the unadapted task model, which
+        is compared with nothing.
+        """
+        if not self.adapts:
+            return None if self == Method() else "unadapted"
+        plain = replace(self, adaptation="unadapted", alignment=None, harmonised=False)
+        if plain == self:
+            plain = replace(self, head=self.head.removesuffix("_sphered"))
+        return plain.name
+
+    @property
+    def closes_gap(self) -> bool:
+        """Whether the gap is its own: it adapts, and its head is the task model, as at both ends of the gap."""
+        return self.adapts and self.before == "unadapted"
 
 
-def _table() -> Iterable[Method]:
-    foundations = {"unadapted": "Unadapted", **ADAPTATIONS}
-    for base, label in foundations.items():
-        yield Method(base, label, "network", base)
-        for treatment, words in ALIGNMENTS.items():
-            yield Method(f"{base}_{treatment}", f"{label}, {words}", "network", base, treatment)
-    for base, label in SUPERVISED.items():
-        yield Method(base, label, "network", base)
-    for base in ("unadapted", "coda"):
-        for probe, words in PROBES.items():
-            name, label = f"{base}_{probe}", f"{foundations[base]}, {words}"
-            yield Method(name, label, "probe", base, probe=probe)
-            yield Method(f"{name}_sphered", f"{label}, sphered", "probe", base, "sphered", probe)
-    yield Method("oracle", "Trained on the target", "network", "oracle")
-    yield Method("shuffled", "Shuffled labels", "network", "unadapted", "shuffled")
-    yield Method("intensity", "Intensities only", "control", "intensity")
-    yield Method("position", "Well position only", "control", "position")
+def _compositions() -> Iterator[Method]:
+    """Everything that can be composed, in the order of figures and tables."""
+    tokens = list(product(("unadapted", *ADAPTATIONS), HARMONISED, (None, *ALIGNMENTS)))
+    for adaptation, harmonised, alignment in tokens:
+        yield Method(adaptation, alignment, harmonised=harmonised)
+    yield Method("oracle")
+    for adaptation, harmonised in product(("unadapted", "tent"), HARMONISED):
+        yield Method(adaptation, head="supervised", harmonised=harmonised)
+    for head, (adaptation, harmonised, alignment) in product(PROBES, tokens):
+        probe = Method(adaptation, alignment, head, harmonised)
+        # Sphering undoes what alignment does: it divides by the spread of each dimension itself.
+        if not (probe.sphered and alignment):
+            yield probe
+    for head in ("shuffled", *CONTROLS):
+        yield Method(head=head)
 
 
-METHODS = {method.name: method for method in _table()}
+COMPOSED = {made.name: made for made in _compositions()}
 
-METHOD_NAMES = {
+# The methods that answer a question of the study.
+METHODS = {
+    "unadapted": "How well does a classifier of one lab do in another, as it is?",
+    "oda": "Does training on the target's images help, without pairs of replicates?",
+    "coda": "Does it help more with pairs of replicates from other plates, as in the paper?",
+    "coda_batch": "Do pairs from different batches alone do better?",
+    "unadapted_aligned": "How far does matching the statistics of tokens lead, without any training?",
+    "unadapted_aligned_dmso": "And matching those of the negative controls alone?",
+    "coda_aligned": "Do adaptation and alignment add up?",
+    "coda_aligned_dmso": "And with alignment on the negative controls alone?",
+    "supervised": "Does a network trained end to end do as well, without a foundation?",
+    "supervised_tent": "Or does it once adapted by the entropy of its predictions (TENT)?",
+    "unadapted_linear_sphered": "Does a linear probe on sphered embeddings, the common practice, do as well?",
+    "oracle": "How well would the pipeline do with the target's own labels?",
+    "shuffled": "How often is the pipeline right with labels that mean nothing?",
+    "intensity": "How much do the mean and spread of each channel tell, without morphology?",
+    "position": "How much does the position on the plate tell?",
+}
+
+# What figures of a single pair show, before and after adaptation.
+BEFORE_AFTER = ("unadapted", "coda")
+
+# Rows of scores that are no method have names too.
+NAMES = {
     "in_domain": "In domain",
-    **{name: method.label for name, method in METHODS.items()},
+    **{name: made.label for name, made in COMPOSED.items()},
     "chance": "Constant guess",
 }
 
 
-def compared_with(name: str) -> str | None:
-    """Name of the method that a row of scores is compared with; some rows are no method of the table."""
-    return METHODS[name].before if name in METHODS else "unadapted"
-
-
-def chosen_methods(names: list[str]) -> list[str]:
-    """Resolve the config's list of methods: ``[all]`` is every one, in the order of the table.
+def method(name: str) -> Method:
+    """Give the method of a name.
 
     Raises
     ------
     UserError
-        On an unknown name, with the nearest known one, or if the method that all others are compared with is missing.
+        If nothing composes that name; with the nearest that there is.
     """
-    if names == [ALL]:
-        return list(METHODS)
-    for name in names:
-        if name not in METHODS:
-            near = difflib.get_close_matches(name, [*METHODS, ALL], n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(METHODS)}."
-            if name == ALL:
-                hint = "write methods: [all], with nothing beside it."
-            raise UserError(f"The config key methods has an unknown entry {name}; {hint}")
+    if name in COMPOSED:
+        return COMPOSED[name]
+    near = difflib.get_close_matches(name, COMPOSED, n=1, cutoff=0.5)
+    raise UserError(
+        f"The config key methods has an unknown entry {name}{f'; did you mean {near[0]}?' if near else '.'} "
+        "A name joins an adaptation, an alignment and a head, as coda_aligned_dmso_linear does: see config/README.md."
+    )
+
+
+def composed(parts: dict[str, str]) -> Method:
+    """Give the method that has the given parts, the others being their defaults.
+
+    Parameters
+    ----------
+    parts
+        Any of ``adaptation``, ``alignment`` and ``head``.
+
+    Raises
+    ------
+    UserError
+        If a part is unknown, or the parts do not go together.
+    """
+    for part, value in parts.items():
+        known = {getattr(made, part) for made in COMPOSED.values()} - {None}
+        if value not in known:
+            near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+            raise UserError(f"The config key methods has an unknown {part} {value}; {hint}")
+    made = Method(**parts)
+    if made not in COMPOSED.values():
+        words = ", ".join(f"{part}: {value}" for part, value in parts.items())
+        raise UserError(
+            f"The config key methods has {{{words}}}, which do not go together; see config/README.md."
+        )
+    return made
+
+
+def chosen_methods(entries: list[str | dict[str, str]]) -> list[str]:
+    """Resolve the config's list of methods to their names.
+
+    Parameters
+    ----------
+    entries
+        Names, or mappings as `composed` takes them.
+
+    Raises
+    ------
+    UserError
+        On what is no method, or if the method that all others are compared with is missing.
+    """
+    names = [
+        (method(entry) if isinstance(entry, str) else composed(entry)).name for entry in entries
+    ]
     if "unadapted" not in names:
         raise UserError(
             "The config key methods lacks unadapted, which all others are compared with."
         )
-    return names
+    return list(dict.fromkeys(names))
+
+
+def names_of(kind: str) -> list[str]:
+    """Names of everything that can be composed of a kind: network, probe or control."""
+    return [name for name, made in COMPOSED.items() if made.kind == kind]
+
+
+def compared_with(name: str) -> str | None:
+    """Name of the method that a row of scores is compared with; some rows are no method."""
+    return COMPOSED[name].before if name in COMPOSED else "unadapted"
 
 
 def method_name(method: str) -> str:
     """Plain words for a method, as in legends and tables."""
-    return METHOD_NAMES.get(method, method.replace("_", " "))
+    return NAMES.get(method, method.replace("_", " "))
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
-    """Sort methods as the figures show them: those known in their order, then others by name."""
-    known = list(METHOD_NAMES)
-    return sorted(
-        set(methods), key=lambda name: (known.index(name) if name in known else len(known), name)
-    )
+    """Sort methods as figures show them: by head, adaptation and alignment; what is unknown last, by name."""
+    place = {name: number for number, name in enumerate(NAMES)}
+    return sorted(set(methods), key=lambda name: (place.get(name, len(place)), name))

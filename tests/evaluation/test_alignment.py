@@ -179,7 +179,7 @@ def test_what_is_measured_is_what_the_foundation_gives(trained, tiny_plates):
     assert table["Metadata_Well"].tolist() == store.table["Metadata_Well"].tolist()
 
 
-@pytest.mark.parametrize("alignment", ["aligned", "aligned_means", "aligned_dmso"])
+@pytest.mark.parametrize("alignment", ["all", "means", "dmso"])
 def test_the_plate_that_gave_the_statistics_stays_as_it_is(trained, tiny_plates, alignment):
     plain, mapped = (predict(trained, tiny_plates[:1], how) for how in (None, alignment))
     np.testing.assert_allclose(logits(mapped), logits(plain), atol=1e-4)
@@ -189,8 +189,8 @@ def test_the_plate_that_gave_the_statistics_stays_as_it_is(trained, tiny_plates,
 
 
 def test_each_plate_is_aligned_by_itself(trained, tiny_plates):
-    together = predict(trained, tiny_plates, "aligned")
-    alone = predict(trained, tiny_plates[2:3], "aligned")
+    together = predict(trained, tiny_plates, "all")
+    alone = predict(trained, tiny_plates[2:3], "all")
     plate = together[together["Metadata_Plate"] == "b2p1"]
     np.testing.assert_allclose(logits(plate), logits(alone), atol=1e-4)
     table = CropStore(tiny_plates).table
@@ -210,7 +210,7 @@ def test_a_plate_without_dmso_is_left_empty_and_says_why(trained, tiny_plates, m
         return kept[(table["Metadata_Plate"] != "b1p2").to_numpy()[kept]]
 
     monkeypatch.setattr(coda.evaluation.predict, "reference_sites", none_on_the_second)
-    found = predict(trained, tiny_plates[:2], "aligned_dmso")
+    found = predict(trained, tiny_plates[:2], "dmso")
     empty = found["Metadata_Plate"] == "b1p2"
     assert np.isnan(logits(found[empty])).all() and np.isfinite(logits(found[~empty])).all()
     assert found.loc[empty, "Reason"].unique().tolist() == [

@@ -41,6 +41,8 @@ def run_of(folder, homes, methods):
         ("supervised", ["supervised"]),
         ("supervised_tent", ["supervised"]),
         ("shuffled", ["shuffled"]),
+        ("coda_aligned_dmso_linear", ["unadapted"]),
+        ("oracle", ["oracle"]),
         ("intensity", ["intensity"]),
     ],
 )

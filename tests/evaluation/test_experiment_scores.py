@@ -1,5 +1,7 @@
 """Scores of the protocols against plain pandas, and the figures and words made of them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -224,8 +226,8 @@ def test_figures_can_be_read(world, draw):
 def test_bars_are_as_long_as_the_accuracies(world):
     _, _, scores = world
     drawing = paired_bars(scores, KINDS)
-    axes = drawing.figure.axes[2]  # the plate kept out
-    assert "kept out" in axes.get_title()
+    axes = drawing.figure.axes[2]  # the held-out plate
+    assert axes.get_title() == "Target, held-out plate"
     rows = drawing.table.query(
         "train_source == 'all' and split == 'held_out' and method != 'chance'"
     )
@@ -267,20 +269,20 @@ def test_position_is_held_against_a_constant_guess_over_compounds(world):
         assert f"over compounds {words} a constant guess (0.250)" in text.split("Intensities")[0]
 
 
-def test_a_target_without_a_plate_kept_out_is_told_by_the_adapted_ones(world):
+def test_a_target_without_a_held_out_plate_is_told_by_the_adapted_ones(world):
     _, pairs, _ = world
-    kept, pairs[0].kept_out = pairs[0].kept_out, ()
+    kept, pairs[0].held_out = pairs[0].held_out, ()
     try:
         scores = score_protocols(pairs[:1], RUN, COUNTS, replicates=100)
     finally:
-        pairs[0].kept_out = kept
+        pairs[0].held_out = kept
     empty = told(scores, "new_compounds", None, "coda", "held_out")
     assert np.isnan(empty["value"]) and empty["reason"] == "no labelled images"
     text = " ".join(protocol_findings(scores))
-    assert "plate kept out" not in text and "plates used in adaptation" in text
+    assert not re.search("held-out plate[:.]", text) and "adapted plates" in text
     for draw in (plates_curve, online_curve, lambda scores: paired_bars(scores, KINDS)):
         titles = [axes.get_title() for axes in draw(scores).figure.axes]
-        assert titles and not any("kept out" in title for title in titles)
+        assert titles and not {"Held-out plate", "Target, held-out plate"} & {*titles}
 
 
 def test_each_pair_is_told_by_the_plates_it_was_tested_on(world):
@@ -288,8 +290,8 @@ def test_each_pair_is_told_by_the_plates_it_was_tested_on(world):
     other = scores[(scores["train_source"] == HOME) & (scores["split"] != "held_out")]
     both = pd.concat([scores, other.assign(target_source="source_3")])
     text = " ".join(protocol_findings(both))
-    assert "From source 1 to source 2, accuracy on the plate kept out" in text
-    assert "From source 1 to source 3, accuracy on the plates used in adaptation" in text
+    assert "From source 1 to source 2, accuracy on the held-out plate" in text
+    assert "From source 1 to source 3, accuracy on the adapted plates" in text
     untested = both[both["method"] != "coda"]
     assert "not defined with 1 plate" in " ".join(protocol_findings(untested))
 

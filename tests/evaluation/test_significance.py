@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from coda.evaluation.bootstrap import accuracy_over_compounds, compound_weights
 from coda.evaluation.scores import score_predictions
-from coda.evaluation.significance import LEVEL, holm, paired_test
+from coda.evaluation.significance import ALPHA, holm, paired_test
 from coda.evaluation.units import Units, classes_of, units
 from coda.files import read_table
 from predictions import SKILL, make_predictions, write_world
@@ -60,11 +60,11 @@ def test_without_a_difference_p_is_as_often_small_as_it_says(compounds):
     assert kstest(p[:1000], "uniform").pvalue > 0.01
 
 
-def test_p_below_the_level_and_an_interval_without_zero_are_the_same():
+def test_p_below_alpha_and_an_interval_without_zero_are_the_same():
     gains = np.random.default_rng(2).normal(0.3, 1, (300, 12))
     for mine, replicates in zip(gains, over_compounds(gains), strict=True):
         low, high, p = paired_test(mine.mean(), replicates, 12)
-        assert (p < LEVEL) == (low > 0 or high < 0)
+        assert (p < ALPHA) == (low > 0 or high < 0)
 
 
 def test_no_spread_gives_no_evidence():

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from coda.columns import SITE_KEYS
 from coda.errors import UserError
 from coda.evaluation.metrics import score
 from coda.evaluation.scores import score_predictions
-from coda.evaluation.units import SITE, classes_of
+from coda.evaluation.units import classes_of
 from coda.figures.accuracy import accuracy_bars
 from coda.figures.confusion import confusion_matrices
 from coda.figures.embedding import embedding_map
@@ -191,9 +192,9 @@ def test_montage_shows_flagged_sites_only_where_there_is_no_other():
     worst = table.loc[table["Metadata_moa"].notna(), "Metadata_JCP2022"].min()
     bad = table["Metadata_JCP2022"] == worst  # at both sources
     table["Quality_ok"] = ~bad & (wells.cumcount() == 0)
-    good = set(map(tuple, table.loc[table["Quality_ok"], SITE].to_numpy()))
+    good = set(map(tuple, table.loc[table["Quality_ok"], SITE_KEYS].to_numpy()))
     number = table["Metadata_JCP2022"].nunique()
     for seed in range(3):
         shown = montage(crops, number=number, seed=seed).table
-        fit = [tuple(site) in good for site in shown[SITE].to_numpy()]
+        fit = [tuple(site) in good for site in shown[SITE_KEYS].to_numpy()]
         assert fit == (shown["Metadata_JCP2022"] != worst).to_list() and not all(fit)

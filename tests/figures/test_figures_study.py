@@ -7,7 +7,7 @@ from coda.errors import UserError
 from coda.evaluation.estimates import Key, estimates_table
 from coda.evaluation.metrics import score
 from coda.evaluation.scores import estimate_all, score_predictions
-from coda.evaluation.significance import LEVEL
+from coda.evaluation.significance import ALPHA
 from coda.evaluation.units import classes_of, target_splits, units
 from coda.figures.accuracy import accuracy_bars
 from coda.figures.calibration import error_in_words, reliability
@@ -15,7 +15,7 @@ from coda.figures.gains import recall_gains
 from coda.figures.matrix import is_shown, matrix_map
 from coda.figures.slopes import apart, slope_chart
 from coda.figures.style import PAGE
-from coda.methods import METHODS, method_name
+from coda.methods import COMPOSED, method_name
 from drawings import assert_readable, overlapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ from predictions import make_predictions, write_world
 
 MANY = ["unadapted", "oda", "coda", "coda_batch", "coda_labs", "unadapted_aligned", "unadapted_aligned_dmso",
         "coda_aligned_dmso", "supervised", "supervised_tent", "unadapted_knn_sphered", "oracle", "intensity",
-        "position", "shuffled"]  # fmt: skip
+        "position", "shuffled", "coda_batch_aligned_dmso_linear"]  # fmt: skip
 PLATES = pd.DataFrame(
     {
         "Metadata_Source": "source_1",
@@ -86,7 +86,7 @@ def test_many_methods_and_pairs_stay_legible_on_a_page(large):
 def test_a_star_is_a_difference_that_survives(large):
     drawing = accuracy_bars(large)
     drawn = sum(text.get_text() == "*" for axes in drawing.figure.axes for text in axes.texts)
-    assert drawn == (drawing.table["p_holm"] < LEVEL).sum() > 0
+    assert drawn == (drawing.table["p_holm"] < ALPHA).sum() > 0
 
 
 def test_matrix_has_every_pair_and_in_domain_on_the_diagonal(large):
@@ -121,7 +121,7 @@ def test_matrix_has_every_pair_and_in_domain_on_the_diagonal(large):
 @pytest.mark.parametrize("sources", [2, 4, 8, 12])
 @pytest.mark.parametrize("methods", [2, 8])
 def test_numbers_of_the_matrix_fit_their_fields_or_are_left_out(sources, methods):
-    drawn = [name for name in METHODS if is_shown(name)]
+    drawn = [name for name in COMPOSED if is_shown(name)]
     names = [drawn[0], "coda"] if methods == 2 else drawn
     summary = all_pairs([f"source_{number}" for number in range(1, sources + 1)], names)
     figure = matrix_map(summary).figure
@@ -198,7 +198,7 @@ def test_gains_are_differences_of_recall(classes):
     drawing = recall_gains(before, after, PLATES, replicates=200)
     assert_readable(drawing.figure)
     assert not overlapping(drawing.figure.axes[0].get_yticklabels())
-    names = sorted(classes_of(before))
+    names = classes_of(before)
     for split in ("adapted", "held_out"):
         rows = drawing.table[drawing.table["split"] == split]
         for column, table in (("before", before), ("after", after)):
@@ -226,7 +226,7 @@ def test_reliability_adds_up_to_the_calibration_error():
     before, after = (make_predictions(2, 5, compounds=8, skill=skill) for skill in (0.5, 3.0))
     drawing = reliability(before, after, PLATES, replicates=100)
     assert_readable(drawing.figure)
-    names = sorted(classes_of(before))
+    names = classes_of(before)
     for title, table in (("Unadapted", before), ("CODA", after)):
         for split, rows in target_splits(table, PLATES).items():
             bins = drawing.table.set_index(["panel", "split"]).loc[(title, split)]
@@ -244,7 +244,7 @@ def test_reliability_adds_up_to_the_calibration_error():
 
 def test_the_legend_has_the_interval_of_the_table():
     rows = make_predictions(2, 5, compounds=8, skill=0.5)
-    names = sorted(classes_of(rows))
+    names = classes_of(rows)
     by, _ = estimate_all(rows, names, "image", 100, 0)
     key = Key("source_1", "source_2", 0, "coda", "adapted", "image")
     table = estimates_table({key: by}).set_index("metric")

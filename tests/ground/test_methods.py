@@ -1,32 +1,94 @@
-"""The table of methods: complete, and refused where it cannot be what is meant."""
+"""Methods: composed of parts, named and told apart by them, and refused where they are none."""
 
 import pytest
 from coda.errors import UserError
-from coda.methods import ADAPTATIONS, METHODS, chosen_methods, in_order, method_name
+from coda.methods import (
+    ADAPTATIONS,
+    ALIGNMENTS,
+    ALONE,
+    COMPOSED,
+    METHODS,
+    PROBES,
+    Method,
+    chosen_methods,
+    in_order,
+    method,
+    method_name,
+    names_of,
+)
 from configs import checked
 
 
-def test_all_means_every_method_and_each_has_words_of_its_own():
-    assert chosen_methods(["all"]) == list(METHODS)
-    labels = [method.label for method in METHODS.values()]
-    assert len(set(labels)) == len(labels) and all("_" not in label for label in labels)
-    assert checked(methods=["all"])["methods"] == list(METHODS)
+@pytest.mark.parametrize(
+    ("name", "made", "label"),
+    [
+        ("unadapted", Method(), "Unadapted"),
+        ("coda_aligned", Method("coda", "all"), "CODA, aligned"),
+        (
+            "coda_batch_aligned_dmso",
+            Method("coda_batch", "dmso"),
+            "CODA, other batches only, aligned on DMSO",
+        ),
+        (
+            "oda_linear_sphered",
+            Method("oda", head="linear_sphered"),
+            "ODA (no partners), linear probe, sphered",
+        ),
+        ("coda_aligned_means_knn", Method("coda", "means", "knn"), "CODA, means aligned, kNN"),
+        ("supervised_tent", Method("tent", head="supervised"), "Supervised with TENT"),
+        ("oracle", Method("oracle"), "Trained on the target"),
+        ("shuffled", Method(head="shuffled"), "Shuffled labels"),
+        ("intensity", Method(head="intensity"), "Intensities only"),
+    ],
+)
+def test_a_name_is_made_of_the_parts(name, made, label):
+    assert method(name) == made and made.name == name
+    assert method_name(name) == made.label == label
 
 
-def test_bases_are_methods_themselves():
-    for method in METHODS.values():
-        assert method.base in METHODS, method.name
-        plain = METHODS[method.base]
-        assert plain.treatment is None and plain.probe is None
+def test_names_and_words_are_each_one_method_s():
+    labels = [made.label for made in COMPOSED.values()]
+    assert len(set(labels)) == len(set(COMPOSED.values())) == len(COMPOSED)
+    assert all("_" not in label for label in labels)
+    parts = (
+        {made.adaptation for made in COMPOSED.values()},
+        {made.head for made in COMPOSED.values()},
+    )
+    assert parts == ({"unadapted", "oracle", "tent", *ADAPTATIONS}, {"task_model", *PROBES, *ALONE})
+    kinds = [names_of(kind) for kind in ("network", "probe", "control")]
+    assert sorted(sum(kinds, [])) == sorted(COMPOSED) and all(kinds)
+
+
+def test_methods_that_answer_a_question_are_chosen_as_they_are():
+    assert checked(methods=list(METHODS))["methods"] == list(METHODS)
+    assert set(checked()["methods"]) <= set(METHODS)  # what the paper's run compares
+
+
+def test_parts_in_the_config_are_the_method_of_that_name():
+    parts = [{"adaptation": "coda", "alignment": "dmso", "head": "linear"}, {"head": "position"}]
+    names = checked(methods=["unadapted", *parts, {"adaptation": "unadapted"}])["methods"]
+    assert names == ["unadapted", "coda_aligned_dmso_linear", "position"]
+    for made in COMPOSED.values():
+        parts = {"adaptation": made.adaptation, "alignment": made.alignment, "head": made.head}
+        given = {part: value for part, value in parts.items() if value}
+        assert chosen_methods(["unadapted", given])[-1] == made.name
 
 
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["unadapted", "coda_alligned"], "coda_alligned; did you mean coda_aligned"),
+        (["unadapted", "coda_alligned"], "coda_alligned; did you mean coda_aligned.*config/README"),
         (["unadapted", "superviced"], "did you mean supervised"),
-        (["unadapted", "all"], "nothing beside it"),
+        (["unadapted", "all"], "unknown entry all"),
+        (["unadapted", "harmonised_coda"], "unknown entry harmonised_coda"),
+        (["unadapted", "coda_aligned_linear_sphered"], "unknown entry"),
         (["coda"], "lacks unadapted"),
+        (["unadapted", {"adaptation": "codda"}], "unknown adaptation codda; did you mean coda"),
+        (["unadapted", {"alignment": "xyz"}], "unknown alignment xyz; known are all, dmso, means"),
+        (["unadapted", {"adaptation": "oracle", "alignment": "dmso"}], "do not go together"),
+        (["unadapted", {"adaption": "coda"}], "methods.1.adaption; did you mean adaptation"),
+        (["unadapted", {"head": 3}], "unknown head 3"),
+        (["unadapted", ["coda"]], "methods.1 is wrong"),
     ],
 )
 def test_faults_are_told(names, words):
@@ -37,6 +99,8 @@ def test_faults_are_told(names, words):
 def test_methods_that_need_dmso_are_refused_without_it():
     with pytest.raises(UserError, match="unadapted_aligned_dmso.*need"):
         checked(choose__labelled=True)
+    with pytest.raises(UserError, match="oda_knn_sphered.*need"):
+        checked(choose__labelled=True, methods=["unadapted", "oda_knn_sphered"])
     assert checked(choose__labelled=True, methods=["unadapted", "coda_aligned"])
 
 
@@ -52,12 +116,12 @@ def test_the_oracle_needs_a_validation_plate_of_each_target():
 
 
 def test_only_what_saw_the_target_adapts_and_the_rest_is_shown_at_home():
-    adapting = {name for name, method in METHODS.items() if method.adapts}
+    adapting = {name for name, made in COMPOSED.items() if made.adapts}
     assert {*ADAPTATIONS, "unadapted_aligned_dmso", "coda_knn", "oracle"} <= adapting
     assert {"unadapted_linear_sphered", "supervised_tent"} <= adapting
     plain = {"unadapted", "unadapted_knn", "unadapted_linear", "supervised", "shuffled"}
-    assert plain | {"intensity", "position"} == set(METHODS) - adapting
-    assert METHODS["unadapted_aligned"].at_home and not METHODS["coda_aligned"].at_home
+    assert plain | {"intensity", "position"} == set(COMPOSED) - adapting
+    assert method("unadapted_aligned").at_home and not method("coda_aligned").at_home
 
 
 @pytest.mark.parametrize(
@@ -74,22 +138,45 @@ def test_only_what_saw_the_target_adapts_and_the_rest_is_shown_at_home():
         ("unadapted_knn_sphered", "unadapted_knn", False),
         ("coda_knn", "unadapted_knn", False),
         ("coda_linear_sphered", "unadapted_linear_sphered", False),
+        ("unadapted_aligned_linear", "unadapted_linear", False),
+        ("coda_aligned_dmso_linear", "unadapted_linear", False),
         ("intensity", "unadapted", False),
     ],
 )
 def test_methods_are_compared_with_what_they_were_before(name, before, closes_gap):
-    assert (METHODS[name].before, METHODS[name].closes_gap) == (before, closes_gap)
+    assert (method(name).before, method(name).closes_gap) == (before, closes_gap)
 
 
 def test_what_a_method_is_compared_with_is_a_method():
-    assert {method.before for method in METHODS.values()} <= {None, *METHODS}
+    assert {made.before for made in COMPOSED.values()} <= {None, *COMPOSED}
 
 
-def test_order_and_words_follow_the_table_and_strangers_come_last():
-    assert in_order(["zebra", "coda", "unadapted_aligned", "in_domain"]) == [
+def test_a_probe_reads_the_embeddings_of_the_network_with_its_other_parts():
+    assert method("coda_aligned_dmso_linear").network == "coda_aligned_dmso"
+    assert method("unadapted_knn_sphered").network == "unadapted"
+    assert {method(name).network for name in names_of("probe")} <= set(names_of("network"))
+
+
+def test_harmonised_images_have_their_place_in_names_and_words():
+    made = Method("coda", "dmso", harmonised=True)
+    assert made.name == "harmonised_coda_aligned_dmso"
+    assert made.label == "CODA, harmonised, aligned on DMSO"
+    assert (made.before, Method(harmonised=True).before) == ("unadapted", "unadapted")
+    assert made.closes_gap and Method(harmonised=True).adapts
+
+
+def test_order_and_words_follow_the_parts_and_strangers_come_last():
+    assert in_order(
+        ["zebra", "coda", "chance", "coda_linear", "unadapted_aligned", "in_domain"]
+    ) == [
         "in_domain",
         "unadapted_aligned",
         "coda",
+        "coda_linear",
+        "chance",
         "zebra",
     ]
+    places = [list(ALIGNMENTS).index(made.alignment) for made in map(method, in_order(names_of("network")))
+              if made.adaptation == "coda" and made.alignment]  # fmt: skip
+    assert places == sorted(places)
     assert method_name("zebra_crossing") == "zebra crossing"

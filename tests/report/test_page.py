@@ -32,9 +32,9 @@ def test_findings_tell_a_success_and_its_size(tmp_path):
     row = summary[
         (summary[list(wanted)] == pd.Series(wanted)).all(axis=1) & (summary["level"] == "image")
     ]
-    assert f"kept out of adaptation, CODA reached {100 * row['value'].item():.1f} %" in text
+    assert f"On held-out plates, CODA reached {100 * row['value'].item():.1f} %" in text
     assert "Changing the source cost" in text
-    assert "comes near Unadapted" in text
+    assert "is close to Unadapted" in text
     assert not re.search(r"nan|None", text)
 
 
@@ -43,7 +43,7 @@ def test_findings_tell_a_failure_as_plainly(tmp_path):
     assert "does not show that adaptation helps" in no_help
     harm = " ".join(findings(world(tmp_path / "b", unadapted=2.0, coda=0.0, intensity=2.0)))
     assert harm.count("made it worse") == 2
-    assert "It lies above ODA (no partners); CODA. It comes near Unadapted." in harm
+    assert "It is above ODA (no partners); CODA. It is close to Unadapted." in harm
     no_gap = " ".join(findings(world(tmp_path / "c", in_domain=1.0)))
     assert "no clear gap" in no_gap
 
@@ -51,7 +51,7 @@ def test_findings_tell_a_failure_as_plainly(tmp_path):
 def test_terminal_table_holds_every_pair_and_fits(tmp_path):
     summary = world(tmp_path)
     text = accuracy_table(summary)
-    assert "Plates used in adaptation" in text and "Plate kept out of adaptation" in text
+    assert "Adapted plates" in text and "Held-out plate" in text
     shown = "metric == 'accuracy' and level == 'image' and (split != 'validation' or method == 'in_domain')"
     assert max(map(len, text.splitlines())) <= 125
     for row in summary.query(shown).itertuples():

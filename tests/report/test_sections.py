@@ -14,8 +14,8 @@ from coda.report.tables import (
     accuracy_table,
     controls_frame,
     methods_frame,
+    p_text,
     pairs_frame,
-    told_p,
     undefined_frame,
 )
 from pages import PIXEL, Page
@@ -32,7 +32,7 @@ def summary(tmp_path_factory):
 
 
 def chosen(sources=("source_3", "source_5")):
-    """Three plates a source; the validation plate of the first shares its batch with a training plate."""
+    """Three plates a source; the held-out plate of the first shares its batch with a training plate."""
     rows = []
     for source in sources:
         shared = "b2" if source == "source_3" else "b3"
@@ -42,11 +42,11 @@ def chosen(sources=("source_3", "source_5")):
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_notes_tell_a_batch_that_a_plate_kept_out_shares(summary):
+def test_notes_tell_a_batch_that_a_held_out_plate_shares(summary):
     plates = chosen()
     assert shared_batches(plates)["Metadata_Plate"].tolist() == ["source_3validationb2"]
     text = " ".join(caveats(summary, plates, inspected(plates)))
-    assert "Of the 2 plates kept out, 1 shared their batch" in text
+    assert "Of the 2 held-out plates, 1 shared their batch" in text
     assert "source_3validationb2 of source 3." in text and "source 5" not in text
     clean = chosen(["source_5"])
     assert "shared their batch" not in " ".join(caveats(summary, clean, inspected(clean)))
@@ -66,17 +66,20 @@ def test_notes_tell_fixed_positions_lost_sites_seeds_and_simulation(summary):
     assert "2 seeds of training" in text and "simulated" in text
     moved = " ".join(caveats(summary.assign(seeds=1), plates, inspected(plates, moved=True)))
     assert "1 of 2 labelled compounds" in moved
-    assert "neither any between runs" in moved and "simulated" not in moved
+    assert "neither that between training runs" in moved and "simulated" not in moved
 
 
 def test_notes_tell_what_tests_speak_of_and_that_the_oracle_leans_high(summary):
     plates = chosen()
     text = " ".join(caveats(summary, plates, inspected(plates)))
-    assert "Means over pairs speak of these sources" in text
-    assert "tests (p) resample compounds" in text and "trained on the target" not in text
+    assert "Means over pairs hold for these sources" in text
+    assert "Tests (p) resample compounds" in text and "trained on the target" not in text
     oracle = summary[summary["method"] == "coda"].assign(method="oracle")
     text = " ".join(caveats(pd.concat([summary, oracle]), plates, inspected(plates)))
-    assert "trained on the target is shown on the plate kept out, which also chose" in text
+    assert (
+        "trained on the target is scored on the held-out plate, on which its epochs were chosen"
+        in text
+    )
 
 
 def test_findings_tell_tests_features_and_calibration(summary):
@@ -87,18 +90,18 @@ def test_findings_tell_tests_features_and_calibration(summary):
         & (summary["split"] == "held_out")
         & (summary["level"] == "image")
     ]
-    kept = text.split("On plates kept out of adaptation")[1]
-    assert f"corrected for all {len(tests)} tests" in kept
+    kept = text.split("On held-out plates, CODA")[1]
+    assert f"correction for all {len(tests)} tests" in kept
     mine = tests.query("method == 'coda' and baseline == 'unadapted'")
-    assert f"survives in {(mine['p_holm'] < 0.05).sum()}" in kept
+    assert f"is significant in {(mine['p_holm'] < 0.05).sum()}" in kept
     assert "transductive" in text
     alone = " ".join(findings(summary.assign(seeds=1), representation()))
-    assert "nothing of the spread between runs" in alone and "between runs" not in text
-    assert "same source in 75 % of cases before adaptation and 50 % after it (25 % if" in text
+    assert "p does not include the spread between runs" in alone and "between runs" not in text
+    assert "75 % were of the same source before adaptation and 50 % after it (25 % if" in text
     error = pick(summary, method="coda", metric="calibration_error", split="held_out",
                  level="image", train_source="all")["value"].item()  # fmt: skip
     assert f"and by {100 * error:.0f} after it" in text
-    assert "Highest of the 3 methods" in text and "leans high" in text
+    assert "Highest of the 3 methods" in text and "biased upwards" in text
     assert not re.search(r"\bnan\b|None", text)
 
 
@@ -120,8 +123,8 @@ def test_a_method_undefined_for_a_pair_has_no_mean_over_the_others(summary, tmp_
     assert values["CODA"] == "" and values["Unadapted"] == "0.562"
     assert (table.set_index("method").loc["CODA"].drop("purity moa") == "0.375").all()
     assert "Empty purity moa of CODA: no plates." in caption
-    assert "same mechanism in" in " ".join(findings(summary, first))
-    assert "same mechanism in" not in " ".join(findings(summary, both))
+    assert "of the same mechanism" in " ".join(findings(summary, first))
+    assert "of the same mechanism" not in " ".join(findings(summary, both))
 
 
 def test_tables_hold_the_summary(summary):
@@ -130,8 +133,8 @@ def test_tables_hold_the_summary(summary):
     row = pick(summary, **at, metric="accuracy", baseline=None).iloc[0]
     assert frame.loc["CODA", "accuracy"].startswith(f"{row['value']:.3f} [{row['low']:.3f}")
     test = pick(summary, **at, metric="difference", baseline="unadapted").iloc[0]
-    assert frame.loc["CODA", "p (Holm)"] == told_p(test["p_holm"])
-    assert frame.loc["CODA", "pairs"] == "2 up, 0 down of 2"
+    assert frame.loc["CODA", "p (Holm)"] == p_text(test["p_holm"])
+    assert frame.loc["CODA", "significant pairs"] == "2 up, 0 down of 2"
     each = [
         pick(summary, **at | {"train_source": source}, metric="difference", baseline="unadapted")
         for source in ("source_1", "source_2")
@@ -150,7 +153,7 @@ def test_tables_hold_the_summary(summary):
     assert not pairs.loc["Unadapted", "source 2"].endswith("*")
     above = controls_frame(summary, ["intensity"], "image").set_index("method")
     ahead = pick(summary, **at, metric="difference", baseline="intensity").iloc[0]
-    words = above.loc["CODA", "above intensities only, adapted"]
+    words = above.loc["CODA", "above intensities only, adapted plates"]
     low, high = ahead["low_compounds"], ahead["high_compounds"]
     assert words == f"{ahead['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
     assert "Intensities only" not in above.index
@@ -175,10 +178,10 @@ def test_methods_stand_to_a_control_by_the_interval_over_compounds(summary):
         )
     )
     assert "Every method is clearly above it, over compounds." in above and "Warning" not in above
-    assert "It comes near Unadapted; ODA (no partners); CODA." in near and "Warning" in near
-    assert "It lies above Unadapted; ODA (no partners); CODA." in below and "near" not in below
+    assert "It is close to Unadapted; ODA (no partners); CODA." in near and "Warning" in near
+    assert "It is above Unadapted; ODA (no partners); CODA." in below and "close" not in below
     unknown = against_intensities(summary, value=0.1, low_compounds=np.nan, high_compounds=np.nan)
-    assert "It comes near Unadapted; ODA (no partners); CODA." in unknown
+    assert "It is close to Unadapted; ODA (no partners); CODA." in unknown
 
 
 def test_undefined_differences_from_a_control_are_named_and_no_success(summary):

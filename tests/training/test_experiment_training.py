@@ -103,7 +103,7 @@ def test_adaptation_and_alignment_do_not_depend_on_mechanisms_that_are_not_there
     )
     aligned = [
         predict_sites(
-            plates, weights, settings, Machine(0, 1), "test", one, "aligned", statistics, each
+            plates, weights, settings, Machine(0, 1), "test", one, "all", statistics, each
         )
         for plates, each in ((tiny_plates, choice), (other, choice), (tiny_plates, None))
     ]

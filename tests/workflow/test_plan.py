@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 import yaml
-from coda.methods import ADAPTATIONS, ALIGNMENTS, METHODS
+from coda.methods import ADAPTATIONS, COMPOSED, METHODS, names_of
 from places import ROOT
 from snakemake.utils import update_config
 from workflow_run import run_snakemake
@@ -31,8 +31,8 @@ def test_a_simulated_config_plans_from_any_folder(tmp_path):
     assert "simulate_gallery" in done.stdout and "train_classifier" in done.stdout
 
 
-def test_all_methods_resolve_by_one_word(planned):
-    rules = planned("methods=[all]")
+def test_the_methods_that_answer_a_question_plan_every_training(planned):
+    rules = planned(f"methods=[{', '.join(METHODS)}]")
     assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probe"} <= rules
     assert {"predict_sites", "score_predictions", "plot_accuracy", "write_report"} <= rules
     assert "pretrain_foundation" in rules  # the oracle's
@@ -91,9 +91,14 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
 
 
 def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
-    aligned = [name for name, method in METHODS.items() if method.treatment in ALIGNMENTS]
-    _, jobs = jobs_of(tmp_path, "pair", methods=["all"], protocols={"run": ["mix"]})
-    assert jobs["adapt_protocol"] == len(ADAPTATIONS)
+    aligned = [name for name in names_of("network") if COMPOSED[name].alignment]
+    _, jobs = jobs_of(tmp_path, "pair", methods=list(COMPOSED), protocols={"run": ["mix"]})
+    at_home = [
+        sum(COMPOSED[name].at_home for name in names_of(kind)) for kind in ("network", "probe")
+    ]
+    assert jobs["predict_sites"] == len(names_of("network")) + at_home[0]
+    assert jobs["predict_probe"] == len(names_of("probe")) + at_home[1]
+    assert jobs["adapt_foundation"] == jobs["adapt_protocol"] == len(ADAPTATIONS)
     assert jobs["predict_protocol"] == len(aligned) + 1  # and CODA as it is
 
 

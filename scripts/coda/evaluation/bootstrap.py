@@ -1,4 +1,4 @@
-"""Bootstrap: resampled wells (for intervals) and compounds (for tests) as weights, shared by all that is compared."""
+"""Bootstrap weights, shared by all that is compared: of wells for intervals, of compounds for tests."""
 
 import zlib
 from collections.abc import Iterable
@@ -20,11 +20,23 @@ RANGES = {
 
 
 def draws(stratum: str, size: int, replicates: int, seed: int) -> np.ndarray:
-    """How often each of `size` members is drawn, with replacement, in each replicate: (replicates, size).
+    """Count how often each member of a stratum is drawn, with replacement, in each replicate.
 
-    The random state follows from the seed and the name of the stratum alone, so two methods, pairs
-    or levels that share a plate share its draws, whatever else is scored beside them: differences
-    between them are paired.
+    The random state follows from the seed and the name of the stratum alone, so methods, pairs and levels that share a
+    plate share its draws, whatever else is scored: differences between them are paired.
+
+    Parameters
+    ----------
+    stratum
+        Name of the stratum, such as a plate.
+    size
+        Number of its members.
+    replicates, seed
+        Number of resamples, and their seed.
+
+    Returns
+    -------
+    int64 array, shape (replicates, size)
     """
     random = np.random.default_rng([seed, zlib.crc32(stratum.encode())])
     picks = random.integers(size, size=(replicates, size)) + np.arange(replicates)[:, None] * size
@@ -32,13 +44,27 @@ def draws(stratum: str, size: int, replicates: int, seed: int) -> np.ndarray:
 
 
 def seed_weights(stratum: str, seeds: int, replicates: int, seed: int) -> np.ndarray:
-    """Weights of training seeds in their resampled mean: shape (replicates, seeds), each row adds up to 1.
+    """Weights of training seeds in their resampled mean.
 
-    Drawing k seeds with replacement finds (k - 1) / k of the variance of their mean, half of it for two. So the
-    weights are spread around 1 / k by sqrt(k / (k - 1)) (Rao and Wu, 1988, for strata of few units). Some fall below
-    zero by that, and resampled metrics may leave their range: `metric_interval` cuts the ends. Where the seeds
-    are the larger part of the spread, intervals stay too narrow with two or three: a spread known from so few is
+    Drawing k seeds with replacement gives (k - 1) / k of the variance of their mean, half of it for two. The weights'
+    deviations from 1 / k are therefore scaled by sqrt(k / (k - 1)) (Rao and Wu, 1988, for strata of few units). Some
+    weights become negative, so resampled metrics may leave their range; `metric_interval` cuts them. Where the
+    seeds make up most of the spread, intervals stay too narrow with two or three, as a spread estimated from so few is
     itself uncertain.
+
+    Parameters
+    ----------
+    stratum
+        Name of the stratum.
+    seeds
+        Number k of training seeds.
+    replicates, seed
+        Number of resamples, and their seed.
+
+    Returns
+    -------
+    float64 array, shape (replicates, seeds)
+        Each row sums to 1.
     """
     weights = draws(stratum, seeds, replicates, seed) / seeds
     if seeds == 1:
@@ -68,9 +94,21 @@ def resampling_weights(resampled: pd.DataFrame, replicates: int, seed: int) -> n
 def bootstrap(
     counted: Units, wins: list[np.ndarray], replicates: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Every metric on `replicates` resamples: metric to float64 values of shape (replicates,).
+    """Compute every metric on resamples.
 
-    `wins` are the `pair_wins` of the units.
+    Parameters
+    ----------
+    counted
+        Units of one split and level.
+    wins
+        Their `coda.evaluation.metrics.pair_wins`.
+    replicates, seed
+        Number of resamples, and their seed.
+
+    Returns
+    -------
+    dict
+        Metric to float64 values, shape (replicates,).
     """
     if not len(counted):
         return {metric: np.full(replicates, np.nan) for metric in METRICS}
@@ -80,15 +118,27 @@ def bootstrap(
 
 
 def compound_weights(compounds: Iterable[str], replicates: int, seed: int) -> np.ndarray:
-    """Weights of compounds in the bootstrap behind tests: shape (replicates, compounds), float64, mean 1.
+    """Weights of compounds in the bootstrap behind tests.
 
-    The Bayesian bootstrap (Rubin, 1981): exponential weights have the mean and the variance of counts drawn with
-    replacement, but each compound has its own, which follow from the seed and its name alone. So a
-    compound weighs the same for every method, seed, plate and source, even where another one was lost.
+    This is the Bayesian bootstrap (Rubin, 1981): exponential weights have the mean and the variance of counts drawn
+    with replacement, but those of a compound follow from the seed and its name alone. So a compound weighs the
+    same for every method, seed, plate and source, even where another one was lost.
 
-    Mechanisms are no strata: most have two or three compounds, among which resampling finds half to two
-    thirds of the variance, and none in one. Without strata a difference that varies between
-    mechanisms widens the spread too, so tests err to the careful side.
+    Mechanisms are no strata: most have two or three compounds, among which resampling gives half to two
+    thirds of the variance, and none for a single one. Without strata a difference that varies between mechanisms
+    widens the spread too, so tests are conservative.
+
+    Parameters
+    ----------
+    compounds
+        Their names.
+    replicates, seed
+        Number of resamples, and their seed.
+
+    Returns
+    -------
+    float64 array, shape (replicates, compounds)
+        Mean 1.
     """
     drawn = [
         np.random.default_rng([seed, zlib.crc32(name.encode())]).exponential(size=replicates)
@@ -98,10 +148,22 @@ def compound_weights(compounds: Iterable[str], replicates: int, seed: int) -> np
 
 
 def accuracy_over_compounds(counted: Units, replicates: int, seed: int) -> np.ndarray:
-    """Accuracy with compounds resampled, all their units together: (replicates,), NaN without units.
+    """Accuracy with compounds resampled, each with all of its units.
 
-    A compound stands in the same wells on every plate, so its wells on several plates are no independent
-    evidence of what holds for its mechanism: only other compounds are.
+    A compound stands in the same wells on every plate, so its wells on several plates are no independent evidence of
+    what holds for its mechanism; only other compounds are.
+
+    Parameters
+    ----------
+    counted
+        Units of one split and level.
+    replicates, seed
+        Number of resamples, and their seed.
+
+    Returns
+    -------
+    float64 array, shape (replicates,)
+        NaN without units.
     """
     if not len(counted):
         return np.full(replicates, np.nan)
@@ -112,9 +174,9 @@ def accuracy_over_compounds(counted: Units, replicates: int, seed: int) -> np.nd
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """Percentile interval of bootstrap values; an undefined one counts against both ends.
+    """Percentile interval of bootstrap values; an undefined value counts against both ends.
 
-    With more undefined values than the interval leaves out on a side there is no bound: NaN, NaN.
+    With more undefined values than the interval leaves out on one side there is no bound: NaN, NaN.
     """
     undefined, tail = np.isnan(values), (1 - CONFIDENCE) / 2
     low = np.quantile(np.where(undefined, -np.inf, values), tail, method="lower")
@@ -127,12 +189,22 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def metric_interval(metric: str, value: float, replicates: np.ndarray) -> tuple[float, float]:
-    """Interval of a metric from its replicates, cut to the values that it can take.
+    """Interval of a metric from its replicates, cut to the range of the metric.
 
-    Percentiles, but for the calibration error: it adds up sizes of deviations, so noise makes it larger, in the value
-    and once more in its replicates. Below, its interval is the basic one, the replicates mirrored at the value (Davison
-    and Hinkley, 1997, 5.2), which takes both away; above, only what the replicates have too much is taken away, so
-    the value lies inside. Near zero it still leans high: no error below zero can make up for those above.
+    It is the percentile interval, except for the calibration error. That is a sum of absolute deviations, so noise
+    biases the value upwards, and the replicates once more. Its lower end is that of the basic interval, with the
+    replicates mirrored at the value (Davison and Hinkley, 1997, 5.2), which removes both biases; at the upper end
+    only the bias of the replicates is removed, so that the interval includes the value. Near zero the interval
+    remains biased upwards, as no error is negative.
+
+    Parameters
+    ----------
+    metric
+        One of `coda.evaluation.metrics.METRICS`, ``"difference"`` or ``"gap_closed"``.
+    value
+        Its value.
+    replicates
+        Its values on resamples, shape (replicates,).
     """
     low, high = interval(replicates)
     if metric == "calibration_error":

@@ -1,7 +1,7 @@
-"""Controls that see no morphology: what channel intensities alone, or the well's position alone, can tell.
+"""Controls without morphology: predictions from channel intensities alone, or from the well's position alone.
 
-A method that a control comes near has not shown that it reads cells. Both give predictions in the
-form of the models' own, so they are scored by the same lines.
+A method that is no better than a control has not shown that it reads cells. The predictions have the form of those of
+a network and are scored alike.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
+from coda.columns import TRAIN
 from coda.crops.store import CropStore
 from coda.errors import UserError
-from coda.evaluation.units import LOGIT
+from coda.evaluation.units import LOGIT, on_subset
 from coda.files import read_table
 from coda.progress import track
 
@@ -59,8 +60,8 @@ def intensity_control(
     """Predict the mechanism of action from channel means and deviations alone.
 
     Logistic regression on features standardised by the mean and deviation of their own source, over
-    all sites of good quality of its ``train`` plates, labelled or not. That is a simple adaptation to the lab,
-    without labels and, like the methods beside it, without a look at the plate kept out.
+    all sites of good quality of its ``train`` plates, labelled or not. This is a simple adaptation to the lab,
+    without labels and, as for the methods, without the held-out plate.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def position_control(
 
     The prediction is the share of each class at the well on the training plates, with the shares
     over all wells as one further site, so a well never seen gets those. On a single layout it is
-    right about everything: it tells what a model could gain by reading positions, not that one does.
+    always right: it shows what a model could gain from positions, not that one uses them.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def _standardised(table: pd.DataFrame, plates: pd.DataFrame, features: list[str]
     if not len(reference):
         raise UserError(
             "The intensity control found no site of good quality on a train plate; "
-            "keep more than the validation plate, or widen crops.flags."
+            "select more plates than the held-out one, or widen crops.flags."
         )
     spread = reference.std(axis=0)
     return (table[features].to_numpy() - reference.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
@@ -143,9 +144,7 @@ def _learned_from(
 
 def _fit_to_train(table: pd.DataFrame, plates: pd.DataFrame) -> np.ndarray:
     """Mask of the sites on train plates that no quality flag leaves out."""
-    keys = ["Metadata_Source", "Metadata_Plate"]
-    wanted = pd.MultiIndex.from_frame(plates.loc[plates["subset"] == "train", keys])
-    on_plates = pd.MultiIndex.from_frame(table[keys]).isin(wanted)
+    on_plates = on_subset(table, plates, TRAIN)
     return on_plates & table["Quality_ok"].to_numpy(bool) if "Quality_ok" in table else on_plates
 
 

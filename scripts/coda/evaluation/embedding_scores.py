@@ -1,7 +1,7 @@
-"""What the features themselves hold, without a classifier: retrieval, mixing of batches, separation of labels.
+"""Scores of the features themselves, without a classifier: retrieval, mixing of batches, separation of mechanisms.
 
-All on well profiles, each feature standardised over the wells compared. Labels only score here; nothing is
-trained or chosen by them.
+They are computed on well profiles, each feature standardised over the wells compared. Labels are used for scoring
+only; nothing is trained or chosen by them.
 """
 
 from pathlib import Path
@@ -12,17 +12,18 @@ import pandas as pd
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import silhouette_samples
 
+from coda.columns import VALIDATION
 from coda.evaluation.bootstrap import draws, interval
 from coda.evaluation.metrics import Score
 from coda.evaluation.retrieval import MOA, average_precision
+from coda.evaluation.units import on_subset
 from coda.evaluation.well_profiles import features_of, read_profiles
 from coda.files import read_table
-from coda.methods import ADAPTATIONS, METHODS, PROBES
+from coda.methods import COMPOSED, PROBES
 from coda.progress import track
 
 NEIGHBOURS = 15
 COMPOUND = "Metadata_JCP2022"
-PLATE = ["Metadata_Source", "Metadata_Plate"]
 RUN = ("train_source", "target_source", "seed", "method")
 METRICS = (
     "map_replicates",
@@ -49,7 +50,7 @@ def score_embeddings(
 ) -> pd.DataFrame:
     """Score the profiles of every method on every target, of what was trained on a source with one seed.
 
-    The training source enters with its validation plate alone, by the profiles that `home_of` names. Where the
+    Of the training source only the held-out plate counts, by the profiles that `home_of` names. Where the
     run has none of those, only retrieval on the target is scored.
 
     Parameters
@@ -66,7 +67,6 @@ def score_embeddings(
     pandas.DataFrame
         train_source, target_source, seed and method, then the columns of `score_representation`.
     """
-    validation = pd.MultiIndex.from_frame(plates.loc[plates["subset"] == "validation", PLATE])
     folder, tables = Path(folder), []
     source, run = folder.parent.name, int(folder.name.removeprefix("seed_"))
     targets = [path for path in sorted(folder.glob("*/*")) if path.name != source]
@@ -77,7 +77,7 @@ def score_embeddings(
             reason = Score(float("nan"), lacking)
             scores = _table(dict.fromkeys(METRICS, reason), replicates, seed)
         else:
-            home = _home(folder, path.parent.name, validation)
+            home = _home(folder, path.parent.name, plates)
             scores = score_representation(home, read_profiles(path), replicates, seed)
         names = [source, path.name, run, path.parent.name]
         for place, (name, value) in enumerate(zip(RUN, names, strict=True)):
@@ -89,30 +89,28 @@ def score_embeddings(
 def home_of(name: str) -> list[str]:
     """Name the methods whose profiles of the training source hold the same features as `name` has of a target.
 
-    A method that is shown the training source is its own. An adapted network is compared with the one that
-    it started from, sphered where the target's features are; tokens that were aligned were brought to those of
-    the training source as they are, so these are not aligned.
+    A method that is itself shown on the training source is its own. An adapted network is compared with the one that
+    it started from, sphered where the target's features are. Aligned tokens of the target were brought to the
+    unaligned ones of the training source, so they are compared with these.
     """
-    method = METHODS[name]
-    if method.at_home:
+    method = COMPOSED[name]
+    if method.at_home or method.adaptation == "oracle":
         return [name]
-    started = dict.fromkeys(ADAPTATIONS, "unadapted") | {"supervised_tent": "supervised"}
-    base = started.get(method.base, method.base)
-    if method.treatment == "sphered":  # whatever probe looks at them
-        return [f"{base}_{probe}_sphered" for probe in PROBES]
-    return [base]
+    if method.sphered:  # by whatever probe
+        return [f"unadapted_{probe}" for probe in PROBES if probe.endswith("_sphered")]
+    return ["supervised" if method.head == "supervised" else "unadapted"]
 
 
-def _home(folder: Path, method: str, validation: pd.MultiIndex) -> pd.DataFrame | str:
-    """Profiles of the training source's validation plate to compare a method's with, or why there are none."""
+def _home(folder: Path, method: str, plates: pd.DataFrame) -> pd.DataFrame | str:
+    """Profiles of the training source's held-out plate to compare a method's with, or why there are none."""
     names = home_of(method)
     for home in (folder / name / folder.parent.name for name in names):
         if _plates(home):
             wells = read_profiles(home)
-            kept = wells[pd.MultiIndex.from_frame(wells[PLATE]).isin(validation)]
+            kept = wells[on_subset(wells, plates, VALIDATION)]
             if len(kept):
                 return kept
-    return f"no features of the training source's validation plate by {' or '.join(names)}"
+    return f"no features of the training source's held-out plate by {' or '.join(names)}"
 
 
 def read_representation(path: str | Path) -> pd.DataFrame:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from coda.columns import VALIDATION
 from coda.evaluation.bootstrap import RANGES, interval, metric_interval, seed_weights
 from coda.evaluation.metrics import Score
 from coda.evaluation.significance import UNKNOWN, is_planned, paired_test
-from coda.methods import METHODS, compared_with
+from coda.methods import COMPOSED, compared_with
 
 ALL = "all"  # stands for the sources in a mean over pairs
 BASELINES = ("unadapted", "oda", "intensity", "position", "shuffled")
@@ -19,7 +20,7 @@ WIDE_GAP = "no interval: in many resamples there is no gap to close"
 
 
 class Key(NamedTuple):
-    """What an estimate is about; in averages over seeds the seed is 0 and says nothing."""
+    """What an estimate is about; in means over seeds the seed is 0 and has no meaning."""
 
     train_source: str
     target_source: str
@@ -31,7 +32,7 @@ class Key(NamedTuple):
 
 @dataclass
 class Estimate:
-    """A value with its bootstrap replicates (none for a constant) and what it rests on.
+    """A value with its bootstrap replicates (none for a constant) and the counts behind it.
 
     `replicates` resample wells (compounds at their level) and make intervals; `over_compounds` resample
     compounds, those named in `compounds`, and make tests: accuracies and their differences have them.
@@ -54,8 +55,17 @@ ACCURACY = ("accuracy", None)
 def gap_closed(in_domain: float, unadapted: float, adapted: float) -> Score:
     """Share of the gap between labs that adaptation closes.
 
-    ``(adapted - unadapted) / (in_domain - unadapted)``: 0 is no help, 1 is as good as at home. It is
-    undefined, NaN with a reason, where in domain is not above unadapted.
+    ``(adapted - unadapted) / (in_domain - unadapted)``: 0 is no gain, 1 is as accurate as in domain.
+
+    Parameters
+    ----------
+    in_domain, unadapted, adapted
+        Accuracies.
+
+    Returns
+    -------
+    Score
+        NaN with a reason where in domain is not above unadapted.
     """
     if not in_domain > unadapted:
         return Score(float("nan"), NO_GAP)
@@ -78,9 +88,9 @@ def compare(estimates: Estimates) -> None:
 
 
 class Difference(Estimate):
-    """One accuracy less another, resample by resample, taken when asked for.
+    """Difference of two accuracies, with replicates that are computed on demand.
 
-    A study of all pairs has several times as many differences as accuracies: their resamples would fill the memory.
+    A study of all pairs has several times as many differences as accuracies, too many to keep replicates of in memory.
     """
 
     def __init__(self, this: Estimate, other: Estimate):
@@ -102,17 +112,17 @@ class Difference(Estimate):
 
     @property
     def compounds(self) -> frozenset[str]:
-        """Those that either of the two rests on."""
+        """Compounds behind either of the two."""
         return self._this.compounds | self._other.compounds
 
 
 def _closes_gap(method: str) -> bool:
-    # Rows that are no method of the table are networks in between, like those of a chain.
-    return method != "in_domain" and (method not in METHODS or METHODS[method].closes_gap)
+    # Rows that are no method are networks in between, like those of a chain.
+    return method != "in_domain" and (method not in COMPOSED or COMPOSED[method].closes_gap)
 
 
 def _ends_of_gap(estimates: Estimates, key: Key) -> tuple[Estimate | None, Estimate | None]:
-    home = Key(key.train_source, key.train_source, key.seed, "in_domain", "validation", key.level)
+    home = Key(key.train_source, key.train_source, key.seed, "in_domain", VALIDATION, key.level)
     plain = key._replace(method="unadapted")
     return estimates.get(plain, {}).get(ACCURACY), estimates.get(home, {}).get(ACCURACY)
 
@@ -132,7 +142,15 @@ def _gap(home: Estimate, plain: Estimate, adapted: Estimate) -> Estimate:
 
 
 def over_seeds(runs: Estimates, replicates: int, seed: int) -> Estimates:
-    """Mean over the seeds of a pair; the seeds are drawn with replacement too, as they are few of many."""
+    """Average over the training seeds of a pair, which are resampled too, as they are few of many.
+
+    Parameters
+    ----------
+    runs
+        Estimates of single training runs.
+    replicates, seed
+        Number of resamples, and their seed.
+    """
     together: dict[Key, list[Key]] = defaultdict(list)
     for key in sorted(runs):
         together[key._replace(seed=0)].append(key)
@@ -197,7 +215,7 @@ def _weighted(replicates: list[np.ndarray | None], weights: np.ndarray) -> np.nd
 
 
 def estimates_table(estimates: Estimates) -> pd.DataFrame:
-    """One value a row with its interval over wells and, where it has one, over compounds; with p if planned."""
+    """Lay estimates out one a row: value, interval over wells and, where defined, over compounds, and p if planned."""
     rows = []
     for key, by in estimates.items():
         for (metric, baseline), estimate in by.items():

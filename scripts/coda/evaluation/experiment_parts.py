@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from coda.columns import ADAPTED, HELD_OUT, TRAIN, VALIDATION
 from coda.evaluation.experiments import in_batch_order, plate_counts, spread_over_batches
 from coda.files import read_table
 from coda.training.site_selection import KEPT_OUT, USED
@@ -42,7 +43,7 @@ class Part(NamedTuple):
     @property
     def at_home(self) -> bool:
         """Whether the plates are the training source's: names of plates are only unique within a source."""
-        return self.split in ("home", "validation")
+        return self.split in ("home", VALIDATION)
 
 
 @dataclass
@@ -52,8 +53,8 @@ class Pair:
     Attributes
     ----------
     train_source, target_source, seed
-    home, kept_out : tuple of str
-        Validation plates of the training source and of the target.
+    home, held_out : tuple of str
+        Held-out plates of the training source and of the target.
     plates : list of (str, str)
         Batch and plate of those that adaptation may see.
     files : dict
@@ -66,7 +67,7 @@ class Pair:
     target_source: str
     seed: int
     home: tuple[str, ...]
-    kept_out: tuple[str, ...]
+    held_out: tuple[str, ...]
     plates: list[tuple[str, str]]
     files: dict[tuple[str, str, str], str]
     choices: dict[str, pd.DataFrame]
@@ -93,18 +94,18 @@ class Pair:
     def in_domain(
         self, protocol: str, step: int | None, compounds: frozenset | None = None
     ) -> Part:
-        """The pipeline on the training source's own validation plate."""
-        return Part(protocol, step, "in_domain", "validation", self.at_home(), self.home, compounds)
+        """The pipeline on the training source's own held-out plate."""
+        return Part(protocol, step, "in_domain", VALIDATION, self.at_home(), self.home, compounds)
 
 
 def plates_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
-    """Growing numbers of plates: tested on those adapted to, on the others, and on the plate kept out."""
+    """Growing numbers of plates: tested on those adapted to, on the others, and on the held-out plate."""
     order = spread_over_batches(pair.plates)
     for count in plate_counts(len(order), counts):
         protocol = STANDARD if count == len(order) else f"plates_{count}"
         yield pair.in_domain("plates", count)
         for method, own in (("unadapted", STANDARD), ("coda", protocol)):
-            splits = {"adapted": order[:count], "unseen": order[count:], "held_out": pair.kept_out}
+            splits = {ADAPTED: order[:count], "unseen": order[count:], HELD_OUT: pair.held_out}
             for split, plates in splits.items():
                 if plates:
                     path = pair.on_target(own, method)
@@ -112,7 +113,7 @@ def plates_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
 
 
 def online_parts(pair: Pair) -> Iterator[Part]:
-    """Plate after plate: the new plate before and after, all plates seen, the one kept out, and home."""
+    """Plate after plate: the new plate before and after, all plates seen, the held-out plate, and home."""
     order = in_batch_order(pair.plates)
     before = plain = pair.on_target(STANDARD, "unadapted")
     for step in range(1, len(order) + 1):
@@ -122,7 +123,7 @@ def online_parts(pair: Pair) -> Iterator[Part]:
         for method, path in (("unadapted", plain), ("coda", after)):
             yield Part("online", step, method, "new", path, new)
             yield Part("online", step, method, "seen", path, seen)
-            yield Part("online", step, method, "held_out", path, pair.kept_out)
+            yield Part("online", step, method, HELD_OUT, path, pair.held_out)
         yield Part("online", step, "unadapted", "home", pair.at_home(), pair.home)
         yield Part("online", step, "coda", "home", after, pair.home)
         before = after
@@ -135,12 +136,12 @@ def compounds_parts(pair: Pair) -> Iterator[Part]:
         compounds = pair.compounds("compounds", role)
         for method in pair.methods("compounds"):
             path = pair.on_target("compounds", method)
-            for split, plates in (("adapted", adapted), ("held_out", pair.kept_out)):
+            for split, plates in ((ADAPTED, adapted), (HELD_OUT, pair.held_out)):
                 yield Part(protocol, None, method, split, path, plates, compounds)
             if ("compounds", method, pair.train_source) in pair.files:
                 name = "in_domain" if method == "unadapted" else method
                 path = pair.at_home("compounds", method)
-                yield Part(protocol, None, name, "validation", path, pair.home, compounds)
+                yield Part(protocol, None, name, VALIDATION, path, pair.home, compounds)
 
 
 def mix_parts(pair: Pair) -> Iterator[Part]:
@@ -152,7 +153,7 @@ def mix_parts(pair: Pair) -> Iterator[Part]:
         methods = {"unadapted": STANDARD} | dict.fromkeys(pair.methods("mix"), own)
         for method, source in methods.items():
             path = pair.on_target(source, method)
-            for split, plates in (("adapted", adapted), ("held_out", pair.kept_out)):
+            for split, plates in ((ADAPTED, adapted), (HELD_OUT, pair.held_out)):
                 yield Part(protocol, None, method, split, path, plates, compounds)
 
 
@@ -186,14 +187,14 @@ def find_pairs(
     pairs = []
     for (source, seed), own in sorted(files.items()):
         for target in sorted({target for _, _, target in own} - {source}):
-            seen = those(target, "train")
+            seen = those(target, TRAIN)
             pairs.append(
                 Pair(
                     source,
                     target,
                     seed,
-                    home=tuple(those(source, "validation")["Metadata_Plate"]),
-                    kept_out=tuple(those(target, "validation")["Metadata_Plate"]),
+                    home=tuple(those(source, VALIDATION)["Metadata_Plate"]),
+                    held_out=tuple(those(target, VALIDATION)["Metadata_Plate"]),
                     plates=list(zip(seen["Metadata_Batch"], seen["Metadata_Plate"], strict=True)),
                     files=own,
                     choices=tables[source, seed],

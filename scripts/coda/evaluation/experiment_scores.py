@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from coda.columns import HELD_OUT
 from coda.errors import UserError
 from coda.evaluation.estimates import (
     ACCURACY,
@@ -122,7 +123,7 @@ class _Scorer:
         level: str,
     ) -> tuple[dict[tuple[str, None], Estimate], Estimate | None]:
         table = self.read(path)
-        classes = sorted(classes_of(table))
+        classes = classes_of(table)
         here = table["Metadata_Source"] == source
         counts = here & table["Metadata_Plate"].isin(plates)
         if compounds is not None:
@@ -157,7 +158,7 @@ def _asked_in_vain(pairs: list[Pair], counts: list[int]) -> pd.DataFrame:
             train_source=pair.train_source,
             target_source=pair.target_source,
             method="coda",
-            split="held_out",
+            split=HELD_OUT,
             level=level,
             metric="accuracy",
             value=np.nan,

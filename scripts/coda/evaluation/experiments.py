@@ -47,15 +47,15 @@ def _names(plate: tuple[str, str]) -> list[list]:
 
 
 def plate_counts(total: int, asked: list[int]) -> list[int]:
-    """Give the numbers of plates to adapt to: those asked for that a target has more than, and all of its plates."""
+    """Give the numbers of plates to adapt to: those of `asked` below the `total` of a target, and the total."""
     return [*sorted(count for count in set(asked) if count < total), total]
 
 
 def stretched(training: dict[str, Any], factor: float) -> dict[str, Any]:
     """Make a training `factor` times as long, in epochs, with a schedule of the same shape.
 
-    A tenth of the plates makes epochs of a tenth of the steps: ten times the epochs give them the
-    steps that all plates have, so that nobody takes a longer training for the use of more plates.
+    A tenth of the plates makes epochs of a tenth of the steps: ten times the epochs give them as many steps as all
+    plates have, so that longer training is not mistaken for a benefit of more plates.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Metrics of a classifier as arithmetic on weighted counts, for many weightings at once.
+"""Metrics of a classifier from weighted counts, for many weightings at once.
 
-One weighting is the plain score; a thousand, drawn with replacement, are its bootstrap. Both come
-from the same lines, so a value and its interval cannot disagree about a definition.
+Equal weights give the score itself, a thousand resampled ones its bootstrap. Both come from the same code, so a value
+and its interval share one definition.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,7 @@ class Score(NamedTuple):
 
 
 def score(predictions: pd.DataFrame, classes: list[str], level: str = "image") -> dict[str, Score]:
-    """Every metric of the protocol on one table of predictions.
+    """Compute every metric on one table of predictions.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def score(predictions: pd.DataFrame, classes: list[str], level: str = "image") -
 
 
 def score_units(counted: Units, wins: list[np.ndarray]) -> dict[str, Score]:
-    """Score units that are gathered already, `wins` being their `pair_wins`; see `score`."""
+    """Score units, `wins` being their `pair_wins`; see `score`."""
     if not len(counted):
         return {metric: Score(float("nan"), "no labelled images") for metric in METRICS}
     everyone = np.ones((1, len(counted.resampled)))
@@ -88,7 +88,7 @@ def _explained(metric: str, value: float, counted: Units) -> Score:
 def metric_replicates(
     counted: Units, weights: np.ndarray, wins: list[np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Every metric under every weighting.
+    """Compute every metric under every weighting.
 
     Parameters
     ----------

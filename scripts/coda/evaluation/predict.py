@@ -52,8 +52,8 @@ def predict_sites(
         Weights of the foundation, adapted or not.
     alignment
         One of `coda.methods.ALIGNMENTS`, to bring the tokens of each plate to those of the training source: by
-        all of the plate's sites (``aligned``), their means only (``aligned_means``), or by its DMSO
-        wells against the training plates' (``aligned_dmso``).
+        all of the plate's sites (``"all"``), their means only (``"means"``), or by its DMSO wells against
+        the training plates' (``"dmso"``).
     statistics
         The training source's statistics for it, from `coda.evaluation.alignment.measure_tokens`.
     choice
@@ -90,7 +90,7 @@ def predict_sites(
             sites = np.arange(len(store))
             logits, embedding = apply_to_sites(infer, store, sites, what=what, **inputs)
             return _as_table(store.table, classes, logits, embedding)
-        kind = "dmso" if alignment == "aligned_dmso" else "all"
+        kind = {"all": "all", "means": "all", "dmso": "dmso"}[alignment]
         wanted = load_statistics(statistics).get(kind)
         measured = measure_plates(backbone.forward_features, store, kind, **inputs)
         parts = []
@@ -102,7 +102,7 @@ def predict_sites(
                 print(f"{what}: {reason}; left empty.", flush=True)
                 parts.append(_empty(table, classes, backbone.embed_dim).assign(Reason=reason))
                 continue
-            mapping.fit(found, wanted, means_only=alignment == "aligned_means")
+            mapping.fit(found, wanted, means_only=alignment == "means")
             name = f"{what}, {plate}"
             logits, embedding = apply_to_sites(infer, store, rows, what=name, **inputs)
             parts.append(_as_table(table, classes, logits, embedding))

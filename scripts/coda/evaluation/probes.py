@@ -1,7 +1,7 @@
 """Probes: simple classifiers on embeddings, in place of the task model, with or without sphering.
 
-Trained on the labelled sites of the training source as the foundation of step 1 sees them, and shown the target's
-embeddings under the same foundation or an adapted one.
+They are trained on embeddings of the training source's labelled sites by the foundation of step 1, and applied to the
+target's embeddings by the same foundation or an adapted one.
 
 Sphering (the first step of typical variation normalisation, Ando, McLean and Berndl, bioRxiv 161422, 2017) makes the
 negative controls of each plate have mean 0 and covariance 1, so that what varies without any treatment
@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from coda.columns import PLATE_KEYS
 from coda.errors import UserError
 from coda.evaluation.alignment import reference_sites
 from coda.evaluation.units import LOGIT
@@ -113,8 +114,7 @@ def sphere(table: pd.DataFrame) -> np.ndarray:
     """
     embedding = _stacked(table)
     sphered = np.full_like(embedding, np.nan)
-    keys = ["Metadata_Source", "Metadata_Plate"]
-    for rows in table.reset_index(drop=True).groupby(keys, sort=False).indices.values():
+    for rows in table.reset_index(drop=True).groupby(PLATE_KEYS, sort=False).indices.values():
         reference = embedding[rows[reference_sites(table.iloc[rows], "dmso")]]
         if len(reference) < FEWEST:
             continue
@@ -140,7 +140,7 @@ def _linear(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndar
 def _nearest(
     known: np.ndarray, labels: np.ndarray, asked: np.ndarray, k: int, temperature: float
 ) -> np.ndarray:
-    """Log shares of the votes, as if one neighbour more were undecided: no class is impossible."""
+    """Log shares of the votes, with one more neighbour shared by all classes so that no share is zero."""
     bank, queries = torch.from_numpy(known), torch.from_numpy(asked)
     numbers = torch.from_numpy(labels)
     classes = int(labels.max()) + 1

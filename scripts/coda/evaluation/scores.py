@@ -1,14 +1,19 @@
-"""Every method on every pair of sources, scored and compared on the same wells."""
+"""Scores of every method on every pair of sources, compared on the same wells.
+
+Training sources are scored one by one (`score_source`), so that jobs can do it side by side, and compared afterwards
+(`compare_scores`).
+"""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from coda.columns import HELD_OUT, PLATE_KEYS, VALIDATION
 from coda.errors import UserError
 from coda.evaluation.bootstrap import accuracy_over_compounds, bootstrap
 from coda.evaluation.estimates import (
@@ -23,11 +28,10 @@ from coda.evaluation.estimates import (
     over_seeds,
 )
 from coda.evaluation.metrics import Score, pair_wins, score_units
-from coda.evaluation.partial_scores import SourceScores, check_plate
 from coda.evaluation.significance import corrected
-from coda.evaluation.units import LEVELS, SITE, classes_of, read_predictions, target_splits, units
-from coda.files import read_table
-from coda.methods import METHODS
+from coda.evaluation.units import LEVELS, classes_of, read_predictions, target_splits, units
+from coda.files import read_table, write_table
+from coda.methods import COMPOSED
 from coda.progress import track
 
 
@@ -50,6 +54,40 @@ class Evaluation:
 
     metrics: pd.DataFrame
     summary: pd.DataFrame
+
+
+@dataclass
+class SourceScores:
+    """Scores of what was trained on one source.
+
+    Attributes
+    ----------
+    runs : pandas.DataFrame
+        Every training run by itself: `coda.evaluation.estimates.estimates_table`.
+    means : Estimates
+        The same averaged over seeds, with their replicates, before they are compared.
+    plates : pandas.DataFrame
+        What was predicted, by plate: Metadata_Source, Metadata_Plate, path, sites and classes, the last two as digests.
+    """
+
+    runs: pd.DataFrame
+    means: Estimates
+    plates: pd.DataFrame
+
+    def save(self, folder: str | Path) -> None:
+        """Write one Parquet file each."""
+        write_table(self.runs, Path(folder, "runs.parquet"))
+        write_table(_as_table(self.means), Path(folder, "means.parquet"))
+        write_table(self.plates, Path(folder, "plates.parquet"))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "SourceScores":
+        """Read what `save` wrote."""
+        return cls(
+            read_table(Path(folder, "runs.parquet")),
+            _as_estimates(read_table(Path(folder, "means.parquet"))),
+            read_table(Path(folder, "plates.parquet")),
+        )
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:
@@ -76,7 +114,7 @@ def score_predictions(
 ) -> Evaluation:
     """Score every file of predictions and compare the methods on the same wells.
 
-    All at once; a study of many sources rather makes the parts of `compare_scores` side by side.
+    For many sources, `score_source` for each and `compare_scores` give the same in separate jobs.
 
     Parameters
     ----------
@@ -115,15 +153,21 @@ def score_predictions(
 def score_source(
     files: list[dict], plates: pd.DataFrame, replicates: int = 1000, seed: int = 0
 ) -> SourceScores:
-    """Score the predictions of what was trained on one source; see `score_predictions`."""
-    subset = plates.set_index(["Metadata_Source", "Metadata_Plate"])["subset"]
+    """Score the predictions of what was trained on one source.
+
+    Parameters
+    ----------
+    files, plates, replicates, seed
+        As in `score_predictions`, the files of one training source only.
+    """
+    subset = plates.set_index(PLATE_KEYS)["subset"]
     runs: Estimates = defaultdict(dict)
     seen: dict[tuple[str, str], dict] = {}
     for file in track(files, "score predictions", len(files), "files"):
         predictions = read_predictions(file["path"])
-        classes = sorted(classes_of(predictions))
+        classes = classes_of(predictions)
         for plate in _plates_of(predictions, classes, file, subset):
-            check_plate(plate, seen)
+            _check_plate(plate, seen)
         for split, rows in _splits(predictions, file, plates).items():
             for level in LEVELS:
                 _score(runs, file, split, level, rows, classes, replicates, seed)
@@ -138,7 +182,7 @@ def compare_scores(parts: list[SourceScores]) -> Evaluation:
     summary: Estimates = {}
     for part in parts:
         for plate in part.plates.to_dict("records"):
-            check_plate(plate, seen)
+            _check_plate(plate, seen)
         summary |= part.means
     runs = pd.concat([part.runs for part in parts], ignore_index=True)
     return Evaluation(
@@ -152,12 +196,44 @@ def _tested(table: pd.DataFrame) -> pd.DataFrame:
     return corrected(table, ["seed", "split", "level", means_over_pairs(table)])
 
 
+_FIELDS = [field.name for field in fields(Estimate) if field.name != "score"]
+
+
+def _as_table(estimates: Estimates) -> pd.DataFrame:
+    """Lay estimates out one a row, with replicates as lists."""
+    table = pd.DataFrame(
+        [
+            {
+                **key._asdict(),
+                "metric": metric,
+                "value": estimate.score.value,
+                "reason": estimate.score.reason,
+                **{name: getattr(estimate, name) for name in _FIELDS},
+            }
+            for key, by in estimates.items()
+            for (metric, _), estimate in by.items()
+        ]
+    )
+    return table.assign(compounds=table["compounds"].map(sorted))
+
+
+def _as_estimates(table: pd.DataFrame) -> Estimates:
+    estimates: Estimates = defaultdict(dict)
+    table = table.assign(reason=table["reason"].astype(object).where(table["reason"].notna(), None))
+    table["compounds"] = table["compounds"].map(frozenset)
+    for row in table.to_dict("records"):
+        key = Key(*(row[name] for name in Key._fields))
+        known = {name: row[name] for name in _FIELDS}
+        estimates[key][row["metric"], None] = Estimate(Score(row["value"], row["reason"]), **known)
+    return estimates
+
+
 def _plates_of(
     predictions: pd.DataFrame, classes: list[str], file: dict, subset: pd.Series
 ) -> list[dict]:
     """Say of each plate which sites are predicted, as every method must have every one: see `SourceScores`."""
     plates = []
-    for (source, plate), rows in predictions.groupby(SITE[:2]):
+    for (source, plate), rows in predictions.groupby(PLATE_KEYS):
         if source != file["target_source"] or (source, plate) not in subset.index:
             raise UserError(
                 f"{file['path']} holds plate {plate} of {source}, which is not among the plates of "
@@ -169,6 +245,35 @@ def _plates_of(
     return plates
 
 
+def _check_plate(plate: dict, seen: dict[tuple[str, str], dict]) -> None:
+    """Refuse comparisons on different images, or of different classes.
+
+    Parameters
+    ----------
+    plate
+        A row of `SourceScores.plates`.
+    seen
+        Such rows that came before, by source and plate; a new plate is added.
+
+    Raises
+    ------
+    UserError
+        Naming the two files that differ.
+    """
+    source, name = plate["Metadata_Source"], plate["Metadata_Plate"]
+    before = seen.setdefault((source, name), plate)
+    first = next(iter(seen.values()))
+    if plate["classes"] != first["classes"]:
+        raise UserError(
+            f"{plate['path']} and {first['path']} differ in their classes; train on the same labels."
+        )
+    if plate["sites"] != before["sites"]:
+        raise UserError(
+            f"{plate['path']} and {before['path']} hold different sites of plate {name}; "
+            "remove both and predict again."
+        )
+
+
 def _digest(value: list) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
@@ -176,7 +281,7 @@ def _digest(value: list) -> str:
 def _splits(predictions: pd.DataFrame, file: dict, plates: pd.DataFrame) -> dict[str, pd.DataFrame]:
     parts = target_splits(predictions, plates)
     at_home = file["target_source"] == file["train_source"]
-    return {"validation": parts["held_out"]} if at_home else parts
+    return {VALIDATION: parts[HELD_OUT]} if at_home else parts
 
 
 def _score(
@@ -189,11 +294,9 @@ def _score(
     replicates: int,
     seed: int,
 ) -> None:
-    method = (
-        "in_domain" if (split, file["method"]) == ("validation", "unadapted") else file["method"]
-    )
+    method = "in_domain" if (split, file["method"]) == (VALIDATION, "unadapted") else file["method"]
     key = Key(file["train_source"], file["target_source"], file["seed"], method, split, level)
-    oracle = METHODS[file["method"]].base == "oracle" and rows.empty
+    oracle = COMPOSED[file["method"]].adaptation == "oracle" and rows.empty
     reason = "the oracle was trained on these plates" if oracle else None
     scored, guess = estimate_all(rows, classes, level, replicates, seed, reason)
     runs[key].update(scored)
@@ -211,8 +314,26 @@ def estimate_all(
 ) -> tuple[dict[tuple[str, None], Estimate], Estimate | None]:
     """Estimate every metric on some predictions, and the accuracy of always naming the commonest class.
 
-    With a `reason`, or where the predictions give one for some of the rows, no metric has a value:
-    part of a split would not be comparable with what the other methods get on all of it.
+    With a `reason`, or where the predictions give one for some rows, no metric has a value: scores of part of
+    a split could not be compared with those of other methods on all of it.
+
+    Parameters
+    ----------
+    rows
+        Predictions of the sites of one split.
+    classes
+        Mechanisms of action, in the order of the logits.
+    level
+        ``"image"``, ``"well"`` or ``"compound"``.
+    replicates, seed
+        Number of resamples, and their seed.
+    reason
+        Why there is nothing to score.
+
+    Returns
+    -------
+    dict, Estimate or None
+        Metric and ``None`` (no baseline) to its estimate; and the guess, None without labelled units.
     """
     reasons = rows["Reason"].dropna().unique() if "Reason" in rows else []
     reason = reason or "; ".join(reasons)

@@ -1,4 +1,4 @@
-"""Are two methods different? Tests from the paired bootstrap over compounds, corrected for how many are made.
+"""Tests of differences between methods: paired bootstrap over compounds, with Holm's correction.
 
 Where one layout repeats the same few compounds on every plate, differences between methods go with the
 compound: many wells are then little evidence of what holds for its mechanism.
@@ -9,18 +9,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.stats import t
+from statsmodels.stats.multitest import multipletests
 
 from coda.methods import compared_with
 
 TESTS = (
-    "Intervals resample wells and speak of these compounds in new wells; tests (p) resample compounds, with all their "
-    "wells on all plates, and speak of new compounds of such mechanisms. With several seeds of training both hold the "
-    "spread between runs too, with one seed neither does. Means over pairs speak of these sources: what other labs "
-    "would add to their spread is in neither."
+    "Intervals resample wells, so they hold for these compounds in new wells. Tests (p) resample compounds with all "
+    "their wells on all plates, so they hold for new compounds of the same mechanisms. Both include the spread between "
+    "training runs where there are several seeds. Means over pairs hold for these sources; the spread between other "
+    "labs is not included."
 )
-LEVEL = 0.05  # a corrected p below it survives; intervals cover with probability 1 - LEVEL
-# Compared by plan: every method with what it was before adaptation, and the two that only partners tell
-# apart. Further differences have intervals but no test, as each test would weaken all the others.
+ALPHA = 0.05  # a difference is significant if its corrected p is below; intervals have the level 1 - ALPHA
+# Planned comparisons: every method with itself before adaptation, and CODA with ODA, which differ in partners only.
+# Other differences have intervals but no test, as each test costs all others power.
 PAIRS_TESTED = (("coda", "oda"),)
 
 
@@ -36,14 +37,14 @@ UNKNOWN = Paired(float("nan"), float("nan"), float("nan"))
 
 
 def paired_test(difference: float, replicates: np.ndarray, compounds: int) -> Paired:
-    """Test, two-sided, that a difference is zero, from its paired replicates over compounds; and its interval.
+    """Test a difference against zero, two-sided, by its paired replicates over compounds, and give its interval.
 
     The Bayesian bootstrap of a mean over n compounds has the variance (n - 1) / (n + 1) * s^2 / n, with s^2 the
     sample variance (Rubin, 1981, Annals of Statistics 9, 130-134), so its standard deviation times
-    sqrt((n + 1) / (n - 1)) is the usual standard error, and the difference over it is held against Student's t with
-    n - 1 degrees of freedom: with equally many wells a compound, the paired t-test over compounds. Counting the
-    replicates beyond zero instead could not go below 2 / (replicates + 1), which no correction over a hundred
-    tests survives.
+    sqrt((n + 1) / (n - 1)) is the usual standard error. The difference over it is compared with Student's t with
+    n - 1 degrees of freedom: with equally many wells a compound, this is the paired t-test over compounds. Counting
+    replicates beyond zero could not give a p below 2 / (replicates + 1), too large for a correction over a hundred
+    tests.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def paired_test(difference: float, replicates: np.ndarray, compounds: int) -> Pa
     Returns
     -------
     Paired
-        Interval and p agree: it holds zero where p is above `LEVEL`. No width and p = 1 where there is no difference
+        Interval and p agree: it holds zero where p is above `ALPHA`. No width and p = 1 where there is no difference
         in any replicate; unknown where the replicates do not vary around a difference, or one is undefined,
         since then they give no standard error, and with fewer than two compounds.
     """
@@ -71,20 +72,16 @@ def paired_test(difference: float, replicates: np.ndarray, compounds: int) -> Pa
         return Paired(difference, difference, 1.0) if abs(difference) < 1e-6 else UNKNOWN
     error = spread * np.sqrt((compounds + 1) / (compounds - 1))
     p = 2 * t.sf(abs(difference) / error, compounds - 1)
-    reach = t.isf(LEVEL / 2, compounds - 1) * error
+    reach = t.isf(ALPHA / 2, compounds - 1) * error
     return Paired(float(difference - reach), float(difference + reach), float(p))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Correct p-values so that any false one among them has at most the chance claimed (Holm, 1979).
-
-    NaN stays NaN and counts as no test.
-    """
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    steps = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
-    corrected = np.full(len(p), np.nan)
-    corrected[order] = np.minimum(steps, 1.0)
+    """Correct p-values for multiple testing (Holm, 1979); NaN stays NaN and counts as no test."""
+    tested = ~np.isnan(p)
+    corrected = p.copy()
+    if tested.any():
+        corrected[tested] = multipletests(p[tested], method="holm")[1]
     return corrected
 
 

@@ -1,4 +1,4 @@
-"""What a table of predictions counts, at which level: images, wells or compounds."""
+"""Units of scoring: images, wells or compounds, gathered from predictions of sites."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +7,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from coda.columns import ADAPTED, HELD_OUT, PLATE_KEYS, SITE_KEYS, TRAIN, VALIDATION, WELL_KEYS
 from coda.errors import UserError
 from coda.files import read_table
 
 LOGIT = "Logit_"
-SITE = ["Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_Site"]
-WELL = SITE[:3]
 LEVELS = ("image", "well", "compound")
 
 
 @dataclass
 class Units:
-    """What is counted at one level, in the order of class, then of the unit that is resampled.
+    """Units at one level, ordered by class, then by what is resampled.
 
     Attributes
     ----------
@@ -54,12 +53,14 @@ def probabilities_of(logits: np.ndarray) -> np.ndarray:
 
 
 def classes_of(predictions: pd.DataFrame) -> list[str]:
-    """Mechanisms of action that a table of predictions has logits for, in their order."""
-    return [name.removeprefix(LOGIT) for name in predictions.columns if name.startswith(LOGIT)]
+    """Mechanisms of action that a table of predictions has logits for, sorted."""
+    return sorted(
+        name.removeprefix(LOGIT) for name in predictions.columns if name.startswith(LOGIT)
+    )
 
 
 def read_predictions(path: str | Path, embeddings: bool = False) -> pd.DataFrame:
-    """Read a file of predictions, without the embeddings unless asked for: they are most of its bytes.
+    """Read a file of predictions, by default without the embeddings, which are most of its bytes.
 
     Where crops are single cells, the rows of a site are averaged: an image is one prediction.
 
@@ -73,20 +74,22 @@ def read_predictions(path: str | Path, embeddings: bool = False) -> pd.DataFrame
     except (OSError, ValueError) as error:
         raise UserError(f"The predictions {path} cannot be read: {error}") from error
     table = read_table(path, [name for name in names if embeddings or name != "Embedding"])
-    missing = {*SITE, "Metadata_JCP2022", "Metadata_moa"} - set(names)
+    missing = {*SITE_KEYS, "Metadata_JCP2022", "Metadata_moa"} - set(names)
     if missing or not classes_of(table):
         lacking = ", ".join(sorted(missing)) or f"{LOGIT}<moa>"
         raise UserError(
             f"The predictions {path} lack the column(s) {lacking}; remove the file and predict again."
         )
-    return _one_row_a_site(table) if table.duplicated(SITE).any() else table
+    return _one_row_a_site(table) if table.duplicated(SITE_KEYS).any() else table
 
 
 def _one_row_a_site(table: pd.DataFrame) -> pd.DataFrame:
     logits = [LOGIT + name for name in classes_of(table)]
-    grouped = table.astype(dict.fromkeys(logits, np.float64)).groupby(SITE, sort=False)
+    grouped = table.astype(dict.fromkeys(logits, np.float64)).groupby(SITE_KEYS, sort=False)
     metadata = [name for name in table if name.startswith("Metadata_") or name == "Reason"]
-    sites = table.drop_duplicates(SITE)[metadata].set_index(SITE).join(grouped[logits].mean())
+    sites = (
+        table.drop_duplicates(SITE_KEYS)[metadata].set_index(SITE_KEYS).join(grouped[logits].mean())
+    )
     if "Embedding" in table:
         sites["Embedding"] = grouped["Embedding"].agg(
             lambda cells: np.mean(np.stack(list(cells)), axis=0)
@@ -95,7 +98,7 @@ def _one_row_a_site(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def labelled(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Rows with a mechanism of action: only these count.
+    """Rows with a mechanism of action; only these are scored.
 
     Raises
     ------
@@ -116,14 +119,14 @@ def labelled(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 
 
 def units(predictions: pd.DataFrame, classes: list[str], level: str) -> Units:
-    """Gather what counts at a level: images as they are, the mean of logits per well or per compound.
+    """Gather units at a level: images as they are, or the mean logits of each well or compound.
 
-    Images and wells are resampled by well, within their plate: the sites of a well share its cells
-    and its staining and are no independent evidence, and a plate keeps its number of wells. A compound
-    is one prediction from all of its wells (the mean of their means), so at that level compounds are
-    resampled: dropping wells would only take single-well compounds out or in, which leaves intervals
-    about a quarter too narrow. So intervals of images and wells speak of these compounds in new wells;
-    tests between methods draw compounds at every level (`coda.evaluation.bootstrap.accuracy_over_compounds`).
+    Images and wells are resampled by well, within their plate: the sites of a well share cells and staining
+    and are no independent evidence, and a plate keeps its number of wells. A compound is one prediction from all of
+    its wells (the mean of their means), so at that level compounds are resampled: resampling wells would only drop
+    compounds of a single well, and intervals came out about a quarter too narrow. Intervals of images and
+    wells thus hold for these compounds in new wells; tests between methods resample compounds at every
+    level (`coda.evaluation.bootstrap.accuracy_over_compounds`).
 
     Parameters
     ----------
@@ -137,7 +140,7 @@ def units(predictions: pd.DataFrame, classes: list[str], level: str) -> Units:
     logits = [LOGIT + name for name in classes]
     rows = labelled(predictions, classes)
     if level != "image":
-        rows = _means(rows, [*WELL, "Metadata_JCP2022", "Metadata_moa"], logits)
+        rows = _means(rows, [*WELL_KEYS, "Metadata_JCP2022", "Metadata_moa"], logits)
     if level == "compound":
         rows = _means(rows, ["Metadata_JCP2022", "Metadata_moa"], logits)
         stratum, name = pd.Series("compounds", index=rows.index), rows["Metadata_JCP2022"]
@@ -162,15 +165,49 @@ def units(predictions: pd.DataFrame, classes: list[str], level: str) -> Units:
 
 
 def target_splits(predictions: pd.DataFrame, plates: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Divide the sites of a target: ``adapted`` plates train, the ``held_out`` one is for validation.
+    """Divide the sites of a target into those of adapted plates and those of the held-out plate.
 
     `plates` has Metadata_Source, Metadata_Plate and subset.
     """
-    subset = plates.set_index(SITE[:2])["subset"]
-    part = subset.reindex(pd.MultiIndex.from_frame(predictions[SITE[:2]])).to_numpy()
     return {
-        "adapted": predictions[part == "train"],
-        "held_out": predictions[part == "validation"],
+        ADAPTED: predictions[on_subset(predictions, plates, TRAIN)],
+        HELD_OUT: predictions[on_subset(predictions, plates, VALIDATION)],
+    }
+
+
+def on_subset(rows: pd.DataFrame, plates: pd.DataFrame, subset: str) -> np.ndarray:
+    """Mark the rows that lie on plates of a subset.
+
+    Parameters
+    ----------
+    rows
+        With Metadata_Source and Metadata_Plate.
+    plates
+        Metadata_Source, Metadata_Plate and subset.
+    subset
+        ``"train"`` or ``"validation"``.
+
+    Returns
+    -------
+    bool array, shape (rows,)
+    """
+    wanted = pd.MultiIndex.from_frame(plates.loc[plates["subset"] == subset, PLATE_KEYS])
+    return pd.MultiIndex.from_frame(rows[PLATE_KEYS]).isin(wanted)
+
+
+def target_units(predictions: pd.DataFrame, plates: pd.DataFrame, level: str) -> dict[str, Units]:
+    """Gather the units of each split of a target.
+
+    Parameters
+    ----------
+    predictions, plates
+        As in `target_splits`.
+    level
+        ``"image"``, ``"well"`` or ``"compound"``.
+    """
+    return {
+        split: units(rows, classes_of(predictions), level)
+        for split, rows in target_splits(predictions, plates).items()
     }
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from coda.columns import WELL_KEYS
 from coda.errors import UserError
-from coda.evaluation.units import WELL, read_predictions
+from coda.evaluation.units import read_predictions
 from coda.files import read_table, write_table
 from coda.progress import track
 
@@ -34,14 +35,14 @@ def well_profiles(predictions: pd.DataFrame) -> pd.DataFrame:
     UserError
         If an embedding is not finite, as no distance could be measured from it.
     """
-    order = predictions.sort_values([*WELL, "Metadata_Site"], kind="stable")
+    order = predictions.sort_values([*WELL_KEYS, "Metadata_Site"], kind="stable")
     features = np.stack(order["Embedding"].tolist()).astype(np.float64)
     if not np.isfinite(features).all():
         raise UserError(
             "The predictions hold an embedding that is not a finite number; the model that made them is broken."
         )
     _, starts, sites = np.unique(
-        order.groupby(WELL).ngroup(), return_index=True, return_counts=True
+        order.groupby(WELL_KEYS).ngroup(), return_index=True, return_counts=True
     )
     means = np.add.reduceat(features, starts, axis=0) / sites[:, None]
     metadata = [name for name in order if name.startswith("Metadata_") and name != "Metadata_Site"]

@@ -1,28 +1,29 @@
-"""The paper's bars: accuracy of every method for every pair of sources."""
+"""Bars of accuracy: every method on every pair of sources."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from coda.columns import SPLIT_NAMES, source_name, sources_in_order
+from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES, source_name, sources_in_order
 from coda.errors import UserError
 from coda.evaluation.estimates import ALL
-from coda.evaluation.significance import LEVEL, own_tests
-from coda.figures.style import INK, MM, Drawing, method_colour, new_figure, style
+from coda.evaluation.significance import ALPHA, own_tests
+from coda.figures.style import INK, MM, PAGE, Drawing, method_colour, new_figure, style
 from coda.methods import in_order, method_name
 
-# Bars of the adapted plates are full, those of the plate kept out are pale.
-STRENGTHS = {"adapted": 1.0, "held_out": 0.45}
+# Bars of the adapted plates are full, those of the held-out plate are pale.
+STRENGTHS = {ADAPTED: 1.0, HELD_OUT: 0.45}
 ACROSS = 4  # panels side by side
+NARROWEST = 2.7  # mm a method, the least that its name needs
 DOTS = (0, (1, 1.5))
 
 
 def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
-    """Draw accuracy with 95 % intervals: a panel a pair, two bars a method, named at the left.
+    """Draw accuracy with 95 % intervals: one panel a pair of sources, two bars a method.
 
     Line and band are the accuracy in domain, the dotted line is the best constant guess. A star marks a method
-    whose difference from what it is compared with survives the correction for many tests.
+    whose difference from what it is compared with is significant after correction.
 
     Parameters
     ----------
@@ -39,9 +40,8 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
         )
     methods = [name for name in in_order(pairs["method"]) if name != "chance"]
     rows = _rows(pairs)
-    pitch = 5.2 if len(methods) <= 8 else 3.6
     with style():
-        figure = new_figure((16 + len(rows) * (13 + pitch * len(methods))) * MM)
+        figure = new_figure(_height(len(rows), len(methods)) * MM)
         grid = figure.subplots(
             len(rows), max(map(len, rows)), sharex=True, sharey=True, squeeze=False
         )
@@ -58,15 +58,22 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
         shown = table.loc[table["method"] != "chance", ["value", "high"]].to_numpy(float)
         grid[0, 0].set_xlim(0, min(1.04, 1.08 * np.nanmax(shown)))  # the axes share it
         handles, labels = grid[0, 0].get_legend_handles_labels()
-        if (pairs["p_holm"] < LEVEL).any():
+        if (pairs["p_holm"] < ALPHA).any():
             handles.append(Line2D([], [], color=INK, marker="$*$", markersize=4, linewidth=0))
-            labels.append("differs from before adaptation (see text), corrected")
+            labels.append("significant difference from before adaptation (see text)")
         figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return Drawing(figure, table)
 
 
 def accuracies(summary: pd.DataFrame, level: str) -> pd.DataFrame:
-    """Accuracies of every pair and in domain, with the tests of each method against what it is compared with.
+    """Accuracies of every pair and in domain, with the test of each method against what it is compared with.
+
+    Parameters
+    ----------
+    summary
+        `coda.evaluation.scores.Evaluation.summary`.
+    level
+        ``"image"``, ``"well"`` or ``"compound"``.
 
     Returns
     -------
@@ -92,6 +99,13 @@ def _rows(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
     return rows
 
 
+def _height(rows: int, methods: int) -> float:
+    """Height of the figure in mm: that of a page at most, unless names would then overlap."""
+    most = ((PAGE / MM - 16) / rows - 13) / methods
+    pitch = max(NARROWEST, min(5.2 if methods <= 8 else 3.6, most))
+    return 16 + rows * (13 + pitch * methods)
+
+
 def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
     places = np.arange(len(methods))
     colours = [method_colour(method) for method in methods]
@@ -113,7 +127,7 @@ def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
             alpha=strength,
             label=SPLIT_NAMES[split],
         )
-        for place in np.flatnonzero(p < LEVEL):
+        for place in np.flatnonzero(p < ALPHA):
             axes.annotate(
                 "*",
                 (high[place], place + offset),
@@ -139,5 +153,5 @@ def _in_domain(axes: Axes, rows: pd.DataFrame) -> None:
     value, low, high = rows.iloc[0][["value", "low", "high"]].astype(float)
     axes.axvspan(low, high, color=INK, alpha=0.08, linewidth=0)
     axes.axvline(
-        value, color=INK, linewidth=1, label=f"{method_name('in_domain')} (own validation plate)"
+        value, color=INK, linewidth=1, label=f"{method_name('in_domain')} (own held-out plate)"
     )

@@ -1,23 +1,23 @@
-"""Reliability: how often a prediction is right at each confidence, before and after adaptation."""
+"""Reliability diagrams: how often a prediction is right at each confidence, before and after adaptation."""
 
 import numpy as np
 import pandas as pd
 
-from coda.columns import SPLIT_NAMES
+from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES
 from coda.errors import UserError
 from coda.evaluation.bootstrap import metric_interval, resampling_weights
 from coda.evaluation.metrics import BINS, calibration_error, confidence_bins
-from coda.evaluation.units import Units, classes_of, target_splits, units
+from coda.evaluation.units import Units, target_units
 from coda.figures.style import FAINT, MM, PALETTE, Drawing, new_figure, style
+from coda.methods import BEFORE_AFTER, method_name
 
-LOOKS = {"adapted": (PALETTE[0], "o"), "held_out": (PALETTE[1], "s")}
+LOOKS = {ADAPTED: (PALETTE[0], "o"), HELD_OUT: (PALETTE[1], "s")}
 
 
 def reliability(
     before: pd.DataFrame,
     after: pd.DataFrame,
     plates: pd.DataFrame,
-    titles: tuple[str, str] = ("Unadapted", "CODA"),
     level: str = "image",
     replicates: int = 1000,
     seed: int = 0,
@@ -30,8 +30,6 @@ def reliability(
         Predictions of the same target.
     plates
         Metadata_Source, Metadata_Plate and subset.
-    titles
-        Names of the two panels.
     level
         ``"image"``, ``"well"`` or ``"compound"``.
     replicates, seed
@@ -42,13 +40,7 @@ def reliability(
     UserError
         If no site has a label.
     """
-    parts = [
-        {
-            split: units(rows, sorted(classes_of(rows)), level)
-            for split, rows in target_splits(predictions, plates).items()
-        }
-        for predictions in (before, after)
-    ]
+    parts = [target_units(predictions, plates, level) for predictions in (before, after)]
     if not any(len(counted) for part in parts for counted in part.values()):
         raise UserError(
             "There are no labelled sites to draw reliability of; check the labels table."
@@ -57,7 +49,7 @@ def reliability(
     with style():
         figure = new_figure(82 * MM)
         grid = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
-        for column, part, title in zip(grid.T, parts, titles, strict=True):
+        for column, part, title in zip(grid.T, parts, map(method_name, BEFORE_AFTER), strict=True):
             for split, counted in part.items():
                 if len(counted):
                     bins = bin_table(counted)
@@ -85,7 +77,15 @@ def bin_table(counted: Units) -> pd.DataFrame:
 
 
 def error_in_words(counted: Units, replicates: int, seed: int) -> str:
-    """Calibration error with its interval, as in the table of metrics."""
+    """Calibration error with its interval, as in the table of metrics.
+
+    Parameters
+    ----------
+    counted
+        Units of one split.
+    replicates, seed
+        Of the bootstrap.
+    """
     value = calibration_error(counted, np.ones((1, len(counted.resampled))))[0]
     weights = resampling_weights(counted.resampled, replicates, seed)
     low, high = metric_interval("calibration_error", value, calibration_error(counted, weights))

@@ -1,4 +1,4 @@
-"""Confusion matrices before and after adaptation, legible with 8 classes and with 54."""
+"""Confusion matrices before and after adaptation."""
 
 import numpy as np
 import pandas as pd
@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 from coda.errors import UserError
 from coda.evaluation.units import classes_of, units
 from coda.figures.style import MM, SEQUENTIAL, TEXT, Drawing, new_figure, shortened, style
+from coda.methods import BEFORE_AFTER, method_name
 
-FEW = 16  # up to so many classes there is room for names below the columns and numbers in the cells
+FEW = 16  # most classes with names below the columns and numbers in the cells
 
 
 def confusion_matrices(
     before: pd.DataFrame,
     after: pd.DataFrame,
-    titles: tuple[str, str] = ("Unadapted", "CODA"),
     level: str = "image",
 ) -> Drawing:
     """Draw two confusion matrices with one scale; each row is one true class and adds up to 1.
@@ -26,8 +26,6 @@ def confusion_matrices(
     ----------
     before, after
         Predictions of the same sites.
-    titles
-        Names of the two panels.
     level
         ``"image"``, ``"well"`` or ``"compound"``.
 
@@ -36,8 +34,8 @@ def confusion_matrices(
     UserError
         If the two have different classes or no labelled sites.
     """
-    classes = sorted(classes_of(before))
-    if sorted(classes_of(after)) != classes:
+    classes, titles = classes_of(before), [method_name(name) for name in BEFORE_AFTER]
+    if classes_of(after) != classes:
         raise UserError(
             "The predictions before and after adaptation have different classes; predict both again."
         )
@@ -113,7 +111,7 @@ def _bar(figure: Figure, image, panels: np.ndarray, level: str) -> None:
 
 
 def _long(
-    classes: list[str], titles: tuple[str, str], counts: list[np.ndarray], shares: list[np.ndarray]
+    classes: list[str], titles: list[str], counts: list[np.ndarray], shares: list[np.ndarray]
 ) -> pd.DataFrame:
     frames = []
     for title, count, share in zip(titles, counts, shares, strict=True):

@@ -1,4 +1,4 @@
-"""Map of the foundation's features before and after adaptation, by mechanism of action and by source."""
+"""Map of embeddings before and after adaptation, by mechanism of action and by source."""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +6,7 @@ from matplotlib.axes import Axes
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from coda.columns import source_name
-from coda.evaluation.units import WELL
+from coda.columns import WELL_KEYS, source_name
 from coda.figures.style import (
     EMPTY,
     FAINT,
@@ -83,7 +82,7 @@ def embedding_map(
 
 def _wells(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = predictions[predictions["Metadata_moa"].notna()]
-    grouped = rows.groupby([*WELL, "Metadata_moa"], sort=True)["Embedding"]
+    grouped = rows.groupby([*WELL_KEYS, "Metadata_moa"], sort=True)["Embedding"]
     return grouped.agg(lambda parts: np.mean(np.stack(list(parts)), axis=0)).reset_index()
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from coda.columns import source_name, sources_in_order
+from coda.columns import ADAPTED, HELD_OUT, VALIDATION, source_name, sources_in_order
 from coda.errors import UserError
 from coda.evaluation.estimates import ALL
 from coda.evaluation.experiment_parts import BEFORE
@@ -18,19 +18,19 @@ from coda.figures.style import INK, MM, PALETTE, Drawing, look, new_figure, styl
 from coda.methods import in_order, method_name
 
 PLATES = {
-    "adapted": "Plates adapted to",
+    ADAPTED: "Adapted plates",
     "unseen": "Other plates of the target",
-    "held_out": "Plate kept out",
+    HELD_OUT: "Held-out plate",
 }
 ONLINE = {
     "new": "The new plate",
-    "held_out": "Plate kept out",
+    HELD_OUT: "Held-out plate",
     "home": "Training source (what was forgotten)",
 }
 BARS = {
-    "validation": "Training source, validation plate",
-    "adapted": "Target, plates adapted to",
-    "held_out": "Target, plate kept out",
+    VALIDATION: "Training source, held-out plate",
+    ADAPTED: "Target, adapted plates",
+    HELD_OUT: "Target, held-out plate",
 }
 COLUMNS = ["protocol", "step", "train_source", "target_source", "method", "split", "level"]
 COLUMNS += ["value", "low", "high", "n", "seeds", "pairs", "reason"]
@@ -73,7 +73,7 @@ def plates_curve(scores: pd.DataFrame, level: str = "image") -> Drawing:
 
 
 def online_curve(scores: pd.DataFrame, level: str = "image") -> Drawing:
-    """Draw accuracy plate after plate with 95 % intervals: the new plate before and after, the one kept out, home.
+    """Draw accuracy plate after plate with 95 % intervals: on the new plate before and after, held out, and at home.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def _panels(
 ) -> Figure:
     """Draw a row of panels per training source, one a split, with one colour and marker a target."""
     rows = table[(table["train_source"] != ALL) & table["value"].notna()]
-    # A target may have no plate that is kept out.
+    # A target may have no held-out plate.
     splits = {split: title for split, title in splits.items() if (rows["split"] == split).any()}
     rows = rows[rows["split"].isin(splits)]
     sources, looks = sources_in_order(rows["train_source"]), _looks(table)

@@ -1,16 +1,16 @@
-"""What adaptation did to each mechanism of action: gain in recall of CODA over no adaptation."""
+"""Gain in recall of each mechanism of action, CODA over unadapted."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from coda.columns import SPLIT_NAMES
+from coda.columns import ADAPTED, SPLIT_NAMES
 from coda.errors import UserError
 from coda.evaluation.bootstrap import draws, interval
-from coda.evaluation.units import classes_of, target_splits, units
+from coda.evaluation.units import Units, target_units
 from coda.figures.style import FAINT, INK, MM, PALETTE, Drawing, new_figure, shortened, style
 
-FEWEST = 5  # wells (or compounds) of a mechanism, below which resampling them says nothing
+FEWEST = 5  # wells (or compounds) of a mechanism that an interval needs
 
 
 def recall_gains(
@@ -39,17 +39,17 @@ def recall_gains(
     UserError
         If no site has a label.
     """
-    parts, again = target_splits(before, plates), target_splits(after, plates)
+    parts, again = (target_units(predictions, plates, level) for predictions in (before, after))
     table = pd.concat(
         [
-            gain_table(parts[split], again[split], level, replicates, seed).assign(split=split)
+            gain_table(parts[split], again[split], replicates, seed).assign(split=split)
             for split in parts
         ],
         ignore_index=True,
     )
     if table["n"].sum() == 0:
         raise UserError("There are no labelled sites to draw gains of; check the labels table.")
-    order = table[table["split"] == "adapted"].sort_values("gain", na_position="first")["moa"]
+    order = table[table["split"] == ADAPTED].sort_values("gain", na_position="first")["moa"]
     with style():
         figure = new_figure((20 + max(3.4, 20 / len(order)) * len(order)) * MM)
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -62,24 +62,32 @@ def recall_gains(
     return Drawing(figure, table)
 
 
-def gain_table(
-    before: pd.DataFrame, after: pd.DataFrame, level: str, replicates: int, seed: int
-) -> pd.DataFrame:
-    """Recall of each mechanism before and after, and its gain: moa, before, after, gain, low, high, n, reason.
+def gain_table(before: Units, after: Units, replicates: int, seed: int) -> pd.DataFrame:
+    """Recall of each mechanism before and after adaptation, and its gain.
 
-    Only the wells of a mechanism tell its recall, so they alone are resampled, over all plates.
+    Only the wells of a mechanism count in its recall, so they alone are resampled, over all plates.
+
+    Parameters
+    ----------
+    before, after
+        The same units, predicted before and after.
+    replicates, seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a mechanism: moa, before, after, gain, low, high, n, reason.
     """
-    classes = sorted(classes_of(before))
-    counted, again = units(before, classes, level), units(after, classes, level)
-    groups = len(counted.resampled)
-    sizes = np.bincount(counted.groups, minlength=groups)
+    groups = len(before.resampled)
+    sizes = np.bincount(before.groups, minlength=groups)
     hits = [
-        np.bincount(both.groups, both.probabilities.argmax(axis=1) == both.labels, groups)
-        for both in (counted, again)
+        np.bincount(each.groups, each.probabilities.argmax(axis=1) == each.labels, groups)
+        for each in (before, after)
     ]
     rows = []
-    for index, name in enumerate(classes):
-        own = counted.resampled["label"].to_numpy() == index
+    for index, name in enumerate(before.classes):
+        own = before.resampled["label"].to_numpy() == index
         row = {"moa": name, "n": int(sizes[own].sum()), "reason": "no labelled images"}
         if own.any():
             was, now = (right[own].sum() / sizes[own].sum() for right in hits)

@@ -1,4 +1,4 @@
-"""The matrix of the study: accuracy from every training source to every target, in domain on the diagonal."""
+"""Matrix of accuracies from every training source to every target, in domain on the diagonal."""
 
 import numpy as np
 import pandas as pd
@@ -10,17 +10,17 @@ from coda.columns import SPLIT_NAMES, TARGET_SPLITS, source_name, sources_in_ord
 from coda.errors import UserError
 from coda.figures.accuracy import accuracies
 from coda.figures.style import INK, MM, PAGE, SEQUENTIAL, WIDTH, Drawing, new_figure, style
-from coda.methods import ALIGNMENTS, METHODS, in_order, method_name
+from coda.methods import COMPOSED, in_order, method_name
 
 ACROSS = 4
 LEGIBLE = 6.0  # mm, the width of a field that holds its number
 
 
 def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
-    """Draw a panel a method and split: training sources down, targets across, the accuracy in each field.
+    """Draw one panel a method and split: training sources down, targets across, the accuracy in each field.
 
-    Fields on the diagonal are in domain, on the source's own validation plate, and so the same in all panels.
-    Where a page cannot hold fields wide enough for their numbers, colours alone tell them.
+    Fields on the diagonal are in domain, on the source's own held-out plate, and so the same in all panels.
+    Where the fields are too small for numbers, there are colours only.
 
     Parameters
     ----------
@@ -74,13 +74,10 @@ def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
 
 
 def is_shown(method: str) -> bool:
-    """Methods of the figure: before adaptation, CODA, and both aligned; a panel each for all would tell less."""
-    made = METHODS.get(method)
+    """Say whether a method has a panel: the unadapted pipeline and CODA, aligned or not."""
+    made = COMPOSED.get(method)
     return (
-        made is not None
-        and made.kind == "network"
-        and made.base in ("unadapted", "coda")
-        and (made.treatment is None or made.treatment in ALIGNMENTS)
+        made is not None and made.head == "task_model" and made.adaptation in ("unadapted", "coda")
     )
 
 

@@ -22,7 +22,7 @@ DARKEST, BRIGHTEST = 1.0, 99.7  # percentiles that become black and white
 
 
 def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
-    """Draw a row a source: `number` compounds as composites, then the first of them channel by channel.
+    """Draw `number` compounds as composites, one row a source, then the first of them channel by channel.
 
     Channels are stretched per source, by percentiles over all crops shown, as gains differ between microscopes.
 

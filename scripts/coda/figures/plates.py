@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Patch
 
-from coda.columns import source_name
+from coda.columns import PLATE_KEYS, WELL_KEYS, source_name
 from coda.errors import UserError
 from coda.figures.style import MM, TEXT, Drawing, new_figure, style
 from coda.wells import plate_format, row_letters, well_place
@@ -17,7 +17,7 @@ ACROSS = 4
 
 
 def sites_lost(quality: pd.DataFrame) -> Drawing:
-    """Draw one small map a plate, wells coloured by the share of their sites that were lost.
+    """Draw one small map for each plate, wells coloured by the share of their sites that were lost.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def sites_lost(quality: pd.DataFrame) -> Drawing:
     if quality.empty:
         raise UserError("There is no planned site to draw; check which plates the config selects.")
     wells = _by_well(quality)
-    plates = list(wells.groupby(["Metadata_Source", "Metadata_Plate"], sort=True))
+    plates = list(wells.groupby(PLATE_KEYS, sort=True))
     across = min(ACROSS, len(plates))
     rows = -(-len(plates) // across)
     with style():
@@ -55,10 +55,9 @@ def sites_lost(quality: pd.DataFrame) -> Drawing:
 
 def _by_well(quality: pd.DataFrame) -> pd.DataFrame:
     table = quality.assign(bad=quality["status"] != "ok")
-    keys = ["Metadata_Source", "Metadata_Plate", "Metadata_Well"]
-    wells = table.groupby(keys).agg(sites=("bad", "size"), lost=("bad", "sum")).reset_index()
-    faults = table[table["bad"]].groupby(keys)["status"].agg(_tally).rename("statuses")
-    wells = wells.merge(faults, how="left", left_on=keys, right_index=True)
+    wells = table.groupby(WELL_KEYS).agg(sites=("bad", "size"), lost=("bad", "sum")).reset_index()
+    faults = table[table["bad"]].groupby(WELL_KEYS)["status"].agg(_tally).rename("statuses")
+    wells = wells.merge(faults, how="left", left_on=WELL_KEYS, right_index=True)
     places = [well_place(well) for well in wells["Metadata_Well"]]
     wells["row"], wells["column"] = zip(*places, strict=True)
     share = wells["lost"] / wells["sites"]

@@ -81,7 +81,7 @@ def plot_plate_maps(quality: pd.DataFrame, channels: Sequence[str]) -> Drawing:
 
 
 def plate_grid(wells: pd.Series) -> np.ndarray:
-    """Lay one value a well out as rows by columns of the plate; NaN where there is no well."""
+    """Arrange values of wells as rows by columns of the plate; NaN where there is no well."""
     places = [well_place(well) for well in wells.index]
     rows, columns = zip(*places, strict=True)
     shape = plate_format(max(rows) + 1, max(columns) + 1)
@@ -109,7 +109,7 @@ def _draw_map(figure: Figure, axis: Axes, grid: np.ndarray) -> None:
 
 
 def plot_montage(store: CropStore, number: int = 6, seed: int = 0) -> Drawing:
-    """Show a crop of the worst sites of a plate above random ones, a column a site, a row a channel.
+    """Show a crop of the worst sites of a plate above random ones, one column a site, one row a channel.
 
     Flagged sites come first, those with the most flags ahead; then the least focused channel
     decides. Random sites are drawn from those without a flag.

@@ -1,4 +1,4 @@
-"""Before and after: one line a pair of sources, from no adaptation to CODA."""
+"""Accuracy before and after adaptation, one line a pair of sources."""
 
 import numpy as np
 import pandas as pd
@@ -8,15 +8,13 @@ from coda.columns import SPLIT_NAMES, TARGET_SPLITS, source_name, sources_in_ord
 from coda.errors import UserError
 from coda.figures.accuracy import accuracies
 from coda.figures.style import FAINT, INK, MM, PALETTE, Drawing, new_figure, style
-from coda.methods import method_name
-
-ENDS = ("unadapted", "coda")
+from coda.methods import BEFORE_AFTER, method_name
 
 
 def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
-    """Draw accuracy before and after adaptation with 95 % intervals: a row a training source, a column a split.
+    """Draw accuracy before and after adaptation with 95 % intervals: one row a training source, one column a split.
 
-    Each line is a target, named at its right end; the line across is in domain.
+    Each line is a target, named at its right end; the horizontal line is in domain.
 
     Parameters
     ----------
@@ -26,9 +24,9 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
         ``"image"``, ``"well"`` or ``"compound"``.
     """
     table = accuracies(summary, level)
-    table = table[table["method"].isin([*ENDS, "in_domain"])].reset_index(drop=True)
+    table = table[table["method"].isin([*BEFORE_AFTER, "in_domain"])].reset_index(drop=True)
     pairs = table[table["split"].isin(TARGET_SPLITS)]
-    if set(pairs["method"]) != set(ENDS):
+    if set(pairs["method"]) != set(BEFORE_AFTER):
         raise UserError(
             "The slope chart needs the methods unadapted and coda; add them to methods."
         )
@@ -57,7 +55,7 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
             row[0].set_ylabel(f"trained on {source_name(source)}\naccuracy per {level}")
         for axes, split in zip(grid[0], TARGET_SPLITS, strict=True):
             axes.set_title(SPLIT_NAMES[split].capitalize())
-        grid[0, 0].set_xticks((0, 1), [method_name(method) for method in ENDS])
+        grid[0, 0].set_xticks((0, 1), [method_name(method) for method in BEFORE_AFTER])
         grid[0, 0].set_xlim(-0.2, 1.5)  # room for the names
     return Drawing(figure, table)
 
@@ -66,7 +64,7 @@ def _lines(axes: Axes, panel: pd.DataFrame) -> None:
     targets = sources_in_order(panel["target_source"])
     ends = []
     for index, target in enumerate(targets):
-        rows = panel[panel["target_source"] == target].set_index("method").reindex(ENDS)
+        rows = panel[panel["target_source"] == target].set_index("method").reindex(BEFORE_AFTER)
         value, low, high = rows[["value", "low", "high"]].to_numpy(float).T
         colour = PALETTE[index % len(PALETTE)]
         x = np.array([0, 1]) + 0.02 * (index - (len(targets) - 1) / 2)

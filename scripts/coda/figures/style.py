@@ -1,4 +1,4 @@
-"""One style for all figures: sizes for print, colours that colour-blind readers can tell apart, plain words."""
+"""The style of all figures: sizes for print, and colours that colour-blind readers can tell apart."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from coda.files import replacing, write_table
+from coda.methods import COMPOSED
 
 MM = 1 / 25.4
 WIDTH = 180 * MM  # two columns of a journal page, in inches
 PAGE = 297 * MM  # height of A4
-TEXT = 7  # points, the least that prints well
+TEXT = 7  # points, the smallest that prints well
 INK, FAINT, EMPTY = "#1a1a1a", "#767676", "#e9e9e9"
 
 # Okabe and Ito (2008), without their yellow, too faint on white; grey last.
@@ -72,16 +73,21 @@ class Drawing(NamedTuple):
 
 
 def method_colour(method: str) -> str:
-    """Colour of a method; a variant such as ``coda_replay`` has that of the method it varies."""
-    if method in METHOD_COLOURS:
-        return METHOD_COLOURS[method]
-    if "aligned" in method:
+    """Colour of a method, or of a row such as ``in_domain``.
+
+    Aligned methods have a colour of their own; others that of what they vary: ``coda_replay_knn`` that of ``coda``.
+    """
+    made = COMPOSED.get(method)
+    if made is None or method in METHOD_COLOURS:
+        return METHOD_COLOURS.get(method, FAINT)
+    if made.alignment:
         return ALIGNED
-    return METHOD_COLOURS.get(method.split("_")[0], FAINT)
+    varied = made.head if made.head in METHOD_COLOURS else made.adaptation.split("_")[0]
+    return METHOD_COLOURS.get(varied, FAINT)
 
 
 def look(number: int) -> tuple[str, str]:
-    """Colour and marker of one among many, by its number: no two of 64 share both, and neighbours share neither."""
+    """Colour and marker of one line among many, by its number: no two of 64 share both, neighbours share neither."""
     round_ = number // len(PALETTE)
     return PALETTE[number % len(PALETTE)], MARKERS[(number + round_) % len(MARKERS)]
 
@@ -108,9 +114,20 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 
 def save_figure(drawing: Drawing, stem: str | Path, dpi: int = 300, vector: bool = True) -> None:
-    """Write ``stem.png``, ``stem.pdf`` if `vector`, and ``stem.csv``, the table behind the figure.
+    """Write a figure and the table behind it.
 
     The files hold no date, so that drawing twice gives the same bytes.
+
+    Parameters
+    ----------
+    drawing
+        Figure and table.
+    stem
+        Path without its ending: ``.png``, ``.pdf`` and ``.csv`` are added.
+    dpi
+        Resolution of the PNG.
+    vector
+        Whether to write the PDF.
     """
     formats = {".png": {"Software": None}}
     if vector:

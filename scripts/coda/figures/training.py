@@ -1,4 +1,4 @@
-"""Training curves: loss, learning rate and the signs of collapse, a column a training, a line a run."""
+"""Training curves: loss, learning rate and signs of collapse."""
 
 import textwrap
 from collections import defaultdict
@@ -36,8 +36,8 @@ Tables = dict[str, pd.DataFrame]
 def training_curves(runs: Tables, prototypes: int | None = None) -> Drawing:
     """Draw every quantity the runs have logged over the epochs.
 
-    Foundations stand above, a column a training (``coda on source_3`` is a line in the column of CODA) and a row a
-    quantity; classifiers below, a panel a quantity.
+    Foundations are above, one column a training (``coda on source_3`` is a line in the column of CODA) and one row a
+    quantity; classifiers are below, one panel a quantity.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def training_curves(runs: Tables, prototypes: int | None = None) -> Drawing:
         Name of a run to its table: epoch (or step) and any of the columns of `PANELS`. Absent columns leave out
         a panel or a line. Steps are averaged by epoch.
     prototypes
-        If given, a line in the panels of the foundations' loss marks ln(prototypes), where a collapsed run stays.
+        If given, a line in the panels of the foundations' loss marks ln(prototypes), the loss of a collapsed run.
     """
     tables = {name: _by_epoch(table) for name, table in runs.items()}
     if not any(map(_logged, tables.values())):

@@ -1,8 +1,8 @@
-"""What to keep in mind with the findings: known traps, each told only where these data fall into it."""
+"""What to keep in mind with the findings: known pitfalls, each listed only where it applies to these data."""
 
 import pandas as pd
 
-from coda.columns import source_name, sources_in_order
+from coda.columns import PLATE_KEYS, TRAIN, VALIDATION, source_name, sources_in_order
 from coda.evaluation.significance import TESTS
 from coda.methods import method_name
 
@@ -12,7 +12,7 @@ KEYS = ["Metadata_Source", "Metadata_Batch"]
 def caveats(
     summary: pd.DataFrame, plates: pd.DataFrame, quality: pd.DataFrame, simulated: bool = False
 ) -> list[str]:
-    """Tell the traps that the reader of this run should know.
+    """List the pitfalls that the reader of this run should know.
 
     Parameters
     ----------
@@ -26,14 +26,13 @@ def caveats(
         Whether the images are drawn by this workflow.
     """
     said = [
-        "All images are simulated. The numbers show that the workflow runs and what it would tell; they say nothing "
-        "about real plates."
+        "All images are simulated: the numbers show that the workflow runs, and nothing about real plates."
         if simulated
         else "",
-        "The in-domain plate also chose the epochs of foundation and classifier, so its accuracy leans high.",
+        "Epochs of foundation and classifier were chosen on the in-domain plate, so its accuracy is biased upwards.",
         *_shared_batches(plates),
         _positions(quality),
-        f"{TESTS} So an interval clear of zero need not come with a small p.",
+        f"{TESTS} So an interval may exclude zero where p is not small.",
         _oracle(summary),
         _seeds(summary),
         _lost(quality),
@@ -42,10 +41,10 @@ def caveats(
 
 
 def shared_batches(plates: pd.DataFrame) -> pd.DataFrame:
-    """Plates kept out whose batch also has plates that train or are adapted to: their rows of `plates`."""
-    trained = pd.MultiIndex.from_frame(plates.loc[plates["subset"] == "train", KEYS])
-    kept = plates[plates["subset"] == "validation"]
-    return kept[pd.MultiIndex.from_frame(kept[KEYS]).isin(trained)]
+    """Rows of `plates` of held-out plates whose batch also has plates that train or are adapted to."""
+    trained = pd.MultiIndex.from_frame(plates.loc[plates["subset"] == TRAIN, KEYS])
+    held_out = plates[plates["subset"] == VALIDATION]
+    return held_out[pd.MultiIndex.from_frame(held_out[KEYS]).isin(trained)]
 
 
 def _shared_batches(plates: pd.DataFrame) -> list[str]:
@@ -56,19 +55,19 @@ def _shared_batches(plates: pd.DataFrame) -> list[str]:
     named = "; ".join(
         f"{of[source]} of {source_name(source)}" for source in sources_in_order(of.index)
     )
-    kept = int((plates["subset"] == "validation").sum())
+    held_out = int((plates["subset"] == VALIDATION).sum())
     return [
-        f"Of the {kept} plates kept out, {len(rows)} shared their batch with plates that train or are adapted to: "
-        f"{named}. There, kept out means another plate and not another batch, and accuracies lean high."
+        f"Of the {held_out} held-out plates, {len(rows)} shared their batch with plates that train or are adapted to: "
+        f"{named}. There, held-out means another plate but not another batch, and accuracies are biased upwards."
     ]
 
 
 def _positions(quality: pd.DataFrame) -> str:
-    """Say how many labelled compounds never change their wells: then position tells the mechanism."""
+    """Say how many labelled compounds never change their wells, so that position tells the mechanism."""
     labelled = quality[quality["Metadata_moa"].notna()]
-    wells = labelled.groupby(["Metadata_JCP2022", "Metadata_Source", "Metadata_Plate"])[
-        "Metadata_Well"
-    ].agg(lambda names: tuple(sorted(set(names))))
+    wells = labelled.groupby(["Metadata_JCP2022", *PLATE_KEYS])["Metadata_Well"].agg(
+        lambda names: tuple(sorted(set(names)))
+    )
     layouts = wells.groupby("Metadata_JCP2022").nunique()
     if layouts.empty or len(wells) == len(layouts):
         return ""
@@ -77,8 +76,8 @@ def _positions(quality: pd.DataFrame) -> str:
         return ""
     return (
         f"{fixed} of {len(layouts)} labelled compounds stand in the same wells on every plate, so a model can read the "
-        "position on the plate in place of the cells; no method here is protected against that. The control that "
-        "sees the position only tells how far that would lead."
+        "position instead of the cells; no method here prevents that. The control of well position shows how far it "
+        "would lead."
     )
 
 
@@ -86,8 +85,8 @@ def _oracle(summary: pd.DataFrame) -> str:
     if "oracle" not in set(summary["method"]):
         return ""
     return (
-        f"The method {method_name('oracle').lower()} is shown on the plate kept out, which also chose its epochs, so "
-        "its accuracy leans high."
+        f"The method {method_name('oracle').lower()} is scored on the held-out plate, on which its epochs were chosen, "
+        "so its accuracy is biased upwards."
     )
 
 
@@ -95,19 +94,19 @@ def _seeds(summary: pd.DataFrame) -> str:
     seeds = int(summary["seeds"].max())
     if seeds == 1:
         return (
-            "One seed of training: the intervals hold the spread between wells, the tests (p) that between compounds, "
-            "and neither any between runs."
+            "One seed of training: intervals include the spread between wells, tests (p) that between compounds, "
+            "and neither that between training runs."
         )
     if seeds < 5:
-        return f"{seeds} seeds of training: the intervals resample them too, but few runs tell little of their spread."
+        return f"{seeds} seeds of training: intervals resample them too, but so few say little about their spread."
     return ""
 
 
 def _lost(quality: pd.DataFrame) -> str:
     lost = int((quality["status"] != "ok").sum())
     return (
-        f"Of {len(quality):,} planned sites {lost:,} ({100 * lost / len(quality):.1f} %) were lost; "
-        "they count nowhere."
+        f"Of {len(quality):,} planned sites {lost:,} ({100 * lost / len(quality):.1f} %) were lost "
+        "and are not scored."
         if len(quality)
         else ""
     )

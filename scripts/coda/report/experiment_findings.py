@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from coda.columns import SPLIT_NAMES, source_name
+from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES, VALIDATION, source_name
 from coda.evaluation.estimates import ALL
 from coda.evaluation.experiment_parts import BEFORE
 from coda.methods import in_order, method_name
@@ -17,7 +17,7 @@ SEEN = (
 
 
 def protocol_findings(scores: pd.DataFrame, level: str = "image") -> list[str]:
-    """Tell what was found in a few sentences, the disappointing as plainly.
+    """Write the findings in a few sentences; disappointing ones are told as plainly as others.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def _online(rows: pd.DataFrame) -> list[str]:
         last = part[part["step"] == part["step"].max()]
         plain, after = (_value(last, method, "home") for method in ("unadapted", "coda"))
         said.append(
-            f"After {_count(max(part['step']))} of {source_name(target)}, accuracy on the validation plate of "
+            f"After {_count(max(part['step']))} of {source_name(target)}, accuracy on the held-out plate of "
             f"{source_name(train)} went from {_accuracy(plain)} to {_accuracy(after)}."
         )
     return said if steps else []
@@ -99,7 +99,7 @@ def _new_compounds(rows: pd.DataFrame) -> list[str]:
         SEEN,
     ]
     away, words = _tested(own)
-    for method, split in (("in_domain", "validation"), ("unadapted", away), ("coda", away)):
+    for method, split in (("in_domain", VALIDATION), ("unadapted", away), ("coda", away)):
         known, new = (
             _value(own[own["protocol"] == f"{kind}_compounds"], method, split)
             for kind in ("known", "new")
@@ -128,7 +128,7 @@ def _new_compounds(rows: pd.DataFrame) -> list[str]:
     if stands["undefined"]:
         undefined = ", ".join(stands["undefined"])
         said.append(
-            f"Not to be compared with that control, as the difference is undefined: {undefined}."
+            f"Not comparable with that control, as the difference is undefined: {undefined}."
         )
     return said
 
@@ -153,9 +153,9 @@ def _mix(rows: pd.DataFrame) -> list[str]:
 
 
 def _tested(rows: pd.DataFrame) -> tuple[str, str]:
-    """Choose the split that is told, in a word and in words: a target may have no plate that is kept out."""
+    """Choose the split to report, with its words: a target may have no held-out plate."""
     # The accuracy without adaptation is there wherever anything is tested.
-    split = "adapted" if pd.isna(_value(rows, "unadapted", "held_out")["value"]) else "held_out"
+    split = ADAPTED if pd.isna(_value(rows, "unadapted", HELD_OUT)["value"]) else HELD_OUT
     return split, SPLIT_NAMES[split]
 
 

@@ -1,24 +1,24 @@
-"""What was found, in a few sentences made from the scores alone, the disappointing ones as plainly."""
+"""The findings of a run in a few sentences, made from the scores alone."""
 
 import numpy as np
 import pandas as pd
 
-from coda.columns import SPLIT_NAMES
+from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES, TARGET_SPLITS, VALIDATION
 from coda.evaluation.estimates import ALL
-from coda.evaluation.significance import LEVEL
+from coda.evaluation.significance import ALPHA
 from coda.methods import method_name
-from coda.report.tables import MAIN, score_of, standing, told
+from coda.report.tables import MAIN, score_of, standing, value_text
 
 CONTROLS = ("intensity", "position", "shuffled")
 # Rows that are no method one could choose.
 NOT_CHOSEN = (*CONTROLS, "oracle", "in_domain", "chance")
-NAMED = 6  # methods named in a sentence before the rest are counted
+NAMED = 6  # most methods named in a sentence; the rest are counted
 
 
 def findings(
     summary: pd.DataFrame, representation: pd.DataFrame | None = None, level: str = "image"
 ) -> list[str]:
-    """Tell what was found.
+    """Write the findings, one paragraph each; disappointing ones are told as plainly as others.
 
     Parameters
     ----------
@@ -27,11 +27,11 @@ def findings(
     representation
         `coda.evaluation.embedding_scores.score_embeddings`.
     level
-        Level of the accuracies told.
+        ``"image"``, ``"well"`` or ``"compound"``.
     """
     said = [_starting_point(summary, level)]
     methods = set(summary["method"])
-    for split in ("adapted", "held_out"):
+    for split in TARGET_SPLITS:
         if MAIN in methods:
             said.append(_adaptation(summary, split, level))
     if {MAIN, "oda"} <= methods:
@@ -45,9 +45,9 @@ def findings(
 
 
 def _starting_point(summary: pd.DataFrame, level: str) -> str:
-    home = _known(summary, "in_domain", "validation", level)
-    guess = _known(summary, "chance", "validation", level)
-    away = _known(summary, "unadapted", "adapted", level)
+    home = _known(summary, "in_domain", VALIDATION, level)
+    guess = _known(summary, "chance", VALIDATION, level)
+    away = _known(summary, "unadapted", ADAPTED, level)
     parts = []
     if home is not None:
         chance = (
@@ -56,20 +56,18 @@ def _starting_point(summary: pd.DataFrame, level: str) -> str:
             else ""
         )
         parts.append(
-            "On a plate of its own source that it had not seen, the classifier named the right "
-            f"mechanism of action for {_share(home)} of the {level}s{chance}."
+            "On the held-out plate of its own source, the classifier named the right mechanism of action for "
+            f"{_share(home)} of the {level}s{chance}."
         )
     if away is not None:
-        parts.append(
-            f"On plates of other sources, without adaptation, it did so for {_share(away)}."
-        )
+        parts.append(f"On plates of other sources, unadapted, it did so for {_share(away)}.")
     if home is not None and away is not None:
         drop = home["value"] - away["value"]
         if home["low"] > away["high"]:
             parts.append(f"Changing the source cost {100 * drop:.1f} points.")
         else:
             parts.append(
-                "The two intervals overlap, so this run shows no clear gap between sources for adaptation to close."
+                "The two intervals overlap, so this run shows no clear gap between sources that adaptation could close."
             )
     return " ".join(parts)
 
@@ -81,13 +79,15 @@ def _adaptation(summary: pd.DataFrame, split: str, level: str) -> str:
     if after is None or gain is None:
         return ""
     where = (
-        "On the plates it adapted to (transductive: the same images, without their labels)"
-        if split == "adapted"
-        else "On plates kept out of adaptation"
+        "On the adapted plates (transductive: the same images, without their labels)"
+        if split == ADAPTED
+        else "On held-out plates"
     )
-    sentence = f"{where}, CODA reached {_share(after)}, {_points(gain)} against no adaptation. {_verdict(gain)}"
+    sentence = (
+        f"{where}, CODA reached {_share(after)}, {_points(gain)} over unadapted. {_verdict(gain)}"
+    )
     if gap is not None and not np.isnan(gap["value"]):
-        sentence += f" That is {told(gap, percent=True)} of the gap to in domain."
+        sentence += f" That is {value_text(gap, percent=True)} of the gap to in domain."
     elif gap is not None:
         sentence += f" The share of the gap closed is undefined: {gap['reason']}."
     return f"{sentence} {_pairs(summary, split, level)}".strip()
@@ -111,70 +111,69 @@ def _pairs(summary: pd.DataFrame, split: str, level: str) -> str:
     rows = tests[(tests["method"] == MAIN) & (tests["baseline"] == "unadapted")]
     if rows.empty:
         return ""
-    survive = rows.loc[rows["p_holm"] < LEVEL, "value"]
-    higher, lower = int((survive > 0).sum()), int((survive < 0).sum())
+    significant = rows.loc[rows["p_holm"] < ALPHA, "value"]
+    higher, lower = int((significant > 0).sum()), int((significant < 0).sum())
     raised = int((rows["value"] > 0).sum())
     one = rows["seeds"].max() == 1
-    between_runs = "; from one seed, so p knows nothing of the spread between runs" if one else ""
+    between_runs = "; with one seed, p does not include the spread between runs" if one else ""
     return (
-        f"It was higher in {raised} of {len(rows)} {_plural('pair', len(rows))}. Tested over "
-        f"compounds and corrected for all {len(tests)} tests of methods and pairs (Holm, {100 * LEVEL:.0f} %), the "
-        f"difference survives in {higher + lower}"
-        f"{f', {lower} of them to the worse' if lower else ''}{between_runs}."
+        f"It was higher in {raised} of {len(rows)} {_plural('pair', len(rows))}. After Holm's correction for all "
+        f"{len(tests)} tests of methods and pairs (over compounds, alpha {100 * ALPHA:.0f} %), the difference is "
+        f"significant in {higher + lower}{f', in {lower} of them negative' if lower else ''}{between_runs}."
     )
 
 
 def _partners(summary: pd.DataFrame, level: str) -> str:
-    kept = _known(summary, MAIN, "held_out", level, "difference", "oda")
-    seen = _known(summary, MAIN, "adapted", level, "difference", "oda")
+    kept = _known(summary, MAIN, HELD_OUT, level, "difference", "oda")
+    seen = _known(summary, MAIN, ADAPTED, level, "difference", "oda")
     if kept is None or seen is None:
         return ""
-    # Over compounds, not over wells: what holds for the compounds at hand need not hold for others.
-    clear = [row["low"] > 0 and row["p"] < LEVEL for row in (seen, kept)]
-    verdict = {2: "partners helped", 0: "no clear benefit of partners, tested over compounds"}.get(
+    # Over compounds, not over wells: what holds for these compounds need not hold for others.
+    clear = [row["low"] > 0 and row["p"] < ALPHA for row in (seen, kept)]
+    verdict = {2: "partners helped", 0: "tested over compounds, no clear benefit of partners"}.get(
         sum(clear), "a clear benefit on one of the two only"
     )
     return (
         f"Partners from other plates (CODA against ODA): {_points(seen)} on adapted plates and "
-        f"{_points(kept)} on those kept out; {verdict}."
+        f"{_points(kept)} on held-out plates; {verdict}."
     )
 
 
 def _highest(summary: pd.DataFrame, level: str) -> str:
-    """Name the method that came out highest where it matters most, with the warning that this needs."""
+    """Name the method with the highest accuracy, on the held-out plate if there is one, with a warning."""
     rows = summary[
         (summary["metric"] == "accuracy")
         & (summary["level"] == level)
         & (summary["train_source"] == ALL)
         & ~summary["method"].isin(NOT_CHOSEN)
     ].dropna(subset="value")
-    for split in ("held_out", "adapted"):
+    for split in (HELD_OUT, ADAPTED):
         part = rows[rows["split"] == split]
         if len(part) > 2:
             best = part.loc[part["value"].idxmax()]
             return (
                 f"Highest of the {len(part)} methods on the {SPLIT_NAMES[split]}: {method_name(best['method'])}, "
-                f"{_share(best)}. It was picked by this very number, which therefore leans high."
+                f"{_share(best)}. It was chosen by this number, which is therefore biased upwards."
             )
     return ""
 
 
 def _calibration(summary: pd.DataFrame, level: str) -> str:
     ends = [
-        _known(summary, method, "held_out", level, "calibration_error")
+        _known(summary, method, HELD_OUT, level, "calibration_error")
         for method in ("unadapted", MAIN)
     ]
     if any(end is None for end in ends):
         return ""
     before, after = (100 * end["value"] for end in ends)
     return (
-        f"On plates kept out the classifier's confidence missed its accuracy by {before:.0f} points before adaptation "
-        f"and by {after:.0f} after it (expected calibration error)."
+        f"On held-out plates, confidence and accuracy differed by {before:.0f} points before adaptation and by "
+        f"{after:.0f} after it (expected calibration error)."
     )
 
 
 def _features(representation: pd.DataFrame) -> str:
-    """Tell whether adaptation brought the sources together, and whether mechanisms became easier to find."""
+    """Say whether adaptation mixed the sources, and whether mechanisms became easier to find."""
     means = representation.groupby(["method", "metric"])[["value", "chance"]].mean(skipna=False)
     wanted = [
         (method, metric)
@@ -186,35 +185,34 @@ def _features(representation: pd.DataFrame) -> str:
     before, moa_before, after, moa_after = (100 * means["value"].loc[wanted]).to_numpy()
     mixed, random = 100 * means["chance"].loc[wanted[:2]].to_numpy()
     return (
-        "In the features themselves, the nearest wells were of the same source in "
-        f"{before:.0f} % of cases before adaptation and {after:.0f} % after it ({mixed:.0f} % if sources were mixed), "
-        f"and, other compounds only, of the same mechanism in {moa_before:.0f} % and {moa_after:.0f} % "
-        f"({random:.0f} % by chance)."
+        f"Of the nearest wells in feature space, {before:.0f} % were of the same source before adaptation and "
+        f"{after:.0f} % after it ({mixed:.0f} % if sources were fully mixed); of those with other compounds, "
+        f"{moa_before:.0f} % and {moa_after:.0f} % were of the same mechanism ({random:.0f} % by chance)."
     )
 
 
 def _control(summary: pd.DataFrame, control: str, level: str) -> str:
-    """Compare every method with a control: over compounds, since wells repeat what a compound brings along."""
-    value = _known(summary, control, "adapted", level)
+    """Compare every method with a control, over compounds, as the wells of a compound are no independent evidence."""
+    value = _known(summary, control, ADAPTED, level)
     if value is None:
         return ""
     sentence = f"Control, {method_name(control).lower()}: {_share(value)} on the adapted plates."
-    stands = standing(summary[summary["level"] == level], control, "adapted", NOT_CHOSEN)
+    stands = standing(summary[summary["level"] == level], control, ADAPTED, NOT_CHOSEN)
     if not any(stands.values()):
         return sentence
     said = [
         f"{words} {_listed(stands[kind])}."
         for kind, words in (
-            ("below", "It lies above"),
-            ("near", "It comes near"),
-            ("undefined", "Not to be compared with it, as the difference is undefined:"),
+            ("below", "It is above"),
+            ("near", "It is close to"),
+            ("undefined", "Not comparable, as the difference is undefined:"),
         )
         if stands[kind]
     ]
     if stands["below"] or stands["near"]:
         return (
-            f"{sentence} Warning: {' '.join(said)} These have not shown that they read more than this control does "
-            "(the interval of the difference over compounds does not lie above zero)."
+            f"{sentence} Warning: {' '.join(said)} These methods have not shown that they read more than this control "
+            "(the interval over compounds of the difference is not above zero)."
         )
     if stands["above"]:
         others = "other method" if stands["undefined"] else "method"
@@ -230,7 +228,7 @@ def _known(
     metric: str = "accuracy",
     baseline: str | None = None,
 ) -> pd.Series | None:
-    """Mean over pairs of a score, None where it is undefined."""
+    """Mean over pairs of a score, None where it is undefined; see `score_of`."""
     row = score_of(summary, (ALL, ALL), method, split, level, metric, baseline)
     return None if row is None or np.isnan(row["value"]) else row
 

@@ -1,11 +1,19 @@
-"""What stands in the report: its sections, their figures with captions, their tables."""
+"""Sections of the report, with their figures, captions and tables."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from coda.columns import SPLIT_NAMES, source_name, sources_in_order
+from coda.columns import (
+    ADAPTED,
+    HELD_OUT,
+    PLATE_KEYS,
+    SPLIT_NAMES,
+    WELL_KEYS,
+    source_name,
+    sources_in_order,
+)
 from coda.evaluation.estimates import ALL
 from coda.evaluation.significance import TESTS
 from coda.methods import in_order, method_name
@@ -16,8 +24,8 @@ from coda.report.tables import controls_frame, methods_frame, pairs_frame, undef
 
 CAPTIONS = Path(__file__).parents[3] / "report"
 SPLITS = {
-    "adapted": "plates that adaptation saw, without their labels (transductive)",
-    "held_out": "the plate kept out of adaptation",
+    ADAPTED: "the adapted plates (transductive: seen without their labels)",
+    HELD_OUT: "the held-out plate",
 }
 
 
@@ -31,7 +39,7 @@ def report_sections(
     config: dict,
     protocols: pd.DataFrame | None = None,
 ) -> list[Section]:
-    """Arrange everything a reader looks at.
+    """Arrange the sections of the report.
 
     Parameters
     ----------
@@ -124,8 +132,8 @@ def _behind(path: str, stem: str) -> str:
 
 def _data_words(quality: pd.DataFrame) -> str:
     labelled = quality[quality["Metadata_moa"].notna()]
-    plates = quality[["Metadata_Source", "Metadata_Plate"]].drop_duplicates()
-    wells = labelled[["Metadata_Source", "Metadata_Plate", "Metadata_Well"]].drop_duplicates()
+    plates = quality[PLATE_KEYS].drop_duplicates()
+    wells = labelled[WELL_KEYS].drop_duplicates()
     return (
         f"{plates['Metadata_Source'].nunique()} sources with {len(plates)} plates. "
         f"{labelled['Metadata_JCP2022'].nunique()} compounds of {labelled['Metadata_moa'].nunique()} mechanisms "
@@ -140,10 +148,10 @@ def _accuracies(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, s
     for split, words in SPLITS.items():
         if (summary["split"] == split).any():
             text = (
-                f"Accuracy per {level} on {words}: means over pairs with 95 % intervals, differences on the same "
-                "resamples, from unadapted or, where the classifier is another, from the same one before adaptation, "
-                "their p corrected by Holm over the methods, and the pairs in which a difference survives the "
-                f"correction over all methods and pairs. {TESTS} The gap closed is that of the task model only."
+                f"Accuracy per {level} on {words}: means over pairs with 95 % intervals; differences, on the same "
+                "resamples, from unadapted or, for other classifiers, from the same one before adaptation; their p, "
+                "corrected by Holm over the methods; and the pairs in which a difference is significant after "
+                f"correction over all methods and pairs. {TESTS} The gap closed is defined for the task model only."
             )
             tables.append((methods_frame(summary, split, level), text))
     for train in sources_in_order(set(summary["train_source"]) - {ALL}):
@@ -151,8 +159,8 @@ def _accuracies(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, s
             frame = pairs_frame(summary, train, split, level)
             if len(frame):
                 text = (
-                    f"Accuracy per {level} on {words}, trained on {source_name(train)}; a star marks differences from "
-                    "what it is compared with that survive the correction."
+                    f"Accuracy per {level} on {words}, trained on {source_name(train)}; a star marks a significant "
+                    "difference from what the method is compared with, after correction."
                 )
                 tables.append((frame, text))
     return tables
@@ -172,11 +180,11 @@ def _metrics(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, str]
             index="method", columns="metric", values="value", sort=False, dropna=False
         )
         table = _in_digits(table.loc[in_order(table.index)].rename(method_name))
-        text = f"All metrics per {level}, {words}: means over seeds and pairs. Empty: undefined, see below."
+        text = f"All metrics per {level}, {words}: means over seeds and pairs. Undefined values are empty, see below."
         tables.append((table.rename_axis("method").reset_index(), text))
     undefined = undefined_frame(summary)
     if len(undefined):
-        tables.append((undefined, "Why values, or intervals, are empty, at all levels."))
+        tables.append((undefined, "Why values or intervals are empty, at all levels."))
     return tables
 
 

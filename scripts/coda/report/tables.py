@@ -1,19 +1,24 @@
-"""The scores as tables for a reader, on a page or in a terminal; an undefined value is empty."""
+"""Tables of scores for the report and the terminal; an undefined value is empty."""
 
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from coda.columns import SPLIT_NAMES, source_name, sources_in_order
+from coda.columns import (
+    SPLIT_NAMES,
+    TARGET_SPLITS,
+    VALIDATION,
+    source_name,
+    sources_in_order,
+)
 from coda.evaluation.estimates import ALL
-from coda.evaluation.significance import LEVEL, own_tests
+from coda.evaluation.significance import ALPHA, own_tests
 from coda.methods import compared_with, in_order, method_name
 
 MAIN = "coda"
 GAP = f"Gap closed by {method_name(MAIN)}"
-FEW = 8  # up to so many methods fit beside each other
-SPLITS = ("adapted", "held_out")
+FEW = 8  # most methods beside each other
 
 
 def accuracy_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd.DataFrame:
@@ -31,9 +36,9 @@ def accuracy_frame(summary: pd.DataFrame, split: str, level: str = "image") -> p
     Returns
     -------
     pandas.DataFrame
-        Columns train, target, in domain (on the training source's own validation plate), the methods, the share of
-        the gap closed by CODA, the constant guess and n. The last row is the mean over pairs.
-        An undefined value is empty.
+        Columns train, target, in domain (on the training source's own held-out plate), the methods, the share of
+        the gap closed by CODA, the constant guess and n. The last row is the mean over pairs. An undefined
+        value is empty.
     """
     rows = summary[(summary["level"] == level) & (summary["split"] == split)]
     plain = rows[rows["metric"] == "accuracy"].set_index(
@@ -43,11 +48,11 @@ def accuracy_frame(summary: pd.DataFrame, split: str, level: str = "image") -> p
     methods = [method for method in in_order(plain.index.unique("method")) if method != "chance"]
     table = []
     for train, target in pairs + ([(ALL, ALL)] if len(pairs) > 1 else []):
-        home = score_of(summary, (train, train), "in_domain", "validation", level)
+        home = score_of(summary, (train, train), "in_domain", VALIDATION, level)
         line = {
             "train": source_name(train),
             "target": source_name(target),
-            method_name("in_domain"): told(home),
+            method_name("in_domain"): value_text(home),
         }
         if train == ALL:
             line |= {"train": "mean of", "target": f"{len(pairs)} pairs"}
@@ -56,30 +61,37 @@ def accuracy_frame(summary: pd.DataFrame, split: str, level: str = "image") -> p
             for method in [*methods, "chance"]
             if (train, target, method) in plain.index
         }
-        line |= {method_name(method): told(found.get(method)) for method in methods}
+        line |= {method_name(method): value_text(found.get(method)) for method in methods}
         gap = score_of(rows, (train, target), MAIN, split, level, "gap_closed")
-        line[GAP] = told(gap, percent=True)
-        line[method_name("chance")] = told(found.get("chance"))
+        line[GAP] = value_text(gap, percent=True)
+        line[method_name("chance")] = value_text(found.get("chance"))
         line["n"] = f"{max(row['n'] for row in found.values()):,}"
         table.append(line)
     return pd.DataFrame(table)
 
 
 def accuracy_table(summary: pd.DataFrame, level: str = "image") -> str:
-    """Lay out the accuracies for a terminal of some 110 columns, with the short names of the config.
+    """Lay out the accuracies for a terminal of 110 columns, with the methods' names of the config.
+
+    Parameters
+    ----------
+    summary
+        `coda.evaluation.scores.Evaluation.summary`.
+    level
+        ``"image"``, ``"well"`` or ``"compound"``.
 
     Returns
     -------
     str
-        A block for the adapted plates, then one for the plate kept out: two lines a pair, the values and,
-        below, their intervals; with more methods than fit beside each other, two lines a method.
+        A block for the adapted plates, then one for the held-out plate: two lines a pair, values above their intervals;
+        with more methods than fit beside each other, two lines a method.
     """
     seeds = int(summary["seeds"].max()) if len(summary) else 0
     runs = "1 seed" if seeds == 1 else f"mean of {seeds} seeds"
     unit = "compounds" if level == "compound" else "wells"
     blocks = [f"Accuracy per {level}, {runs}; below it the 95 % interval (bootstrap over {unit})"]
     short = {method_name(method): method for method in summary["method"]}
-    for split in SPLITS:
+    for split in TARGET_SPLITS:
         frame = accuracy_frame(summary, split, level).rename(columns=short | {GAP: "gap closed"})
         if frame.empty:
             continue
@@ -107,32 +119,39 @@ def accuracy_table(summary: pd.DataFrame, level: str = "image") -> str:
 def methods_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd.DataFrame:
     """One row a method, over all pairs: accuracy, difference from what it is compared with, test, gap closed.
 
+    Parameters
+    ----------
+    summary, split, level
+        As in `accuracy_frame`.
+
     Returns
     -------
     pandas.DataFrame
-        Text. ``p (Holm)`` is that of the mean over pairs, corrected over the methods; ``pairs`` counts those where
-        the difference survives the correction over all methods and pairs, up and down. ``SD over pairs`` is the
-        standard deviation of the difference, empty for a single pair and where one has no value.
+        Text. ``p (Holm)`` is that of the mean over pairs, corrected over the methods; ``significant pairs`` counts
+        those where the difference is significant after correction over all methods and pairs, up and down.
+        ``SD over pairs`` is the standard deviation of the difference, empty for a single pair or an undefined one.
     """
     rows = summary[(summary["level"] == level) & (summary["split"] == split)]
     tested = own_tests(rows)
     single = tested[tested["train_source"] != ALL]
-    survives = single[single["p_holm"] < LEVEL]
+    significant = single[single["p_holm"] < ALPHA]
     table = []
     for method in in_order(rows["method"]):
         difference = score_of(tested, (ALL, ALL), method, split, level, "difference")
-        mine = survives.loc[survives["method"] == method, "value"]
+        mine = significant.loc[significant["method"] == method, "value"]
         values = single.loc[single["method"] == method, "value"]
         pairs, spread = len(values), values.std(skipna=False)
         line = {
             "method": method_name(method),
-            "accuracy": told(score_of(rows, (ALL, ALL), method, split, level)),
+            "accuracy": value_text(score_of(rows, (ALL, ALL), method, split, level)),
             "compared with": "" if difference is None else method_name(difference["baseline"]),
-            "difference": told(difference, signed=True),
+            "difference": value_text(difference, signed=True),
             "SD over pairs": "" if np.isnan(spread) else f"{spread:.3f}",
-            "p (Holm)": "" if difference is None else told_p(difference["p_holm"]),
-            "pairs": f"{(mine > 0).sum()} up, {(mine < 0).sum()} down of {pairs}" if pairs else "",
-            "gap closed": told(
+            "p (Holm)": "" if difference is None else p_text(difference["p_holm"]),
+            "significant pairs": f"{(mine > 0).sum()} up, {(mine < 0).sum()} down of {pairs}"
+            if pairs
+            else "",
+            "gap closed": value_text(
                 score_of(rows, (ALL, ALL), method, split, level, "gap_closed"), percent=True
             ),
         }
@@ -141,7 +160,15 @@ def methods_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd
 
 
 def pairs_frame(summary: pd.DataFrame, train: str, split: str, level: str) -> pd.DataFrame:
-    """One row a method, one column a target of a training source; a star where the difference survives."""
+    """One row a method, one column a target of a training source; a star marks a significant difference.
+
+    Parameters
+    ----------
+    summary, split, level
+        As in `accuracy_frame`.
+    train
+        The training source.
+    """
     rows = summary[
         (summary["level"] == level)
         & (summary["split"] == split)
@@ -153,27 +180,35 @@ def pairs_frame(summary: pd.DataFrame, train: str, split: str, level: str) -> pd
         for method in in_order(rows["method"]):
             pair = (train, target)
             test = score_of(rows, pair, method, split, level, "difference", compared_with(method))
-            star = " *" if test is not None and test["p_holm"] < LEVEL else ""
-            column[method_name(method)] = told(score_of(rows, pair, method, split, level)) + star
+            star = " *" if test is not None and test["p_holm"] < ALPHA else ""
+            column[method_name(method)] = (
+                value_text(score_of(rows, pair, method, split, level)) + star
+            )
         table[source_name(target)] = column
     return pd.DataFrame(table).rename_axis("method").reset_index()
 
 
 def controls_frame(summary: pd.DataFrame, controls: list[str], level: str) -> pd.DataFrame:
-    """How far each method is above each control, over all pairs: one row a method, two columns a control.
+    """Difference of each method from each control, mean over pairs: one row a method, two columns a control.
 
     Intervals are those over compounds: only other compounds are evidence of what holds for a mechanism.
+
+    Parameters
+    ----------
+    summary, level
+        As in `accuracy_frame`.
+    controls
+        Their names.
     """
     rows = summary[(summary["level"] == level) & (summary["train_source"] == ALL)]
     table = []
     for method in in_order(rows.loc[rows["baseline"].isin(controls), "method"]):
         line = {"method": method_name(method)}
         for control in controls:
-            for split in SPLITS:
+            for split in TARGET_SPLITS:
                 row = score_of(rows, (ALL, ALL), method, split, level, "difference", control)
-                where = "adapted" if split == "adapted" else "kept out"
-                words = told(row, signed=True, over="_compounds")
-                line[f"above {method_name(control).lower()}, {where}"] = words
+                words = value_text(row, signed=True, over="_compounds")
+                line[f"above {method_name(control).lower()}, {SPLIT_NAMES[split]}"] = words
         if any(list(line.values())[1:]):
             table.append(line)
     return pd.DataFrame(table)
@@ -182,16 +217,16 @@ def controls_frame(summary: pd.DataFrame, controls: list[str], level: str) -> pd
 def standing(
     scores: pd.DataFrame, control: str, split: str, left_out: Iterable[str]
 ) -> dict[str, list[str]]:
-    """Say where the methods stand to a control on a split, as means over pairs, by the interval over compounds.
+    """Sort methods by how they compare with a control on a split, mean over pairs, by the interval over compounds.
 
     Parameters
     ----------
     scores
         Rows of one level of the summary, or of one protocol.
     control, split
-        The control, and where.
+        The control, and ``"adapted"`` or ``"held_out"``.
     left_out
-        Methods that are not told.
+        Methods to leave out.
 
     Returns
     -------
@@ -219,7 +254,7 @@ def standing(
 
 
 def undefined_frame(summary: pd.DataFrame) -> pd.DataFrame:
-    """Values that are empty, and intervals that are, with the reason: one row a reason."""
+    """Undefined values and intervals, one row a reason."""
     rows = summary[summary["reason"].notna() & (summary["value"].isna() | summary["low"].isna())]
     rows = rows[rows["metric"] != "difference"]
     grouped = rows.groupby(["metric", "reason"], sort=True)
@@ -250,7 +285,19 @@ def score_of(
     metric: str = "accuracy",
     baseline: str | None = None,
 ) -> pd.Series | None:
-    """Row of one score, None if there is none."""
+    """Give the row of one score, None if there is none.
+
+    Parameters
+    ----------
+    summary
+        `coda.evaluation.scores.Evaluation.summary`, or part of it.
+    pair
+        Training source and target, both ``"all"`` for the mean over pairs.
+    method, split, level, metric
+        As in the columns.
+    baseline
+        For the metric ``"difference"``: what the method is compared with.
+    """
     rows = summary[
         (summary["train_source"] == pair[0])
         & (summary["target_source"] == pair[1])
@@ -263,10 +310,19 @@ def score_of(
     return rows.iloc[0] if len(rows) else None
 
 
-def told(row: pd.Series | None, percent: bool = False, signed: bool = False, over: str = "") -> str:
+def value_text(
+    row: pd.Series | None, percent: bool = False, signed: bool = False, over: str = ""
+) -> str:
     """Write a value with its interval, ``0.584 [0.552, 0.613]``; nothing if it is undefined.
 
-    The interval is that over wells, or with `over` as ``"_compounds"`` that over compounds.
+    Parameters
+    ----------
+    row
+        A row of scores.
+    percent, signed
+        Whether to write a percentage, or a sign.
+    over
+        Nothing for the interval over wells, ``"_compounds"`` for that over compounds.
     """
     if row is None or np.isnan(row["value"]):
         return ""
@@ -277,7 +333,7 @@ def told(row: pd.Series | None, percent: bool = False, signed: bool = False, ove
     return value if np.isnan(row[f"low{over}"]) else f"{value} [{low}, {high}]"
 
 
-def told_p(p: float) -> str:
+def p_text(p: float) -> str:
     """Write a p-value; nothing if there was no test."""
     if np.isnan(p):
         return ""

@@ -8,8 +8,7 @@ import pytest
 from coda.errors import UserError
 from coda.evaluation.estimates import ACCURACY, Estimate, Key, compare
 from coda.evaluation.metrics import Score
-from coda.evaluation.partial_scores import SourceScores
-from coda.evaluation.scores import compare_scores, score_predictions, score_source
+from coda.evaluation.scores import SourceScores, compare_scores, score_predictions, score_source
 from coda.evaluation.units import LEVELS
 from coda.files import read_table, write_table
 from coda.methods import METHODS
