@@ -1,6 +1,5 @@
 """The config: checked against its schema and against itself before anything runs."""
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from coda.errors import UserError
+from coda.errors import UserError, did_you_mean
 from coda.methods import METHODS, chosen_methods
 
-# As `coda.simulation` names the tables it writes; a copy, since that package is heavy to import.
+# What the simulation writes: its gallery, and the public tables that it imitates, by their names in the config.
+SIMULATED_GALLERY = "cellpainting-gallery/cpg0016-jump"
 SIMULATED_TABLES = {
     "plate": "plate.csv.gz",
     "well": "well.csv.gz",
@@ -21,7 +21,6 @@ SIMULATED_TABLES = {
     "target_compounds": "JUMP-Target-2_compound_metadata.tsv",
     "drugs": "repurposing_drugs_20200324.txt",
 }
-
 
 # The words of a JSON schema as a reader of YAML says them.
 KINDS = {
@@ -75,7 +74,7 @@ def simulated_places(results: str) -> tuple[str, dict[str, str]]:
     """Give the root of the gallery simulated below `results`, and the places of its tables."""
     made = f"{results.rstrip('/')}/gallery"
     tables = {name: f"{made}/tables/{file}" for name, file in SIMULATED_TABLES.items()}
-    return f"{made}/cellpainting-gallery/cpg0016-jump", tables
+    return f"{made}/{SIMULATED_GALLERY}", tables
 
 
 def _fill_properties(validator, properties, instance, schema):
@@ -130,9 +129,8 @@ def _sentence(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = min(str(name) for name in error.instance if name not in known)
-        near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
-        return f"The config has an unknown key {'.'.join(filter(None, [place, unknown]))}; {hint}"
+        hint = did_you_mean(unknown, known, f"; known are {', '.join(known)}.")
+        return f"The config has an unknown key {'.'.join(filter(None, [place, unknown]))}{hint}"
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance][0]
         return f"The config lacks the key {'.'.join(filter(None, [place, missing]))}; see config/README.md."
@@ -151,10 +149,9 @@ def _check_contradictions(config: dict[str, Any]) -> None:
     for key in ("train_sources", "target_sources"):
         for source in config[key]:
             if source not in known:
-                near = difflib.get_close_matches(source, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else "."
                 raise UserError(
-                    f"{key} names {source}, which is not among sources ({', '.join(known)}){hint}"
+                    f"{key} names {source}, which is not among sources ({', '.join(known)})"
+                    f"{did_you_mean(source, known)}"
                 )
     for source in config["train_sources"]:
         if known[source]["validation_plate"] is None:

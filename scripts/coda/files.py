@@ -1,6 +1,5 @@
 """Whole files or none: writing to a temporary name, then moving into place; tables with string ids."""
 
-import fcntl
 import json
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
+from filelock import lock_descriptor
 
 from coda.errors import UserError
 
@@ -37,7 +37,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        with open(temporary, "wb") as claim:
+        with open(temporary, "wb", opener=_open_no_link) as claim:
             _lock(claim)
             yield temporary
             with open(temporary, "rb") as handle:
@@ -57,18 +57,21 @@ def _remove_leftovers(path: Path) -> None:
     with os.scandir(path.parent) as entries:
         found = [entry.path for entry in entries if name.fullmatch(entry.name)]
     for temporary in found:
-        with suppress(OSError), open(temporary, "rb") as handle:
+        with suppress(OSError), open(temporary, "rb", opener=_open_no_link) as handle:
             if _lock(handle):
                 os.unlink(temporary)
 
 
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file but no link: writing through one would overwrite what it points to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def _lock(handle: BinaryIO) -> bool:
     """Lock a file for as long as it stays open; whether that succeeded."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by another, or a file system without locks
-        return False
-    return True
+    with suppress(OSError):  # a file system without locks
+        return lock_descriptor(handle.fileno(), blocking=False)
+    return False
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:

@@ -1,6 +1,5 @@
 """The real Snakefile on a tiny simulated gallery, served by a real S3 server."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from coda.config import SIMULATED_TABLES
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,8 +87,7 @@ def finished(tmp_path_factory, gallery, endpoint) -> tuple[Path, Path]:
     shared = tmp_path_factory.getbasetemp()
     folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "finished"
     folder.mkdir(exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / "lock"):
         if not (folder / "run.yaml").exists():
             run_snakemake(folder, write_config(folder, gallery, endpoint))
     return folder, folder / "run.yaml"

@@ -86,14 +86,15 @@ def download_plate(
     ------
     UserError
         If too many sites are lost, the gallery is down, the disk or its share for images is full,
-        another process brings the plate for longer than `patience`, or a well, site or key in
-        `index` cannot be right.
+        another process brings the plate for longer than `patience`, a well, site or key in `index`
+        cannot be right, or a link lies where the images go.
     """
     objects = plate_objects(index, channels)
     name = f"{objects[0]['Metadata_Source']} {objects[0]['Metadata_Plate']}"
     folder, partial = Path(folder), beside(folder, "partial")
     does = f"fetches the plate {name} into {partial}"
     with told_if_full(partial), alone(beside(folder, "lock"), does, patience):
+        refuse_links(folder, partial)
         if is_complete(objects, folder, manifest):
             return judge_losses(read_table(manifest), name, max_lost)
         if plates_in_flight is not None:
@@ -112,6 +113,13 @@ def download_plate(
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
         (folder / Journal.NAME).unlink()
+
+
+def refuse_links(*folders: Path) -> None:
+    """Refuse a link in the place of a folder that is cleared: what it points to would be deleted."""
+    for folder in folders:
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link, which is not followed; remove it.")
 
 
 def is_complete(objects: list[dict], folder: Path, manifest: Path) -> bool:

@@ -1,13 +1,12 @@
 """Which plates are used: chosen from JUMP's plate table by config, and plates of one's own."""
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from coda.errors import UserError
+from coda.errors import UserError, did_you_mean
 from coda.files import read_table
 
 PLATE_COLUMNS = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType"]
@@ -46,7 +45,7 @@ def select_plates(
     """
     excluded = {str(plate) for plate in exclude}
     for plate in sorted(excluded - set(plates["Metadata_Plate"])):
-        hint = nearest(plate, plates["Metadata_Plate"])
+        hint = did_you_mean(plate, plates["Metadata_Plate"])
         raise UserError(f"exclude_plates names {plate}, which is not in tables.plate{hint}")
     if not sources:
         raise UserError("sources is empty; name at least one source there.")
@@ -66,7 +65,7 @@ def source_plates(
     """Choose the plates of one source; see `select_plates`."""
     own = plates[plates["Metadata_Source"] == source]
     if own.empty:
-        hint = nearest(source, plates["Metadata_Source"])
+        hint = did_you_mean(source, plates["Metadata_Source"])
         raise UserError(f"sources names {source}, which is not in tables.plate{hint}")
     types = dict(zip(own["Metadata_Plate"], own["Metadata_PlateType"], strict=True))
     # Ids of digits alone are numbers to YAML unless quoted.
@@ -97,7 +96,7 @@ def check_choice(
 ) -> None:
     """Refuse a plate named in the config that is not there, of another type or excluded."""
     if plate not in types:
-        hint = nearest(plate, types)
+        hint = did_you_mean(plate, types)
         raise UserError(f"{key} names {plate}, which is no plate of this source{hint}")
     if types[plate] != plate_type:
         raise UserError(
@@ -111,7 +110,7 @@ def check_batches(key: str, batches: list[str], own: pd.DataFrame, asked: list[s
     """Refuse batches that hold none of a source's plates, or leave out a plate asked for by name."""
     for batch in batches:
         if batch not in set(own["Metadata_Batch"]):
-            hint = nearest(batch, own["Metadata_Batch"])
+            hint = did_you_mean(batch, own["Metadata_Batch"])
             raise UserError(f"{key}.batches names {batch}, of which no plate can be used{hint}")
     batch_of = dict(zip(own["Metadata_Plate"], own["Metadata_Batch"], strict=True))
     for plate in asked:
@@ -198,9 +197,3 @@ def check_name(name: object, where: str) -> None:
             f"In {where}, {name!r} is no id of a source, batch or plate: "
             "it may hold letters, digits and _ . + - only."
         )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known names are like `name`, as the end of a sentence."""
-    close = difflib.get_close_matches(name, sorted(set(known)), n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else "."

@@ -9,6 +9,7 @@ import pandas as pd
 import tifffile
 from scipy.fft import next_fast_len
 
+from coda.config import SIMULATED_GALLERY
 from coda.errors import UserError
 from coda.parallel import spread
 from coda.progress import track
@@ -59,7 +60,7 @@ def simulate_gallery(folder: Path, settings: dict, seed: int, processes: int = 1
         If a source is unknown or a plate has too few wells for the samples.
     """
     folder = Path(folder)
-    root = folder / "cellpainting-gallery" / "cpg0016-jump"
+    root = folder / SIMULATED_GALLERY
     plates = plates_of(settings["sources"])
     compounds = make_compounds(settings, seed)
     samples = (len(compounds) - 1) * settings["wells_per_compound"] + settings["dmso_wells"]

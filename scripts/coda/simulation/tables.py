@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from coda.config import SIMULATED_TABLES
 from coda.files import write_table
 from coda.simulation.names import Plate, well_names
 from coda.simulation.optics import MICROSCOPES
@@ -20,7 +21,6 @@ HUB_COMMENTS = (
     "!Citation\tnone",
     "!Contact\tnone",
 )
-HUB_RELEASE = "20200324"
 HUB_DRUG_COLUMNS = ["pert_iname", "clinical_phase", "moa", "target", "disease_area", "indication"]
 HUB_SAMPLE_COLUMNS = ["broad_id", "pert_iname", "qc_incompatible", "purity", "vendor"]
 HUB_SAMPLE_COLUMNS += ["catalog_no", "vendor_name", "expected_mass", "smiles", "InChIKey"]
@@ -44,9 +44,10 @@ def write_tables(
     settings, seed
         As for `simulate_gallery`.
     """
-    write_table(plate_table(plates), folder / "plate.csv.gz")
-    write_table(well_table(plates, compounds, settings, seed), folder / "well.csv.gz")
-    write_table(compound_table(compounds), folder / "compound.csv.gz")
+    paths = {name: folder / file for name, file in SIMULATED_TABLES.items()}
+    write_table(plate_table(plates), paths["plate"])
+    write_table(well_table(plates, compounds, settings, seed), paths["well"])
+    write_table(compound_table(compounds), paths["compound"])
     write_table(microscope_table(plates, settings["binning"]), folder / "microscope_config.csv")
     layout = plan_wells(compounds, settings, well_names((16, 24)), seed)
     platemap = {
@@ -54,10 +55,10 @@ def write_tables(
         "broad_sample": [compound.broad_sample for compound in layout.values()],
         "solvent": "DMSO",
     }
-    write_tsv(pd.DataFrame(platemap), folder / "JUMP-Target-2_compound_platemap.tsv")
-    write_tsv(target2_metadata(compounds), folder / "JUMP-Target-2_compound_metadata.tsv")
-    for name, table in (("drugs", hub_drugs(compounds)), ("samples", hub_samples(compounds))):
-        write_tsv(table, folder / f"repurposing_{name}_{HUB_RELEASE}.txt", HUB_COMMENTS)
+    write_tsv(pd.DataFrame(platemap), paths["platemap"])
+    write_tsv(target2_metadata(compounds), paths["target_compounds"])
+    write_tsv(hub_drugs(compounds), paths["drugs"], HUB_COMMENTS)
+    write_tsv(hub_samples(compounds), folder / "repurposing_samples_20200324.txt", HUB_COMMENTS)
 
 
 def write_tsv(table: pd.DataFrame, path: Path, comments: tuple[str, ...] = ()) -> None:
