@@ -10,17 +10,7 @@ from jsonschema.validators import extend
 
 from coda.errors import UserError, did_you_mean
 from coda.methods import METHODS, chosen_methods
-
-# What the simulation writes: its gallery, and the public tables that it imitates, by their names in the config.
-SIMULATED_GALLERY = "cellpainting-gallery/cpg0016-jump"
-SIMULATED_TABLES = {
-    "plate": "plate.csv.gz",
-    "well": "well.csv.gz",
-    "compound": "compound.csv.gz",
-    "platemap": "JUMP-Target-2_compound_platemap.tsv",
-    "target_compounds": "JUMP-Target-2_compound_metadata.tsv",
-    "drugs": "repurposing_drugs_20200324.txt",
-}
+from coda.simulated import simulated_places
 
 # The words of a JSON schema as a reader of YAML says them.
 KINDS = {
@@ -68,13 +58,6 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
     return config
-
-
-def simulated_places(results: str) -> tuple[str, dict[str, str]]:
-    """Give the root of the gallery simulated below `results`, and the places of its tables."""
-    made = f"{results.rstrip('/')}/gallery"
-    tables = {name: f"{made}/tables/{file}" for name, file in SIMULATED_TABLES.items()}
-    return f"{made}/{SIMULATED_GALLERY}", tables
 
 
 def _fill_properties(validator, properties, instance, schema):

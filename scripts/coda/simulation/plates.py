@@ -9,10 +9,10 @@ import pandas as pd
 import tifffile
 from scipy.fft import next_fast_len
 
-from coda.config import SIMULATED_GALLERY
 from coda.errors import UserError
 from coda.parallel import spread
 from coda.progress import track
+from coda.simulated import GALLERY
 from coda.simulation.cells import CHANNELS, Cells, draw, place_nuclei
 from coda.simulation.loaddata import illum_folder, illum_name, write_load_data
 from coda.simulation.names import Plate, file_names, plates_of, thumbnail_name, well_names
@@ -60,7 +60,7 @@ def simulate_gallery(folder: Path, settings: dict, seed: int, processes: int = 1
         If a source is unknown or a plate has too few wells for the samples.
     """
     folder = Path(folder)
-    root = folder / SIMULATED_GALLERY
+    root = folder / GALLERY
     plates = plates_of(settings["sources"])
     compounds = make_compounds(settings, seed)
     samples = (len(compounds) - 1) * settings["wells_per_compound"] + settings["dmso_wells"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from coda.config import SIMULATED_TABLES
 from coda.files import write_table
+from coda.simulated import TABLES
 from coda.simulation.names import Plate, well_names
 from coda.simulation.optics import MICROSCOPES
 from coda.simulation.world import DMSO, Compound, plan_wells
@@ -44,7 +44,7 @@ def write_tables(
     settings, seed
         As for `simulate_gallery`.
     """
-    paths = {name: folder / file for name, file in SIMULATED_TABLES.items()}
+    paths = {name: folder / file for name, file in TABLES.items()}
     write_table(plate_table(plates), paths["plate"])
     write_table(well_table(plates, compounds, settings, seed), paths["well"])
     write_table(compound_table(compounds), paths["compound"])
