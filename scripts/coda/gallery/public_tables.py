@@ -123,7 +123,7 @@ def read_address(address: str, attempts: int, timeout: float) -> bytes:
             )
             if final or attempt == attempts:
                 raise
-            pause = min(LONGEST_PAUSE, 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+            pause = min(LONGEST_PAUSE, 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
             print(
                 f"{address}: {reason_of(error)}; again in {pause:.1f} s ({attempt} of {attempts})",
                 file=sys.stderr,

@@ -173,7 +173,7 @@ class S3Gallery(Gallery):
                     self.give_up_unless_it_answers(reason)
                 if not last:
                     bound = min(self.backoff * 2 ** (attempt - 1), self.longest_wait)
-                    self.down.wait(random.uniform(0, bound))
+                    self.down.wait(random.uniform(0, bound))  # noqa: S311 - no secret
                 began = time.monotonic()
             else:
                 self.trouble = None
