@@ -1,7 +1,7 @@
 """The crop store: round trips, whole or not at all, refusal of what does not fit."""
 
 import os
-import pickle  # noqa: TID251 - as a loader's workers do
+import pickle
 import subprocess
 import sys
 import textwrap
