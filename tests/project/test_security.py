@@ -115,6 +115,20 @@ def test_both_locks_agree():
         assert large[name][0].specifier == requirement.specifier, name
 
 
+@pytest.mark.parametrize("name", ["requirements-cpu.txt", "requirements-cpu.lock"])
+def test_the_cpu_build_of_torch_is_of_the_version_locked(name):
+    if not (ROOT / name).exists():
+        pytest.skip("make lock writes it where PyTorch's own index can be reached")
+    lines = (ROOT / name).read_text()
+    assert "--index-url https://download.pytorch.org/whl/cpu\n" in lines
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)", lines, re.M))
+    locked = read_lock("requirements.lock")
+    assert pins == {
+        name: str(locked[name][0].specifier).removeprefix("==") + "+cpu"
+        for name in ("torch", "torchvision")
+    }
+
+
 def test_an_audit_tells_faults_from_a_database_out_of_reach():
     clean = {"name": "a", "version": "1", "vulns": []}
     bad = {"name": "b", "version": "2", "vulns": [{"id": "CVE-1", "fix_versions": ["3"]}]}

@@ -57,6 +57,13 @@ def test_a_gpu_that_is_absent_is_told():
         claim_gpus(1)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_build_without_cuda_is_told(monkeypatch):
+    monkeypatch.setattr("torch.version.cuda", None)
+    with pytest.raises(UserError, match="CPU build of PyTorch.*make setup TORCH=cuda"):
+        claim_gpus(1)
+
+
 @pytest.fixture
 def visible(monkeypatch, tmp_path):
     """Let PyTorch see the GPUs of CUDA_VISIBLE_DEVICES, as a machine with many would show them."""

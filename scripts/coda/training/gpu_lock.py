@@ -34,6 +34,11 @@ def claim_gpus(count: int) -> tuple[int, ...]:
         If fewer than `count` GPUs are visible at all.
     """
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if seen < count and torch.version.cuda is None:
+        raise UserError(
+            f"The job was given {count} GPU(s) (resource gpu), but this is the CPU build of PyTorch: install the other "
+            "with rm -r .venv && make setup TORCH=cuda, or use profiles/cpu."
+        )
     if seen < count:
         raise UserError(
             f"The job was given {count} GPU(s) (resource gpu), but PyTorch {torch.__version__} sees {seen}; "
