@@ -1,4 +1,4 @@
-"""Errors that a user can correct, each told in one sentence."""
+"""Errors that a user can correct, each described in one sentence."""
 
 import difflib
 from collections.abc import Iterable

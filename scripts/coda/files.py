@@ -1,4 +1,4 @@
-"""Whole files or none: writing to a temporary name, then moving into place; tables with string ids."""
+"""Files written whole or not at all, and tables whose ids are strings."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary name carries the process id, so two processes never write to the same file, and
     the data reach the disk before the name does: a reader finds the old file or the new one, whole.
-    What killed processes have left of the same file is removed first.
+    Temporary files that killed processes have left are removed first.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of `path` whose process is gone.
+    """Remove temporary files of `path` whose process has ended.
 
     A process id alone says nothing about another machine on the same disk, or once it is used
     again. The lock does: the kernel gives it up when its process ends, however it ends.

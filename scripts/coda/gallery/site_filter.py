@@ -1,4 +1,4 @@
-"""Which sites of a plate are taken: the config's section `choose`, and what it may name."""
+"""Selection of sites of a plate by the config's section `choose`."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ def check_choice(
     layout: pd.DataFrame,
     labels: pd.DataFrame,
 ) -> None:
-    """Refuse a choice that names what no plate holds; passed over, a slip would leave data out.
+    """Refuse unknown entries: if they were ignored, a misspelling would silently leave data out.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def check_choice(
         See `choose_sites`.
     layout
         Metadata_Well and Metadata_JCP2022 of the plate. Wells that other plates may have and this
-        one has not are named on standard error.
+        one has not are reported on standard error.
     labels
         As `coda.gallery.labels.label_compounds` gives them.
 
@@ -84,7 +84,7 @@ def choose_sites(
     labelled
         Whether to leave out sites without a mechanism of action, negative controls included.
     sites_per_well
-        How many sites a well to keep, the lowest numbers first.
+        How many sites per well to keep, the lowest numbers first.
 
     Raises
     ------

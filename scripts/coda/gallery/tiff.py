@@ -1,4 +1,4 @@
-"""One rule for what counts as a whole microscope image, shared by downloading and cropping."""
+"""Reading of microscope images: what counts as a whole one, for downloads and crops alike."""
 
 import math
 import os

@@ -37,7 +37,7 @@ def write_tables(
     folder
         Where the tables go.
     plates
-        The Target-2 plates. One more plate a source, of another type and without images, stands in
+        The Target-2 plates. One more plate per source, of another type and without images, stands in
         the plate table, for only Target-2 plates may be used.
     compounds
         From `make_compounds`.
@@ -92,7 +92,7 @@ def well_table(
         (plate.source, plate.plate, well, compound.jcp)
         for plate in plates
         for well, compound in plan_wells(
-            compounds, settings, well_names(plate.habits.grid), seed
+            compounds, settings, well_names(plate.style.grid), seed
         ).items()
     ]
     return pd.DataFrame(
@@ -116,7 +116,7 @@ def compound_table(compounds: list[Compound]) -> pd.DataFrame:
 
 
 def target2_metadata(compounds: list[Compound]) -> pd.DataFrame:
-    """The compound metadata of the JUMP-Target-2 plate, one row a sample."""
+    """The compound metadata of the JUMP-Target-2 plate, one row per sample."""
     rows = [
         {
             "broad_sample": compound.broad_sample or "NA",
@@ -155,7 +155,7 @@ def hub_drugs(compounds: list[Compound]) -> pd.DataFrame:
 
 
 def hub_samples(compounds: list[Compound]) -> pd.DataFrame:
-    """The hub's samples, one row a sample id."""
+    """The hub's samples, one row per sample id."""
     rows = [
         dict.fromkeys(HUB_SAMPLE_COLUMNS, "")
         | {

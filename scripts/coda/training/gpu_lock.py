@@ -1,4 +1,4 @@
-"""GPUs that several jobs on one machine share out among themselves."""
+"""Locks on GPUs, so that jobs on one machine use different ones."""
 
 import os
 import stat
@@ -17,11 +17,10 @@ _held: dict[Path, FileLock] = {}
 
 
 def claim_gpus(count: int) -> tuple[int, ...]:
-    """Take `count` GPUs for this process that no other job of this workflow uses.
+    """Reserve `count` GPUs for this process that no other job of this workflow uses.
 
-    A workstation with several GPUs runs several jobs at once, and nothing but this keeps them from
-    all taking the first one. Under a scheduler that hands out GPUs, the visible ones are the job's
-    already and are free.
+    On a workstation several jobs run at once, and without locks all of them would take the first
+    GPU. Under a scheduler that assigns GPUs, the visible ones belong to the job and are free.
 
     Returns
     -------
@@ -122,10 +121,10 @@ def claim(names: list[str], count: int, folder: Path, pause: float = 1.0) -> lis
         if len(own) + len(taken) == count:
             _held.update({paths[name]: lock for name, lock in taken.items()})
             return [*own, *taken]
-        # All or none: two jobs that each hold half of what they need would wait for ever.
+        # All or none: two jobs that each hold half of what they need would wait forever.
         for lock in taken.values():
             lock.release()
         if not told:
-            print(f"All GPUs ({', '.join(names)}) are at work; waiting for {count}.", flush=True)
+            print(f"All GPUs ({', '.join(names)}) are in use; waiting for {count}.", flush=True)
             told = True
         time.sleep(pause)
