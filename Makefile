@@ -15,12 +15,18 @@ BIN := $(VENV)/bin
 # Whole trees of packages with their hashes. Where packages come from an index of your own: make setup LOCKED=no
 LOCKED ?= yes
 ifeq ($(LOCKED),yes)
-INSTALL_RUN := --require-hashes -r requirements.lock
-INSTALL_DEV := --require-hashes -r requirements-dev.lock
+INSTALL_RUN := --require-hashes -r $(VENV)/requirements.lock
+INSTALL_DEV := --require-hashes -r $(VENV)/requirements-dev.lock
 else
 INSTALL_RUN := -r requirements.txt
 INSTALL_DEV := -r requirements-dev.txt
 endif
+# PyPI's PyTorch for Linux brings CUDA. Where there is neither an NVIDIA GPU nor a Slurm whose nodes may have one,
+# the CPU build is taken from PyTorch's own index instead. By hand: make setup TORCH=cuda, or TORCH=cpu
+CUDA := $(shell ls -d /proc/driver/nvidia /dev/nvidia0 2> /dev/null; command -v nvidia-smi sbatch)
+TORCH ?= $(if $(filter Linux,$(shell uname -s)),$(if $(CUDA),cuda,cpu),pypi)
+# Where that index can be reached, `make lock` writes its hashes; without them, the version is pinned and TLS trusted.
+CPU_TORCH := $(firstword $(wildcard requirements-cpu.lock) requirements-cpu.txt)
 # One lock for every platform and Python from 3.11 on.
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
@@ -61,6 +67,7 @@ setup: $(VENV)/run
 lock: $(VENV)/dev
 	$(BIN)/uv pip compile $(COMPILE) requirements.txt -o requirements.lock
 	$(BIN)/uv pip compile $(COMPILE) -c requirements.lock requirements-dev.txt -o requirements-dev.lock
+	-$(BIN)/uv pip compile $(COMPILE) --no-deps --emit-index-url requirements-cpu.txt -o requirements-cpu.lock
 
 audit: $(VENV)/dev
 	$(BIN)/python tools/audit.py requirements.lock
@@ -73,13 +80,26 @@ $(VENV)/bin/python:
 	@echo "Making a virtual environment in $(VENV)."
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/run: requirements.txt requirements.lock requirements-deepprofiler.txt | $(VENV)/bin/python
-	@echo "Installing the pinned requirements (PyTorch takes 5 GB; minutes)."
+$(VENV)/torch: $(if $(filter cpu,$(TORCH)),$(CPU_TORCH)) | $(VENV)/bin/python
+ifeq ($(TORCH),cpu)
+	@echo "No NVIDIA GPU here: installing PyTorch's CPU build (200 MB). For GPUs: make setup TORCH=cuda"
+	@$(BIN)/python -m pip install --no-deps --timeout 10 --retries 2 --progress-bar on -r $(CPU_TORCH) || \
+	    echo "That failed, so PyTorch's build with CUDA comes from PyPI instead (5 GB on the disk)."
+endif
+	@touch $@
+
+# A lock as it is installed: without CUDA's libraries if PyTorch's CPU build is there already.
+$(VENV)/%.lock: %.lock $(VENV)/torch
+	@if ls $(VENV)/lib/python3*/site-packages | grep -q '^torch-.*+cpu'; \
+	then awk '/^[a-z]/ { keep = !/^(cuda-|nvidia-|triton=)/ } keep' $< > $@; else cp $< $@; fi
+
+$(VENV)/run: requirements.txt $(VENV)/requirements.lock requirements-deepprofiler.txt
+	@echo "Installing the pinned requirements; minutes."
 	$(BIN)/python -m pip install --progress-bar on $(INSTALL_RUN)
 	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements-deepprofiler.txt
 	@touch $@
 
-$(VENV)/dev: requirements-dev.txt requirements-dev.lock $(VENV)/run
+$(VENV)/dev: requirements-dev.txt $(VENV)/requirements-dev.lock $(VENV)/run
 	@echo "Installing what the tests need besides."
 	$(BIN)/python -m pip install $(INSTALL_DEV)
 	@touch $@

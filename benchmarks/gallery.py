@@ -23,7 +23,7 @@ import pandas as pd
 import tifffile
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "scripts"), str(HERE.parent / "tests" / "unit")]
+sys.path[:0] = [str(HERE.parent / "scripts"), str(HERE.parent / "tests" / "helpers")]
 
 from coda.files import write_json  # noqa: E402
 from s3_server import rclone_program, s3_server  # noqa: E402

@@ -11,6 +11,7 @@ waited for: what they complete counts, and what they do not is made again.
 """
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,9 @@ def main(command: list[str]) -> int:
     """Run `command` under the lock and give its exit status."""
     folder = Path(".snakemake")
     folder.mkdir(exist_ok=True)
-    with open(folder / "alone.lock", "w") as lock:
+    # Through a link, another file would be opened for writing.
+    descriptor = os.open(folder / "alone.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(descriptor, "w") as lock:
         if not taken(lock, PATIENCE):
             print("Another run is at work in this folder; wait for it, or end it.", file=sys.stderr)
             return 1

@@ -1,6 +1,5 @@
-"""The config: checked against its schema and against itself before anything runs."""
+"""Checks of the config, against its schema and for contradictions, before anything runs."""
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,21 +8,11 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from coda.errors import UserError
+from coda.errors import UserError, did_you_mean
 from coda.methods import COMPOSED, chosen_methods
+from coda.simulated import simulated_places
 
-# As `coda.simulation` names the tables it writes; a copy, since that package is heavy to import.
-SIMULATED_TABLES = {
-    "plate": "plate.csv.gz",
-    "well": "well.csv.gz",
-    "compound": "compound.csv.gz",
-    "platemap": "JUMP-Target-2_compound_platemap.tsv",
-    "target_compounds": "JUMP-Target-2_compound_metadata.tsv",
-    "drugs": "repurposing_drugs_20200324.txt",
-}
-
-
-# The words of a JSON schema as a reader of YAML says them.
+# The types of a JSON schema in words.
 KINDS = {
     "array": "a list in brackets, such as [1, 2]",
     "object": "a section, such as {epochs: 3}",
@@ -36,7 +25,7 @@ KINDS = {
 
 
 def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Fill defaults into `config` and refuse what is unknown, of the wrong kind or contradictory.
+    """Fill in defaults; refuse unknown keys, values of the wrong type and contradictions.
 
     Parameters
     ----------
@@ -53,11 +42,11 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
     Raises
     ------
     UserError
-        On the first fault, with the key and the way out.
+        On the first error, naming the key and the way out.
     """
     errors = list(_FillingValidator(schema).iter_errors(config))
     if errors:
-        # An unknown key is the likeliest slip, and often the reason for the other errors.
+        # An unknown key is the most likely mistake, and often the reason for the other errors.
         errors.sort(
             key=lambda error: (
                 error.validator != "additionalProperties",
@@ -69,13 +58,6 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
     return config
-
-
-def simulated_places(results: str) -> tuple[str, dict[str, str]]:
-    """Give the root of the gallery simulated below `results`, and the places of its tables."""
-    made = f"{results.rstrip('/')}/gallery"
-    tables = {name: f"{made}/tables/{file}" for name, file in SIMULATED_TABLES.items()}
-    return f"{made}/cellpainting-gallery/cpg0016-jump", tables
 
 
 def _fill_properties(validator, properties, instance, schema):
@@ -113,7 +95,7 @@ def _as_meant(value: Any, schema: dict[str, Any]) -> Any:
         return None if value == "null" and "null" in kinds else value
     try:
         meant = yaml.safe_load(value)
-        # YAML takes 1e-4 for text, and asks for 1.0e-4.
+        # YAML reads 1e-4 as text; only 1.0e-4 is a number to it.
         return float(meant) if isinstance(meant, str) and "number" in kinds else meant
     except (yaml.YAMLError, ValueError):
         return value
@@ -125,14 +107,13 @@ _FillingValidator = extend(
 
 
 def _sentence(error: ValidationError) -> str:
-    """Say what is wrong with which key."""
+    """Say which key is wrong, and why."""
     place = ".".join(map(str, error.absolute_path))
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = min(str(name) for name in error.instance if name not in known)
-        near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}."
-        return f"The config has an unknown key {'.'.join(filter(None, [place, unknown]))}; {hint}"
+        hint = did_you_mean(unknown, known, f"; known are {', '.join(known)}.")
+        return f"The config has an unknown key {'.'.join(filter(None, [place, unknown]))}{hint}"
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance][0]
         return f"The config lacks the key {'.'.join(filter(None, [place, missing]))}; see config/README.md."
@@ -146,15 +127,14 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _check_contradictions(config: dict[str, Any]) -> None:
-    """Refuse settings that are each right and do not fit together."""
+    """Refuse settings that are valid on their own but contradict each other."""
     known = config["sources"]
     for key in ("train_sources", "target_sources"):
         for source in config[key]:
             if source not in known:
-                near = difflib.get_close_matches(source, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else "."
                 raise UserError(
-                    f"{key} names {source}, which is not among sources ({', '.join(known)}){hint}"
+                    f"{key} names {source}, which is not among sources ({', '.join(known)})"
+                    f"{did_you_mean(source, known)}"
                 )
     for source in config["train_sources"]:
         if known[source]["validation_plate"] is None:
@@ -226,7 +206,7 @@ def _check_views(config: dict[str, Any]) -> None:
 
 
 def _check_trainings(config: dict[str, Any]) -> None:
-    """Refuse batches that cannot be shared out, and schedules that are not over when the training is."""
+    """Refuse batches that cannot be split evenly, and schedules longer than the training."""
     for name in ("pretrain", "adapt"):
         batch, parts = config[name]["batch_size"], config[name]["accumulate"]
         if batch % (parts * config["compute"]["gpus"]):
@@ -244,7 +224,7 @@ def _check_trainings(config: dict[str, Any]) -> None:
 
 
 def _check_methods(config: dict[str, Any]) -> None:
-    """Resolve the methods, and refuse those that the rest of the config leaves without what they need."""
+    """Resolve the methods, and refuse those whose requirements the rest of the config does not meet."""
     config["methods"] = chosen_methods(config["methods"])
     needing = [name for name in config["methods"] if COMPOSED[name].needs_dmso]
     if needing and config["choose"]["labelled"]:

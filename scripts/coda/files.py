@@ -1,6 +1,5 @@
-"""Whole files or none: writing to a temporary name, then moving into place; tables with string ids."""
+"""Files written whole or not at all, and tables whose ids are strings."""
 
-import fcntl
 import json
 import os
 import re
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
+from filelock import lock_descriptor
 
 from coda.errors import UserError
 
@@ -20,7 +20,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary name carries the process id, so two processes never write to the same file, and
     the data reach the disk before the name does: a reader finds the old file or the new one, whole.
-    What killed processes have left of the same file is removed first.
+    Temporary files that killed processes have left are removed first.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        with open(temporary, "wb") as claim:
+        with open(temporary, "wb", opener=_open_no_link) as claim:
             _lock(claim)
             yield temporary
             with open(temporary, "rb") as handle:
@@ -48,7 +48,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of `path` whose process is gone.
+    """Remove temporary files of `path` whose process has ended.
 
     A process id alone says nothing about another machine on the same disk, or once it is used
     again. The lock does: the kernel gives it up when its process ends, however it ends.
@@ -57,18 +57,21 @@ def _remove_leftovers(path: Path) -> None:
     with os.scandir(path.parent) as entries:
         found = [entry.path for entry in entries if name.fullmatch(entry.name)]
     for temporary in found:
-        with suppress(OSError), open(temporary, "rb") as handle:
+        with suppress(OSError), open(temporary, "rb", opener=_open_no_link) as handle:
             if _lock(handle):
                 os.unlink(temporary)
 
 
+def _open_no_link(path: str, flags: int) -> int:
+    """Open a file but no link: writing through one would overwrite what it points to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def _lock(handle: BinaryIO) -> bool:
     """Lock a file for as long as it stays open; whether that succeeded."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by another, or a file system without locks
-        return False
-    return True
+    with suppress(OSError):  # a file system without locks
+        return lock_descriptor(handle.fileno(), blocking=False)
+    return False
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:

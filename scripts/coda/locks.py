@@ -1,15 +1,19 @@
 """One process at a time: a lock on a file, which the operating system frees however a process ends."""
 
-import fcntl
+import errno
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock, Timeout
 
 from coda.errors import UserError
+
+# What a file system answers that has no locks, as some of clusters and network drives.
+WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -31,10 +35,10 @@ def alone(path: Path, does: str, patience: float) -> Iterator[None]:
     Raises
     ------
     UserError
-        If it still has the lock then.
+        If it still has the lock then, or the lock file is a link.
     """
     end, told = time.monotonic() + patience, False
-    while (lock := _lock(path, does)) is None:
+    while (lock := _acquire(path, does)) is None:
         if not told:
             print(f"{_holder(path)} {does}; waiting for it.", flush=True)
             told = True
@@ -43,44 +47,50 @@ def alone(path: Path, does: str, patience: float) -> Iterator[None]:
                 f"{_holder(path)} {does} too; wait until it is done or end it, then start again."
             )
         time.sleep(0.1)
+    own = _inode(path)
     with lock:
         try:
             yield
         finally:
-            if _is_at(lock, path):
-                path.unlink()
+            # If the folder was removed, another process may have made a lock file of the same name.
+            if _inode(path) == own:
+                path.unlink(missing_ok=True)
 
 
-def _lock(path: Path, does: str) -> TextIO | None:
+def _acquire(path: Path, does: str) -> AbstractContextManager | None:
     """Take the lock, or give None if another process has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(BlockingIOError, FileNotFoundError), ExitStack() as stack:
-        lock = stack.enter_context(open(path, "a"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError as error:  # some cluster file systems have no locks
-            print(
-                f"{path} cannot be locked ({error}); see to it that one job alone {does}.",
-                flush=True,
-            )
-        # Whoever had it may have removed the file since it was opened.
-        if _is_at(lock, path):
-            lock.truncate(0)
-            lock.write(f"Process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
-            stack.pop_all()
-            return lock
-    return None
-
-
-def _is_at(lock: TextIO, path: Path) -> bool:
-    """Tell whether an open file is the one that has the name now."""
+    # Without locks filelock could fall back on the file's existence, but then a killed process would
+    # keep all others out.
+    lock = FileLock(path, blocking=False, fallback_to_soft=False, on_acquired=_sign)
     try:
-        return os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
+        return lock.acquire()
+    except (Timeout, FileNotFoundError):  # the latter if the folder was removed meanwhile
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(
+                f"The lock file {path} is a link, which is not followed; remove it and start again."
+            ) from None
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        print(
+            f"{path} cannot be locked ({error.strerror}); make sure that only one job {does}.",
+            flush=True,
+        )
+        return nullcontext()
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the lock file who has it."""
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"Process {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _holder(path: Path) -> str:

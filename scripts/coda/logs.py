@@ -1,4 +1,4 @@
-"""What a script says: to the terminal and to its log, faults in one sentence."""
+"""Output of scripts: to the terminal and to a log, errors in one sentence."""
 
 import sys
 import traceback
@@ -26,7 +26,7 @@ class Tee:
         self.terminal.flush()
 
     def isatty(self) -> bool:
-        """Say no: a log keeps plain text."""
+        """Give False: a log is plain text."""
         return False
 
 
@@ -43,7 +43,7 @@ def copied(log: str) -> Iterator[None]:
 
 @contextmanager
 def reported(log: str) -> Iterator[None]:
-    """Copy all output of the block to the file `log`; end the process with a sentence on a fault.
+    """Copy all output of the block to the file `log`; on an error, end the process with a sentence.
 
     A `UserError` becomes one sentence and exit status 1. Any other exception keeps its traceback,
     in the log too.
@@ -61,11 +61,11 @@ def reported(log: str) -> Iterator[None]:
 
 
 def some(names: Iterable[str], most: int = 8) -> str:
-    """Name a few, each once."""
+    """List the first few names in order, each once."""
     ordered = sorted(set(names))
     return ", ".join(ordered[:most]) + (", ..." if len(ordered) > most else "")
 
 
 def tell(message: str) -> None:
-    """Say on standard error what a reader of the log should know."""
+    """Print a message on standard error, and so in the log."""
     print(message, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Work spread over processes, results in order, memory bounded however many items there are."""
+"""Spread work over processes: results in order, and memory bounded for any number of items."""
 
 import ctypes
 import multiprocessing
@@ -20,7 +20,7 @@ def spread(function: Callable, items: Iterable, state: object, processes: int) -
 
     Workers are forked: they inherit `state` without a copy, and the script that calls this needs
     no ``__main__`` guard (Snakemake's scripts have none). Call it before starting threads. At most
-    a few results wait at a time, so a slow reader holds the workers back instead of filling memory.
+    a few results wait at a time, so a slow reader slows the workers down instead of filling memory.
     Workers end with this process, however it ends.
 
     Parameters
@@ -65,7 +65,7 @@ def spread(function: Callable, items: Iterable, state: object, processes: int) -
 def _begin(state: object, parent: int) -> None:
     global _state
     _state = state
-    # A killed parent cannot tell its workers to stop: they would wait for work for ever, with the
+    # A killed parent cannot tell its workers to stop: they would wait for work forever, with the
     # memory and the open files that they inherited.
     ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:  # killed before the request

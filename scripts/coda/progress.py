@@ -9,28 +9,28 @@ Item = TypeVar("Item")
 
 
 class Progress:
-    """Say now and then how far a long piece of work has come and how long it still takes.
+    """Report regularly how far a long task has come and how long it will still take.
 
-    Bars that redraw themselves are unreadable in log files and when jobs run side by side, so this
-    prints a line every few seconds instead: what, done of total, facts, rate and time left.
+    Progress bars are unreadable in log files and when jobs run side by side, so this prints a line
+    every few seconds: the task, units done of the total, facts, rate and time left.
 
     Parameters
     ----------
     what
-        The work in a few words, for example ``"download source_3 JCPQC016"``.
+        The task in a few words, for example ``"download source_3 JCPQC016"``.
     total
         Number of units of work.
     unit
         Name of the unit, for example ``"sites"``.
     done
-        Units done before, in work that goes on from a saved state.
+        Units done before, in a resumed task.
     every
         Seconds between lines.
 
     Attributes
     ----------
     facts : dict
-        Numbers or words that stand in every line.
+        Numbers or words shown in every line.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class Progress:
         self.facts: dict[str, object] = {}
 
     def update(self, amount: int = 1, **facts: object) -> None:
-        """Count `amount` more units as done; `facts` (numbers or words) stand in the line."""
+        """Count `amount` more units as done; `facts` (numbers or words) are shown in the line."""
         self.done += amount
         facts = self.facts | facts
         now = time.monotonic()
@@ -72,7 +72,7 @@ class Progress:
 
 
 def track(items: Iterable[Item], what: str, total: int, unit: str) -> Iterator[Item]:
-    """Yield `items` one by one, saying how far it has come."""
+    """Yield `items` one by one and report progress."""
     progress = Progress(what, total, unit)
     for item in items:
         yield item
@@ -80,7 +80,7 @@ def track(items: Iterable[Item], what: str, total: int, unit: str) -> Iterator[I
 
 
 def duration(seconds: float) -> str:
-    """Words for a length of time: ``"48 s"``, ``"3 min 20 s"`` or ``"2 h 5 min"``."""
+    """Write a length of time: ``"48 s"``, ``"3 min 20 s"`` or ``"2 h 5 min"``."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

@@ -6,19 +6,20 @@ import platform
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from coda.versions import software_versions
+
+if TYPE_CHECKING:  # slow to import, and many scripts compute nothing
+    import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def describe_run(
-    settings: dict[str, Any], seed: int, device: torch.device, inputs: dict[str, str]
+    settings: dict[str, Any], seed: int, device: "torch.device", inputs: dict[str, str]
 ) -> dict[str, Any]:
-    """Describe what makes a result: goes into the header of weights and into the report.
+    """Describe what a result was made from and with, for the header of weights and the report.
 
     Parameters
     ----------
@@ -27,9 +28,9 @@ def describe_run(
     seed
         Its seed.
     device
-        What it was computed on.
+        Device that computed it.
     inputs
-        Name of each input to its checksum.
+        Checksum of each input, by the input's name.
     """
     return {
         "code": code_version(),
@@ -41,8 +42,10 @@ def describe_run(
     }
 
 
-def device_name(device: torch.device) -> str:
-    """Say what `device` is: the GPU's name, or the processor."""
+def device_name(device: "torch.device") -> str:
+    """Name of the GPU, or of the processor with the number of threads."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({processor_name()}, {torch.get_num_threads()} threads)"
@@ -50,6 +53,8 @@ def device_name(device: torch.device) -> str:
 
 def describe_machine() -> dict[str, str]:
     """Hardware that this process may use: processor, cores, memory and GPUs."""
+    import torch
+
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = {
         "processor": processor_name(),

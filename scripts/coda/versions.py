@@ -19,7 +19,7 @@ PACKAGES = (
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of Python, the system and those packages that results depend on and that are installed."""
+    """Versions of Python, the system and the installed packages that results depend on."""
     versions = {"python": platform.python_version(), "system": platform.platform()}
     for name in PACKAGES:
         try:

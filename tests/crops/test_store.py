@@ -101,7 +101,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(RuntimeError, match="stop"), CropWriter(path, CHANNELS, 8, 8, {}) as writer:
         writer.write({"Metadata_Site": 1}, np.zeros((1, 3, 8, 8), np.uint8))
         raise RuntimeError("stop")
-    with pytest.raises(UserError, match="Not one crop"), CropWriter(path, CHANNELS, 8, 8, {}):
+    with pytest.raises(UserError, match="No crop is left"), CropWriter(path, CHANNELS, 8, 8, {}):
         pass
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.arrow"]

@@ -177,6 +177,18 @@ def test_hostile_keys_and_channels_write_nothing(plate, tmp_path):
     assert not folder.exists() and not manifest.exists()
 
 
+@pytest.mark.parametrize("name", ["0012", "0012.partial"])
+def test_nothing_behind_a_link_is_deleted(plate, tmp_path, name):
+    root, index, folder, manifest = plate
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").write_text("content")
+    folder.parent.mkdir(parents=True)
+    (folder.parent / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=f"{name} is a link, which is not followed"):
+        download_plate(LocalGallery(str(root)), index, CHANNELS, folder, manifest, 0.0)
+    assert (tmp_path / "precious/file").read_text() == "content"
+
+
 def test_a_full_disk_is_told_and_nothing_is_fetched_again(plate):
     root, index, folder, manifest = plate
     gallery = Counting(root)

@@ -114,7 +114,7 @@ def test_missing_column_is_named(tmp_path, column):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("load_data.csv.gz", gzip.compress(b"Metadata_Well,Metadata_Site\n" * 99)[:-8]),
+        ("load_data.csv.gz", gzip.compress(b"Metadata_Well,Metadata_Site\n" * 99, mtime=0)[:-8]),
         ("load_data.csv.gz", b"not gzip"),
         ("load_data.parquet", b"PAR1"),
         ("load_data.csv", b""),

@@ -25,12 +25,12 @@ def mirror(tmp_path) -> LocalGallery:
     return LocalGallery(str(tmp_path / "mirror"))
 
 
-def test_entries_that_lead_nowhere_are_passed_over_and_named(mirror, capsys):
+def test_entries_that_lead_nowhere_are_skipped_and_named(mirror, capsys):
     found = [entry.key for entry in mirror.entries("source_3/images/P1")]
     assert found == ["source_3/images/P1/0.tif", "source_3/images/P1/1.tif"]
     told = capsys.readouterr().err
-    assert "dangling.tif is passed over: No such file" in told
-    assert "loop.tif is passed over: Too many levels" in told
+    assert "dangling.tif is skipped: No such file" in told
+    assert "loop.tif is skipped: Too many levels" in told
     folders = ["source_3/images/P1", "source_3/images/linked"]
     assert mirror.folders("source_3/images") == folders
     assert mirror.folders("source_3/images/P1/0.tif") == mirror.folders("no") == []

@@ -150,7 +150,7 @@ def test_redirect_on_the_same_host_is_followed(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "word"),
     [
-        ("https://h.org/a.csv", "http://h.org/b.csv", "an open line"),
+        ("https://h.org/a.csv", "http://h.org/b.csv", "an unencrypted address"),
         ("https://h.org/a.csv", "https://i.org/a.csv", "another host"),
         ("https://h.org/a.csv", "https://h.org/b.csv", None),
         ("http://h.org/a.csv", "https://h.org/b.csv", None),

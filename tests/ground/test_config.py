@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from coda.config import check_config, pairs, simulated_places
+from coda.config import check_config, pairs
 from coda.errors import UserError
-from coda.simulation.plates import simulate_gallery
 from coda.training.settings import (
     DinoSettings,
     HeadSettings,
@@ -170,13 +169,3 @@ def test_a_simulated_gallery_lies_below_the_results():
     assert places == {"results/world_2/gallery/tables"} and set(world["tables"]) == set(
         BASE["tables"]
     )
-
-
-def test_the_tables_of_a_simulated_gallery_are_those_that_the_simulation_writes(tmp_path):
-    settings = yaml.safe_load((CONFIG / "tiny.yaml").read_text())["simulation"]
-    settings |= {"effect": [0, 0], "nuclei": False, "sites_per_well": 1}
-    seed = settings.pop("seed")
-    simulate_gallery(tmp_path / "gallery", settings, seed)
-    root, tables = simulated_places(str(tmp_path))
-    assert (Path(root) / "source_5").is_dir()
-    assert all(Path(path).is_file() for path in tables.values())

@@ -64,6 +64,14 @@ def test_clearing_up_spares_running_writers_and_other_files(tmp_path):
     assert path.read_text() == "newer" and set(os.listdir(tmp_path)) == {*others, "x.txt"}
 
 
+def test_nothing_is_written_through_a_link(tmp_path):
+    (tmp_path / "precious").write_text("content")
+    (tmp_path / f".x.{os.getpid()}.txt").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError), replacing(tmp_path / "x.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "precious").read_text() == "content"
+
+
 @pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.csv.gz"])
 def test_ids_stay_text(tmp_path, name):
     table = pd.DataFrame({"Metadata_Plate": ["1053597806", "0012"], "Metadata_moa": ["a", None]})

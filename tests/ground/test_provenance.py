@@ -1,4 +1,8 @@
 import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from coda.crops.store import crops_checksum
@@ -8,9 +12,17 @@ from coda.provenance import describe_run, file_checksum
 def test_a_run_is_described_by_all_that_makes_it():
     described = describe_run({"epochs": 3}, 7, torch.device("cpu"), {"a": "b"})
     assert described["settings"] == {"epochs": 3} and described["seed"] == 7
-    assert described["software"]["torch"] == torch.__version__.split("+")[0]
+    assert described["software"]["torch"] == version("torch")
     assert described["device"].startswith("CPU") and described["inputs"] == {"a": "b"}
     assert described["code"]
+
+
+def test_the_ground_floor_is_imported_without_torch():
+    """It takes seconds to import, and many scripts compute nothing."""
+    scripts = Path(__file__).parents[2] / "scripts"
+    modules = ", ".join(f"coda.{path.stem}" for path in (scripts / "coda").glob("[!_]*.py"))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=scripts, check=False).returncode == 0
 
 
 def test_crops_checksums_tell_versions_apart(tiny_plates, tmp_path):

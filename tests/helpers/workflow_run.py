@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from coda.config import SIMULATED_TABLES
+from coda.simulated import TABLES
 from places import ROOT
 
 
@@ -19,9 +19,7 @@ def write_config(folder: Path, gallery: Path, endpoint: str) -> Path:
     config["gallery"] = {
         "root": "s3://cellpainting-gallery/cpg0016-jump", "endpoint": endpoint, "attempts": 3, "timeout": 5
     }  # fmt: skip
-    config["tables"] = {
-        name: str(gallery / "tables" / file) for name, file in SIMULATED_TABLES.items()
-    }
+    config["tables"] = {name: str(gallery / "tables" / file) for name, file in TABLES.items()}
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

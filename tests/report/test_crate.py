@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -32,13 +34,14 @@ def run(tmp_path) -> Path:
     (results / "figures").mkdir(parents=True)
     (results / "report.html").write_text("<!DOCTYPE html>")
     (results / "figures/accuracy.png").write_bytes(b"not a picture")
+    (results / "figures/two words.csv").write_text("a\n1\n")
     weights = results / "models/source_1/seed_1/foundation.safetensors"
     save_weights(weights, {"w": torch.ones(2)}, {"code": "abc", "seed": 1})
     provenance = results / "provenance"
     write_provenance(
         provenance, CONFIG, [weights], [code / "Snakefile", code / "rules/one.smk"], code
     )
-    files = [results / "report.html", results / "figures/accuracy.png"]
+    files = [results / "report.html", *(results / "figures").iterdir()]
     files += [path for path in provenance.rglob("*") if path.is_file()]
     write_crate(results / METADATA, files, CONFIG)
     return results
@@ -49,20 +52,22 @@ def test_another_program_reads_the_crate(run):
     files = {entity.id: entity for entity in crate.get_by_type("File")}
     assert {"report.html", "figures/accuracy.png", "provenance/config.yaml", WORKFLOW} <= set(files)
     for name, entity in files.items():
-        content = (run / name).read_bytes()
+        content = (run / unquote(name)).read_bytes()
         assert entity["sha256"] == hashlib.sha256(content).hexdigest()
         assert int(entity["contentSize"]) == len(content)
     assert crate.mainEntity.id == WORKFLOW
     assert crate.mainEntity["programmingLanguage"]["name"] == "Snakemake"
     assert crate.root_dataset["license"]["description"]
     versions = {one["name"]: one["version"] for one in crate.mainEntity["softwareRequirements"]}
-    assert versions["torch"] == torch.__version__.split("+")[0]
+    assert versions["torch"] == version("torch")
 
 
 def test_the_run_names_what_went_in_and_what_came_out(run):
     action = ROCrate(run).dereference("#run")
     assert action["instrument"].id == WORKFLOW
-    assert {one.id for one in action["result"]} == {"report.html", "figures/accuracy.png"}
+    assert {one.id for one in action["result"]} == {
+        "report.html", "figures/accuracy.png", "figures/two%20words.csv"
+    }  # fmt: skip
     names = {one.id for one in action["object"]}
     assert {"s3://bucket/prefix", "https://example.org/plate.csv.gz", "#own%20tables/well.csv",
             "provenance/config.yaml"} == names  # fmt: skip
@@ -82,7 +87,7 @@ def test_every_reference_leads_somewhere(run):
                 yield from referred(inner)
 
     outside = {name for name in referred(graph) if name not in known}
-    assert outside <= {"https://w3id.org/ro/crate/1.1", "https://snakemake.readthedocs.io"}
+    assert all(name.startswith("https://") for name in outside), outside
 
 
 def test_provenance_holds_config_headers_and_code(run):
@@ -110,13 +115,14 @@ def test_the_archive_is_the_crate_and_the_same_bytes_again(run, tmp_path):
         packed.extractall(tmp_path / "unpacked")
     assert not [name for name in names if name.endswith(".safetensors")]
     crate = ROCrate(tmp_path / "unpacked")
-    assert {part.id for part in crate.root_dataset["hasPart"]} == {*names} - {METADATA}
+    parts = {unquote(part.id) for part in crate.root_dataset["hasPart"]}
+    assert parts == {*names} - {METADATA}
 
 
 def test_the_same_results_give_the_same_crate(run):
     before = (run / METADATA).read_bytes()
     graph = json.loads(before)["@graph"]
-    files = [run / entity["@id"] for entity in graph if "contentSize" in entity]
+    files = [run / unquote(entity["@id"]) for entity in graph if "contentSize" in entity]
     for path in (run / "provenance").rglob("*"):
         os.utime(path, (2e9, 2e9))  # it is written anew before each crate
     write_crate(run / METADATA, files[::-1], CONFIG)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from coda.errors import UserError
-from coda.training.gpu_lock import claim, claim_gpus
+from coda.training.gpu_lock import claim, claim_gpus, lock_folder
 
 
 def take(folder, count, name, seconds, results):
@@ -57,6 +57,13 @@ def test_a_gpu_that_is_absent_is_told():
         claim_gpus(1)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_build_without_cuda_is_told(monkeypatch):
+    monkeypatch.setattr("torch.version.cuda", None)
+    with pytest.raises(UserError, match="CPU build of PyTorch.*make setup TORCH=cuda"):
+        claim_gpus(1)
+
+
 @pytest.fixture
 def visible(monkeypatch, tmp_path):
     """Let PyTorch see the GPUs of CUDA_VISIBLE_DEVICES, as a machine with many would show them."""
@@ -101,3 +108,27 @@ def test_parts_of_one_gpu_are_different_devices(visible, monkeypatch):
     visible("MIG-a,MIG-b")
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda n: SimpleNamespace(uuid="same"))
     assert claim_gpus(2) == (0, 1)
+
+
+def test_the_lock_folder_is_the_user_s_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    folder = lock_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    assert lock_folder().stat().st_mode & 0o777 == 0o700
+
+
+def test_a_lock_folder_prepared_by_others_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / f"coda_gpus_{os.getuid()}").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UserError, match="not a folder of yours; remove it, or set TMPDIR"):
+        lock_folder()
+
+
+def test_a_lock_file_that_is_a_link_is_not_opened(tmp_path):
+    (tmp_path / "precious").write_text("content")
+    (tmp_path / "0.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError):
+        claim(["0"], 1, tmp_path, pause=0.02)
+    assert (tmp_path / "precious").read_text() == "content"

@@ -1,12 +1,12 @@
 """The real Snakefile on a tiny simulated gallery, served by a real S3 server."""
 
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 from places import ROOT
 from workflow_run import run_snakemake, write_config
 
@@ -47,8 +47,7 @@ def finished(tmp_path_factory, gallery, endpoint) -> tuple[Path, Path]:
     shared = tmp_path_factory.getbasetemp()
     folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "finished"
     folder.mkdir(exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / "lock"):
         if not (folder / "run.yaml").exists():
             run_snakemake(folder, write_config(folder, gallery, endpoint))
     return folder, folder / "run.yaml"

@@ -1,4 +1,4 @@
-"""Cut the crops of a plate: read, correct, stretch to 8 bits, cut, store, all in one pass."""
+"""Cut the crops of a plate: read, correct, stretch to 8 bits, cut and store, in one pass."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -85,12 +85,12 @@ def extract_crops(
         rows, the DNA channel is segmented.
     functions
         For ``illumination: gallery``, files of `coda.gallery.illumination_files.download_functions`,
-        one a channel.
+        one per channel.
 
     Returns
     -------
     pandas.DataFrame
-        One row a site of the index: well, site, ``status``, ``reason``, ``crops``.
+        One row per site of the index: well, site, ``status``, ``reason``, ``crops``.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def _cut_site(cutting: Cutting, row: int) -> tuple[np.ndarray, np.ndarray, tuple
 def _functions(
     kind: str, stats: Illumination, order: list[int], paths: Sequence[str | os.PathLike]
 ) -> list[np.ndarray | None]:
-    """Illumination functions (H, W), one a channel, from where the settings say."""
+    """Illumination functions (H, W), one per channel, from where the settings say."""
     if kind == "none":
         return [None] * len(order)
     if kind == "deepprofiler":

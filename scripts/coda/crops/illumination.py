@@ -50,7 +50,7 @@ class Illumination:
     mean_image : numpy.ndarray
         Mean image at a quarter of the size, float64 (C, H / 4, W / 4).
     sites : pandas.DataFrame
-        One row a site of the index: well, site, status, reason and quality measures.
+        One row per site of the index: well, site, status, reason and quality measures.
     """
 
     channels: list[str]
@@ -118,7 +118,7 @@ def estimate_illumination(
     processes
         Number of worker processes.
     min_sites
-        Fewest usable sites for which statistics make sense.
+        Smallest number of usable sites.
     max_lost
         Largest share of sites that a plate may lose.
 
@@ -241,7 +241,7 @@ def _finish_channel(state: tuple, channel: int) -> dict:
 
 
 def deepprofiler_statistics() -> type:
-    """DeepProfiler's `IlluminationStatistics`, imported without its hold on the root logger.
+    """DeepProfiler's `IlluminationStatistics`, imported without its effect on the root logger.
 
     The import sets the root logger to INFO and lets it print to the standard output.
     """

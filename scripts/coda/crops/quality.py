@@ -33,7 +33,7 @@ def measure_channel(image: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     image
         Grey values (H, W), uint16.
     counts
-        Its histogram, one bin a grey value.
+        Its histogram, one bin per grey value.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def flag_sites(sites: pd.DataFrame, channels: Sequence[str], limits: dict) -> pd
     Parameters
     ----------
     sites
-        One row a site of one plate, with the columns of `measure_site`.
+        One row per site of one plate, with the columns of `measure_site`.
     channels
         The channels to judge.
     limits
@@ -164,12 +164,12 @@ def inspect_plate(
     limits: dict,
     out: str | os.PathLike,
 ) -> pd.DataFrame:
-    """Write what became of every site of a plate, lost sites included.
+    """Write the status of every site of a plate, lost sites included.
 
     Parameters
     ----------
     index
-        The plate's index, one row a site.
+        The plate's index, one row per site.
     sites
         ``Illumination.sites``: status, reason and measures of each site.
     crops
@@ -182,7 +182,7 @@ def inspect_plate(
     Returns
     -------
     pandas.DataFrame
-        One row a row of `index`, in its order: its ``Metadata_*`` columns, ``status`` (``"ok"`` or why
+        One row per row of `index`, in its order: its ``Metadata_*`` columns, ``status`` (``"ok"`` or why
         not in a word), ``reason``, ``crops`` (how many) and the ``Quality_*`` columns.
     """
     table = index[[name for name in index if name.startswith("Metadata_")]]

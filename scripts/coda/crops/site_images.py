@@ -1,4 +1,4 @@
-"""The sites of a downloaded plate: which files they have, which are lost and why, their pixels."""
+"""The sites of a downloaded plate: their files, their pixels, and which are lost for what reason."""
 
 import sys
 from collections.abc import Sequence
@@ -7,22 +7,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from coda.columns import SITE_KEYS
 from coda.errors import UserError
 from coda.gallery.tiff import BrokenImage, read_tiff
 
-SITE = ["Metadata_Well", "Metadata_Site"]
-NO_CROP = "no crop"  # status of a whole site without a cell to cut out
+SITE = SITE_KEYS[2:]  # within a plate
+NO_CROP = "no crop"  # status of a readable site in which no cell can be cut out
 
 
 def list_sites(
     index: pd.DataFrame, manifest: pd.DataFrame, channels: Sequence[str]
 ) -> pd.DataFrame:
-    """Join the index of a plate with what the download says of each object.
+    """Join the index of a plate with the status of each downloaded object.
 
     Parameters
     ----------
     index
-        One row a site, with ``Metadata_Well`` and ``Metadata_Site``.
+        One row per site, with ``Metadata_Well`` and ``Metadata_Site``.
     manifest
         One row an object: ``Metadata_Well``, ``Metadata_Site``, ``channel``, ``file``, ``status``
         (``"ok"`` or why not) and ``reason``.
@@ -32,9 +33,9 @@ def list_sites(
     Returns
     -------
     pandas.DataFrame
-        One row a row of `index`, in its order: well, site, ``status`` (``"ok"`` or
+        One row per row of `index`, in its order: well, site, ``status`` (``"ok"`` or
         that of the first object at fault), ``reason`` (names the channels at fault; None when ok),
-        ``files`` (one a channel).
+        ``files`` (one per channel).
     """
     objects = {
         (well, int(site), channel): (file, status, reason)
@@ -63,7 +64,7 @@ def read_site(folder: Path, files: Sequence[str], channels: Sequence[str]) -> li
     Returns
     -------
     list of numpy.ndarray
-        One uint16 image (H, W) a channel, all of one size.
+        One uint16 image (H, W) per channel, all of one size.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def read_site(folder: Path, files: Sequence[str], channels: Sequence[str]) -> li
 
 
 def plate_name(index: pd.DataFrame) -> str:
-    """Words for a plate, such as ``"source_3 JCPQC016"``."""
+    """Name of a plate, such as ``"source_3 JCPQC016"``."""
     if not len(index):
         raise UserError("The index of a plate has no sites.")
     return f"{index['Metadata_Source'].iloc[0]} {index['Metadata_Plate'].iloc[0]}"
@@ -98,7 +99,7 @@ def tell_lost(plate: str, sites: pd.DataFrame, max_lost: float) -> None:
     ------
     UserError
         If more than the share `max_lost` of the plate's sites is lost. A site without a cell is
-        told and not counted: that is what a toxic compound does.
+        named but not counted: toxic compounds do that.
     """
     lost = sites[sites["status"] != "ok"]
     told = [

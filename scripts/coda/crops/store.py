@@ -1,4 +1,4 @@
-"""The crop store: one Arrow file a plate, 8-bit pixels beside their metadata, memory-mapped.
+"""The crop store: one Arrow file per plate, 8-bit pixels beside their metadata, memory-mapped.
 
 A store file is an uncompressed Arrow IPC file. Every row is a crop: its ``Metadata_*``,
 ``Quality_*`` and ``Crop_*`` columns and, last, ``pixels``, the channel-first bytes of the crop.
@@ -20,7 +20,7 @@ from coda.errors import UserError
 from coda.files import replacing
 
 SCHEMA_VERSION = 1
-# Sites are gathered into record batches of about this size. A batch a site would make opening a
+# Sites are gathered into record batches of about this size. One batch per site would make opening a
 # plate of 3,456 sites 15 times slower, and readers take single crops out of a batch anyway.
 BATCH_BYTES = 16 * 2**20
 
@@ -78,7 +78,7 @@ class CropWriter:
             return self._stack.__exit__(kind, error, trace)
         with self._stack:
             if self._schema is None:
-                raise UserError(f"Not one crop was left for {self.path}; the log has the reasons.")
+                raise UserError(f"No crop is left for {self.path}; the log has the reasons.")
             self._flush()
         return None
 
@@ -88,7 +88,7 @@ class CropWriter:
         Parameters
         ----------
         metadata
-            Column name to value. A list or array holds one value a crop; anything else is the same
+            Column name to value. A list or array holds one value per crop; anything else is the same
             for all crops of the site. Every call gives the same columns.
         pixels
             uint8 array of shape (n, C, H, W), n may be 0.
@@ -171,7 +171,7 @@ class CropStore:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row a crop, in order.
+        One row per crop, in order.
     channels : list of str
         Names of the channels.
     height, width : int
@@ -305,7 +305,7 @@ def _open(path: Path) -> tuple[dict, pa.Table, list[np.ndarray]]:
 def crops_checksum(path: str | os.PathLike, samples: int = 64) -> str:
     """Checksum of a plate's crops: all metadata, the settings, and pixels of evenly spaced crops.
 
-    A whole plate has gigabytes of pixels; a sample of crops tells two versions apart all the same,
+    A whole plate has gigabytes of pixels; a sample of crops still distinguishes two versions,
     since statistics of the whole plate go into every pixel.
     """
     store = CropStore([path])

@@ -1,4 +1,4 @@
-"""What a gallery of images offers, wherever it lies: objects by key, listed, read and fetched."""
+"""The interface of a gallery of images: objects by key, listed, read and fetched."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Fetched:
-    """One object as fetched; `md5` is None where the bytes did not pass through our hands."""
+    """One object as fetched; `md5` is None if the object was linked instead of copied."""
 
     bytes: int
     etag: str | None
@@ -53,7 +53,7 @@ class GalleryDown(UserError):
 
 
 class Gallery(ABC):
-    """Objects by key, relative to a root, to be read; prefixes name folders, "" the root."""
+    """Objects to read, by key relative to a root; a prefix names a folder, "" the root."""
 
     root: str
 
@@ -71,7 +71,7 @@ class Gallery(ABC):
 
     @abstractmethod
     def fetch(self, key: str, path: Path) -> Fetched:
-        """Bring one object to `path`, checked against the size and checksum that the gallery gives.
+        """Fetch one object to `path`, checked against the size and checksum that the gallery gives.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Gallery(ABC):
         """
 
     def wait_longer(self) -> None:  # noqa: B027 - a folder has no attempts
-        """Leave more time between attempts from now on, where there are any."""
+        """Wait longer between attempts from now on."""
 
 
 def checked_key(key: str) -> str:
@@ -106,7 +106,7 @@ def checked_key(key: str) -> str:
     ):
         raise UserError(
             f"The key {key!r} is refused: it does not lie within the gallery (gallery.root); "
-            "mend it in its table, or leave it out."
+            "correct it in its table, or leave it out."
         )
     return key
 

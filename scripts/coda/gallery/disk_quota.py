@@ -1,4 +1,4 @@
-"""The folder of the plates' images: its names, its room, its disk."""
+"""The disk that plates' images take: names of their folders, and limits."""
 
 import errno
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from coda.logs import some
 
 
 def beside(folder: str | Path, kind: str) -> Path:
-    """Name what lies beside a plate's images: ``partial``, those on their way, or ``lock``."""
+    """Name the folder of a plate's unfinished download (kind ``partial``), or its lock file (``lock``)."""
     folder = Path(folder)
     return folder.with_name(f"{folder.name}.{kind}")
 
 
 def check_room(folder: Path, most: int) -> None:
-    """Refuse to begin a plate where `most` others have images on the disk already.
+    """Refuse to download a plate if `most` others have images on the disk already.
 
-    The scheduler counts jobs at work. What a job that failed leaves on the disk only the disk tells,
-    and a fault that all plates share would fill it. A plate that goes on from what it has is not
-    refused, and in a run where nothing fails there are never more than ``most - 1`` others.
+    The scheduler counts running jobs. It does not count what failed jobs leave
+    on the disk, and an error common to all plates would fill it. A plate whose download is resumed is
+    not refused, and in a run without failures there are never more than ``most - 1`` others.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def check_room(folder: Path, most: int) -> None:
     Raises
     ------
     UserError
-        If there is no room.
+        If they do.
     """
     if beside(folder, "partial").exists():
         return
@@ -43,8 +43,8 @@ def check_room(folder: Path, most: int) -> None:
         named = some((f"{source} {plate}" for source, plate in others), most)
         raise UserError(
             f"{folder.parent.name} {folder.name} is not fetched, since {len(others)} other plates have images in "
-            f"{folder.parent.parent} and gallery.plates_in_flight is {most}: {named}; their jobs failed, so mend what "
-            "their logs name, or leave them out (exclude_plates) and delete their folders there, and start again."
+            f"{folder.parent.parent} and gallery.plates_in_flight is {most}: {named}; their jobs failed, so correct "
+            "what their logs name, or leave them out (exclude_plates) and delete their folders there, and start again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Bringing one plate's images from the gallery: verified, listed, and never twice."""
+"""Download the images of one plate: verified, listed, and resumed where an earlier job stopped."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from coda.columns import SITE_KEYS
 from coda.errors import UserError
 from coda.files import read_table, write_table
 from coda.gallery.base import FetchError, Gallery
@@ -23,10 +24,9 @@ from coda.progress import Progress
 # The name of a file is made of these alone, so no table can make one that leaves its folder.
 WELL = re.compile(r"[A-Z]{1,2}[0-9]{2}")
 CHANNEL = re.compile(r"[A-Za-z0-9]+")
-SITE_COLUMNS = ["Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_Site"]
 NUMBERS = {"bytes": "Int64", "attempts": "Int64", "seconds": "float64"}
 COLUMNS = [
-    *SITE_COLUMNS,
+    *SITE_KEYS,
     "channel",
     "key",
     "file",
@@ -38,7 +38,7 @@ COLUMNS = [
     "status",
     "reason",
 ]
-NAMED = 10  # lost objects named in a message; the manifest, or the log without one, names them all
+NAMED = 10  # lost objects listed in a message; all are in the manifest or, without one, in the log
 
 
 def download_plate(
@@ -52,26 +52,26 @@ def download_plate(
     plates_in_flight: int | None = None,
     patience: float = 600.0,
 ) -> None:
-    """Bring the images of one plate into `folder` and write its manifest.
+    """Download the images of one plate into `folder` and write its manifest.
 
     The images arrive in ``<folder>.partial``, which takes the name `folder` when it is complete. A
     journal in it names what has arrived and been verified; after a kill, a full disk or a lost
     network the next call goes on from there. An image that is missing or broken costs its site, up
-    to `max_lost` of the plate's sites. Another process that brings the plate already is waited for,
-    and what it completes is taken.
+    to `max_lost` of the plate's sites. If another process is downloading the plate already, it is waited for
+    and its result is used.
 
     Parameters
     ----------
     gallery
         Where the images lie.
     index
-        One row a site, with `SITE_COLUMNS` and ``Key_<channel>``, of one plate.
+        One row per site, with `SITE_KEYS` and ``Key_<channel>``, of one plate.
     channels
-        Channels to bring, in the order in which the manifest lists them.
+        Channels to download, in the order in which the manifest lists them.
     folder
         Where the images go, named ``{well}_s{site}_{channel}.tiff``.
     manifest
-        A Parquet table with a row an object, see `COLUMNS`; ``status`` is ``ok``, ``missing`` or
+        A Parquet table with a row per object, see `COLUMNS`; ``status`` is ``ok``, ``missing`` or
         ``broken``, and ``reason`` says why.
     max_lost
         Share of the sites, 0 to 1, that may be lost.
@@ -80,20 +80,21 @@ def download_plate(
     plates_in_flight
         How many plates may have images on the disk at once, see `check_room`; None for any number.
     patience
-        Seconds to wait for another process that brings the plate, one that outlived its Snakemake.
+        Seconds to wait for another process that downloads the plate, one that outlived its Snakemake.
 
     Raises
     ------
     UserError
         If too many sites are lost, the gallery is down, the disk or its share for images is full,
-        another process brings the plate for longer than `patience`, or a well, site or key in
-        `index` cannot be right.
+        another process downloads the plate for longer than `patience`, a well, site or key in `index`
+        cannot be right, or a link lies where the images go.
     """
     objects = plate_objects(index, channels)
     name = f"{objects[0]['Metadata_Source']} {objects[0]['Metadata_Plate']}"
     folder, partial = Path(folder), beside(folder, "partial")
     does = f"fetches the plate {name} into {partial}"
     with told_if_full(partial), alone(beside(folder, "lock"), does, patience):
+        refuse_links(folder, partial)
         if is_complete(objects, folder, manifest):
             return judge_losses(read_table(manifest), name, max_lost)
         if plates_in_flight is not None:
@@ -114,11 +115,18 @@ def download_plate(
         (folder / Journal.NAME).unlink()
 
 
-def is_complete(objects: list[dict], folder: Path, manifest: Path) -> bool:
-    """Tell whether the plate has arrived since this job was started.
+def refuse_links(*folders: Path) -> None:
+    """Refuse a link in the place of a folder that is cleared: what it points to would be deleted."""
+    for folder in folders:
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link, which is not followed; remove it.")
 
-    Snakemake removes what lies there before it starts a job, so only a process that was waited for
-    can have brought it.
+
+def is_complete(objects: list[dict], folder: Path, manifest: Path) -> bool:
+    """Tell whether the plate has been completed since this job started.
+
+    Snakemake removes outputs before it starts a job, so only a process that was waited for can have
+    made them.
     """
     if not (folder.is_dir() and Path(manifest).is_file()):
         return False
@@ -130,7 +138,7 @@ def is_complete(objects: list[dict], folder: Path, manifest: Path) -> bool:
 
 
 def plate_objects(index: pd.DataFrame, channels: list[str]) -> list[dict]:
-    """List the objects of a plate as beginnings of manifest rows, under file names of our own.
+    """List the objects of a plate as incomplete manifest rows, with the names that their files get.
 
     Raises
     ------
@@ -148,7 +156,7 @@ def plate_objects(index: pd.DataFrame, channels: list[str]) -> list[dict]:
     objects, seen = [], set()
     keys = [index[f"Key_{channel}"] for channel in channels]
     for source, plate, well, site, *row in zip(
-        *(index[column] for column in SITE_COLUMNS), *keys, strict=True
+        *(index[column] for column in SITE_KEYS), *keys, strict=True
     ):
         if not WELL.fullmatch(str(well)) or not 0 <= int(site) < 1000:
             raise UserError(
@@ -165,7 +173,7 @@ def plate_objects(index: pd.DataFrame, channels: list[str]) -> list[dict]:
             key = key if isinstance(key, str) else None
             objects.append(
                 dict(
-                    zip(SITE_COLUMNS, (source, plate, well, int(site)), strict=True),
+                    zip(SITE_KEYS, (source, plate, well, int(site)), strict=True),
                     channel=channel,
                     key=key,
                     file=file,
@@ -182,11 +190,11 @@ def fetch_all(
     name: str,
     workers: int,
 ) -> list[dict]:
-    """Fetch what the journal does not have; give the manifest's rows, in the order of `objects`.
+    """Fetch what is not in the journal; give the manifest's rows, in the order of `objects`.
 
-    What was lost to faults that pass is asked for once more, with longer waits, when the rest of
-    the plate has arrived: a gallery that throttles its readers loses no image for good. It ends
-    where as many in a row as are asked at once fail again.
+    What was lost to temporary faults is requested once more, with longer waits, after the rest of
+    the plate: a gallery that throttles its readers loses no image for good. It ends
+    when as many in a row as are requested at once fail again.
     """
     rows = {
         item["file"]: journal.done[item["file"]] | item for item in objects if journal.has(item)
@@ -203,7 +211,7 @@ def fetch_all(
     again = [item for item in waiting if may_pass(rows[item["file"]])]
     if not again:
         return [rows[item["file"]] for item in objects]
-    tell(f"download {name}: {len(again):,} images are asked for again, with longer waits")
+    tell(f"download {name}: {len(again):,} images are requested again, with longer waits")
     gallery.wait_longer()
     failed = 0
     with all_at_once(gallery, again, partial, journal, workers) as fetched:
@@ -219,7 +227,7 @@ def fetch_all(
 
 
 def may_pass(row: dict) -> bool:
-    """Tell whether an image was lost to faults on its way: nothing of it arrived to be judged."""
+    """Tell whether an image was lost to temporary errors: nothing of it arrived."""
     return row["status"] == "broken" and row["bytes"] is None
 
 
@@ -268,7 +276,7 @@ def judge_losses(table: pd.DataFrame, name: str, max_lost: float) -> None:
     bad = table[table.status != "ok"]
     if bad.empty:
         return
-    lost, sites = (len(rows[SITE_COLUMNS].drop_duplicates()) for rows in (bad, table))
+    lost, sites = (len(rows[SITE_KEYS].drop_duplicates()) for rows in (bad, table))
     kinds = ", ".join(f"{count} {status}" for status, count in bad.status.value_counts().items())
     named = "; ".join(
         f"{key} ({reason})" for key, reason in zip(bad.key[:NAMED], bad.reason[:NAMED], strict=True)

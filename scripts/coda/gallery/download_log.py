@@ -1,4 +1,4 @@
-"""A journal of what has arrived in a folder, believed after a kill and checked after a reboot."""
+"""A journal of the files that have arrived: trusted after a kill, checked again after a reboot."""
 
 import hashlib
 import json
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class Journal:
-    """What has arrived in a folder, a line of JSON a file; a kill costs only files on their way.
+    """The files that have arrived in a folder, one line of JSON per file; a kill loses only unfinished ones.
 
     A line is written after its file has its name. Files and lines may still be in the memory of the
     machine; when it goes down, either can be lost without the other. So every opening of the
-    journal notes the machine's boot, and files from another boot (or another machine) are hashed
-    again before they are believed.
+    journal records the machine's boot, and files from another boot (or another machine) are hashed
+    again before they are trusted.
     """
 
     NAME = "journal.jsonl"
@@ -42,7 +42,7 @@ class Journal:
         self.write(b"\n" if lines[-1] else b"", {"boot": self.boot})
 
     def __enter__(self) -> "Journal":
-        """Give the journal, open for more."""
+        """Give the journal, open for writing."""
         return self
 
     def __exit__(self, *_: object) -> None:

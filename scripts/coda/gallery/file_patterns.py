@@ -1,4 +1,4 @@
-"""How each source names its images: what tells a plate's sites where its load_data is missing."""
+"""How each source names its images: from which a plate's sites are read if it has no load_data."""
 
 import re
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ def plate_folders(folders: list[str], plate: str) -> list[str]:
 def list_images(
     gallery: Gallery, folder: str, source: str, plate: str, channels: list[str]
 ) -> pd.DataFrame:
-    """List a plate's images: one row a site, as far as its file names tell.
+    """List a plate's images: one row per site, as its file names say.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def list_images(
     Returns
     -------
     pandas.DataFrame
-        Metadata_Well, Metadata_Site and a column ``Key_<channel>`` a channel, missing where a site
+        Metadata_Well, Metadata_Site and a column ``Key_<channel>`` per channel, missing where a site
         has no such image.
 
     Raises
@@ -132,7 +132,7 @@ def list_images(
     unknown = [channel for channel in channels if channel not in CHANNELS]
     if unknown:
         raise UserError(
-            f"channels names {', '.join(unknown)}, which files of {source} {plate} do not tell; "
+            f"channels names {', '.join(unknown)}, which the file names of {source} {plate} do not say; "
             f"known are {', '.join(CHANNELS)}."
         )
     parent = f"{folder}/{naming.subfolder}"

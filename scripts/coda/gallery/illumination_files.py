@@ -1,4 +1,4 @@
-"""The gallery's own illumination functions: CellProfiler's, one ``*_Illum<channel>.npy`` a channel."""
+"""The gallery's own illumination functions: CellProfiler's, one ``*_Illum<channel>.npy`` per channel."""
 
 import io
 import os
@@ -31,7 +31,7 @@ def download_functions(
     channels
         Names of the channels wanted.
     paths
-        The files to make, one a channel.
+        The files to make, one per channel.
 
     Raises
     ------
@@ -83,19 +83,19 @@ def list_functions(
 def read_functions(
     paths: Sequence[str | os.PathLike], size: tuple[int, int] | None = None
 ) -> list[np.ndarray]:
-    """Read what `download_functions` brought, float32 (H, W) each.
+    """Read the files of `download_functions`, float32 (H, W) each.
 
     Parameters
     ----------
     paths
-        One file a channel.
+        One file per channel.
     size
         Height and width that they must have.
 
     Raises
     ------
     UserError
-        If a file is missing or no function, or differs in size.
+        If a file is missing, is no illumination function or differs in size.
     """
     functions = []
     for path in paths:
@@ -119,7 +119,7 @@ def parse_function(content: bytes, name: str | os.PathLike) -> np.ndarray:
     Raises
     ------
     UserError
-        If it is not a plane of numbers above zero; `name` says which.
+        If it is not an image of positive numbers; `name` is for the message.
     """
     try:
         function = np.load(io.BytesIO(content), allow_pickle=False)
@@ -131,6 +131,6 @@ def parse_function(content: bytes, name: str | os.PathLike) -> np.ndarray:
         ) from error
     if not whole:
         raise UserError(
-            f"The illumination function {name} is not a plane of numbers above zero; {OUT}."
+            f"The illumination function {name} is not an image of positive numbers; {OUT}."
         )
     return function

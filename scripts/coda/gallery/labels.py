@@ -1,4 +1,4 @@
-"""Compounds and their mechanisms of action: which label each compound of a platemap carries."""
+"""Labels: the mechanism of action of each compound of a platemap."""
 
 import pandas as pd
 
@@ -6,9 +6,7 @@ from coda.errors import UserError
 from coda.logs import some, tell
 
 UNLABELLED_CONTROLS = ("negcon", "poscon_cp")
-BLOCK = (
-    14  # letters of an InChIKey that tell the skeleton; the rest tells stereochemistry and charge
-)
+BLOCK = 14  # letters of an InChIKey that encode the skeleton; the others encode stereochemistry and charge
 
 
 def label_compounds(
@@ -44,9 +42,9 @@ def label_compounds(
     Returns
     -------
     pandas.DataFrame
-        One row a Metadata_JCP2022, by id: Metadata_InChIKey (JUMP's), Metadata_pert_iname (several
+        One row per Metadata_JCP2022, by id: Metadata_InChIKey (JUMP's), Metadata_pert_iname (several
         with ``|`` between), Metadata_pert_type (trt, negcon or poscon), Metadata_moa (missing where
-        unlabelled). What could not be joined is counted and named on standard error.
+        unlabelled). What could not be joined is counted and reported on standard error.
 
     Raises
     ------
@@ -78,7 +76,7 @@ def samples_on_platemap(platemap: pd.DataFrame, target_compounds: pd.DataFrame) 
     wanted = target_compounds["broad_sample"].isin(planned) | (
         target_compounds["control_type"] == "negcon"
     )
-    # The table has a row a target, so up to several a sample.
+    # The table has a row per target, so there can be several per sample.
     samples = target_compounds[wanted].drop_duplicates(["broad_sample", "InChIKey"])
     lost = set(planned) - set(target_compounds["broad_sample"])
     if lost:
@@ -118,7 +116,7 @@ def class_labels(samples: pd.DataFrame, drugs: pd.DataFrame, min_compounds: int)
 
 
 def join_ids(samples: pd.DataFrame, compounds: pd.DataFrame) -> pd.DataFrame:
-    """Join samples to JUMP's ids, one row a pair; by skeleton where the whole key is not found."""
+    """Join samples to JUMP's ids, one row per pair; by skeleton where the whole key is not found."""
     compounds = compounds[["Metadata_JCP2022", "Metadata_InChIKey"]].dropna()
     whole = samples.merge(compounds, left_on="InChIKey", right_on="Metadata_InChIKey")
     rest = samples[~samples["InChIKey"].isin(whole["InChIKey"])].dropna(subset="InChIKey")

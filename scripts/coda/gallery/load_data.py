@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from coda.errors import UserError
 from coda.gallery.base import FetchError, Gallery
 
-# The first that is there is read; the plain tables are the ones that JUMP corrects.
+# The first that exists is read; corrections by JUMP are made in the plain tables.
 NAMES = (
     "load_data.csv",
     "load_data.csv.gz",
@@ -33,7 +33,7 @@ def read_load_data(gallery: Gallery, key: str, source: str, channels: list[str])
     """Read the sites of a load_data table and the keys of their images.
 
     Channels are found by name: column ``URL_Orig<channel>``, or ``PathName_Orig<channel>`` and
-    ``FileName_Orig<channel>``. Channel numbers differ between sources and are never looked at.
+    ``FileName_Orig<channel>``. Channel numbers differ between sources and are not used.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ def read_load_data(gallery: Gallery, key: str, source: str, channels: list[str])
         table = read_columns(gallery.read(key), key)
     except (OSError, ValueError, EOFError, zlib.error, FetchError) as error:
         raise UserError(
-            f"{key} cannot be read: {error}; mend it or leave its plate out (exclude_plates)."
+            f"{key} cannot be read: {error}; correct it or leave its plate out (exclude_plates)."
         ) from error
     missing = [column for column in ("Metadata_Well", "Metadata_Site") if column not in table]
     if missing:
         raise UserError(
             f"{key} lacks the column(s) {', '.join(missing)}; "
-            "mend it or leave its plate out (exclude_plates)."
+            "correct it or leave its plate out (exclude_plates)."
         )
     rows = table[
         [
@@ -85,7 +85,7 @@ def read_load_data(gallery: Gallery, key: str, source: str, channels: list[str])
 
 
 def read_columns(data: bytes, key: str) -> pd.DataFrame:
-    """Read the columns that matter, as text; a real table has 36 and ten times the bytes."""
+    """Read the columns that are needed, as text; a real table has 36 and ten times the bytes."""
     if key.endswith(".parquet"):
         names = pq.read_schema(io.BytesIO(data)).names
         table = pq.read_table(
@@ -118,7 +118,7 @@ def image_paths(table: pd.DataFrame, channel: str, key: str) -> pd.Series:
     if folder not in table or name not in table:
         known = sorted({column.partition("_Orig")[2] for column in table if "_Orig" in column})
         raise UserError(
-            f"{key} lacks URL_Orig{channel} (or {folder} and {name}), which channels asks for; "
+            f"{key} lacks URL_Orig{channel} (or {folder} and {name}), a channel of the config; "
             f"its channels are {', '.join(known) or 'none'}."
         )
     return table[folder].str.rstrip("/") + "/" + table[name]
@@ -147,13 +147,13 @@ def relative_keys(
         raise UserError(
             f"{table}, row {row + 1} (well {rows.Metadata_Well[row]}, "
             f"site {rows.Metadata_Site[row]}): {paths[row]!r} is refused, because it is no image "
-            f"of {source} within {root}; mend the table or leave its plate out (exclude_plates)."
+            f"of {source} within {root}; correct the table or leave its plate out (exclude_plates)."
         )
     return keys
 
 
 def known_prefixes(root: str) -> list[str]:
-    """List what may stand before a key of the gallery at `root`, closing slash included."""
+    """List the prefixes that locations in the gallery at `root` can have, with a closing slash."""
     own = root if "://" in root else str(Path(root).expanduser().resolve())
     mounts = [
         MOUNT + "/" + place.removeprefix("s3://").partition("/")[2]

@@ -86,7 +86,7 @@ def scan(folder: Path) -> list[tuple[str, bool, int]]:
     """Give name, whether a folder, and size of what is in `folder`, in the order in which S3 lists.
 
     Names of folders end with a slash, which is what puts ``a-b`` before ``a/b``. What cannot be looked
-    at, such as a link to nothing, is passed over with a word.
+    at, such as a link to nothing, is skipped, and said so on standard error.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def scan(folder: Path) -> list[tuple[str, bool, int]]:
             size = item.stat().st_size
             is_folder = item.is_dir()
         except OSError as error:
-            tell(f"{item.path} is passed over: {error.strerror}")
+            tell(f"{item.path} is skipped: {error.strerror}")
         else:
             found.append((item.name + "/", True, 0) if is_folder else (item.name, False, size))
     return sorted(found, key=lambda row: row[0].encode())

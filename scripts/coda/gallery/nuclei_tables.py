@@ -1,4 +1,4 @@
-"""The gallery's own nuclei: centres that CellProfiler found, in one to thousands of tables a plate."""
+"""The gallery's own nuclei: centres that CellProfiler found, in one to thousands of tables per plate."""
 
 import os
 import re
@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from coda.columns import SITE_KEYS
 from coda.errors import UserError
 from coda.files import write_table
 from coda.gallery.base import Entry, FetchError, Gallery
 from coda.logs import some, tell
 from coda.progress import Progress
 
-SITE = ["Metadata_Well", "Metadata_Site"]
+SITE = SITE_KEYS[2:]  # within a plate
 NUCLEI = [*SITE, "Y", "X"]
 LOCATION = {"Location_Center_X": "X", "Location_Center_Y": "Y"}
 
@@ -42,7 +43,7 @@ def download_nuclei(
     workers: int = 32,
     max_lost: float = 0.1,
 ) -> pd.DataFrame:
-    """Fetch the centres of a plate's nuclei; a table without rows where the gallery has none.
+    """Fetch the centres of a plate's nuclei; the table is empty if the gallery has none.
 
     They lie in ``<source>/workspace/analysis/<batch>/<plate>/analysis/<group>/Nuclei.csv``, where a
     group is a site, a well or the whole plate. Such tables have gigabytes and three columns of
@@ -54,7 +55,7 @@ def download_nuclei(
     gallery
         Where they lie.
     index
-        The plate's index; nuclei of other sites are passed over.
+        The plate's index; nuclei of other sites are ignored.
     out
         The Parquet file to make.
     workers
@@ -142,7 +143,7 @@ def list_groups(gallery: Gallery, index: pd.DataFrame) -> list[Group]:
             try:
                 well, site = parse_group(name, plate)
             except UserError as error:
-                tell(f"{error} It is passed over.")
+                tell(f"{error} It is skipped.")
                 continue
             if well is None or well in wells:
                 images = files.get("Image.csv") if site is None else None
@@ -176,7 +177,7 @@ def _judge_faults(
     faults: dict[str, str],
     max_lost: float,
 ) -> None:
-    """Refuse a plate of which groups that failed, by name with their fault, held too many sites."""
+    """Refuse a plate that loses too many sites with the groups that failed (name to reason)."""
     held = {parse_group(group, plate) for group in faults}
     known = set(nuclei[SITE].itertuples(index=False, name=None))
     sites = set(index[SITE].itertuples(index=False, name=None))
@@ -256,7 +257,7 @@ def read_nuclei(
     Returns
     -------
     pandas.DataFrame
-        ``Metadata_Well``, ``Metadata_Site``, ``Y`` and ``X`` (pixels), one row a nucleus.
+        ``Metadata_Well``, ``Metadata_Site``, ``Y`` and ``X`` (pixels), one row per nucleus.
 
     Raises
     ------

@@ -52,7 +52,7 @@ def plan_download(
     galleries
         Where the images of each plate lie; their folders are listed.
     plates
-        One row a plate, with ``Metadata_Source`` and ``Metadata_Plate``.
+        One row per plate, with ``Metadata_Source`` and ``Metadata_Plate``.
     indexes
         The site index of each plate, in the order of `plates`, with ``Key_<channel>``.
     wanted
@@ -63,7 +63,7 @@ def plan_download(
     Returns
     -------
     pandas.DataFrame
-        A row a source, in the order of their names, and the row ``all``: the number of plates,
+        A row per source, in the order of their names, and the row ``all``: the number of plates,
         wells, sites, images to fetch (``objects``), images ``absent`` from the gallery though
         indexed, and the ``bytes`` of the images; ``function_bytes`` and ``nuclei_bytes``, fetched
         beside them; ``crop_bytes``, which stay (missing where unknown); and ``peak_bytes``, the most

@@ -1,23 +1,23 @@
-"""Which plates are used: chosen from JUMP's plate table by config, and plates of one's own."""
+"""Selection of plates from JUMP's plate table and from sample sheets of other plates."""
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from coda.errors import UserError
+from coda.columns import PLATE_KEYS, WELL_KEYS
+from coda.errors import UserError, did_you_mean
 from coda.files import read_table
 
 PLATE_COLUMNS = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType"]
-WELL_COLUMNS = ["Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_JCP2022"]
+WELL_COLUMNS = [*WELL_KEYS, "Metadata_JCP2022"]
 
 
 def select_plates(
     plates: pd.DataFrame, plate_type: str, sources: dict[str, dict], exclude: Iterable[str] = ()
 ) -> pd.DataFrame:
-    """Choose the plates to use.
+    """Select the plates to use.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ def select_plates(
     Raises
     ------
     UserError
-        If a source, batch or plate is not in the table or not of the type, a plate is both left out
-        and asked for, or a source is left without training plates.
+        If a source, batch or plate is not in the table or not of the type, a plate is both excluded
+        and named, or a source is left without training plates.
     """
     excluded = {str(plate) for plate in exclude}
     for plate in sorted(excluded - set(plates["Metadata_Plate"])):
-        hint = nearest(plate, plates["Metadata_Plate"])
+        hint = did_you_mean(plate, plates["Metadata_Plate"])
         raise UserError(f"exclude_plates names {plate}, which is not in tables.plate{hint}")
     if not sources:
         raise UserError("sources is empty; name at least one source there.")
@@ -63,10 +63,10 @@ def select_plates(
 def source_plates(
     plates: pd.DataFrame, plate_type: str, source: str, wish: dict, excluded: set[str]
 ) -> pd.DataFrame:
-    """Choose the plates of one source; see `select_plates`."""
+    """Select the plates of one source; see `select_plates`."""
     own = plates[plates["Metadata_Source"] == source]
     if own.empty:
-        hint = nearest(source, plates["Metadata_Source"])
+        hint = did_you_mean(source, plates["Metadata_Source"])
         raise UserError(f"sources names {source}, which is not in tables.plate{hint}")
     types = dict(zip(own["Metadata_Plate"], own["Metadata_PlateType"], strict=True))
     # Ids of digits alone are numbers to YAML unless quoted.
@@ -97,7 +97,7 @@ def check_choice(
 ) -> None:
     """Refuse a plate named in the config that is not there, of another type or excluded."""
     if plate not in types:
-        hint = nearest(plate, types)
+        hint = did_you_mean(plate, types)
         raise UserError(f"{key} names {plate}, which is no plate of this source{hint}")
     if types[plate] != plate_type:
         raise UserError(
@@ -108,10 +108,10 @@ def check_choice(
 
 
 def check_batches(key: str, batches: list[str], own: pd.DataFrame, asked: list[str]) -> None:
-    """Refuse batches that hold none of a source's plates, or leave out a plate asked for by name."""
+    """Refuse batches that hold none of a source's plates, or exclude a plate that is named."""
     for batch in batches:
         if batch not in set(own["Metadata_Batch"]):
-            hint = nearest(batch, own["Metadata_Batch"])
+            hint = did_you_mean(batch, own["Metadata_Batch"])
             raise UserError(f"{key}.batches names {batch}, of which no plate can be used{hint}")
     batch_of = dict(zip(own["Metadata_Plate"], own["Metadata_Batch"], strict=True))
     for plate in asked:
@@ -123,7 +123,7 @@ def check_batches(key: str, batches: list[str], own: pd.DataFrame, asked: list[s
 
 
 def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
-    """Read a table of plates of one's own, to be used beside JUMP's.
+    """Read a sample sheet: plates that are not JUMP's.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
         raise UserError(f"The sample sheet {path} lacks the column(s) {', '.join(missing)}.")
     for name in sheet[required].to_numpy().ravel():
         check_name(name, f"the sample sheet {path}")
-    twice = sheet["Metadata_Plate"][sheet.duplicated(["Metadata_Source", "Metadata_Plate"])]
+    twice = sheet["Metadata_Plate"][sheet.duplicated(PLATE_KEYS)]
     if len(twice):
         raise UserError(f"The sample sheet {path} names the plate {twice.iloc[0]} twice.")
     sheet["Metadata_PlateType"] = plate_type
@@ -160,9 +160,9 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
 
 
 def add_own_plates(plates: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
-    """Put the plates of a sample sheet beside JUMP's; of a plate in both, the sheet's row counts."""
+    """Add the plates of a sample sheet to JUMP's; for a plate in both, the row of the sheet is used."""
     both = pd.concat([plates, sheet], ignore_index=True)
-    return both.drop_duplicates(["Metadata_Source", "Metadata_Plate"], keep="last")
+    return both.drop_duplicates(PLATE_KEYS, keep="last")
 
 
 def read_wells(
@@ -192,15 +192,9 @@ def read_wells(
 
 
 def check_name(name: object, where: str) -> None:
-    """Refuse an id that could not be part of a path: results are filed under it."""
+    """Refuse an id that cannot be part of a path: results are stored under it."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
         raise UserError(
             f"In {where}, {name!r} is no id of a source, batch or plate: "
             "it may hold letters, digits and _ . + - only."
         )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known names are like `name`, as the end of a sentence."""
-    close = difflib.get_close_matches(name, sorted(set(known)), n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else "."

@@ -18,11 +18,12 @@ from coda.errors import UserError
 from coda.files import write_table
 from coda.gallery.base import FetchError
 from coda.gallery.open import open_gallery
+from coda.gallery.plates import PLATE_COLUMNS, WELL_COLUMNS
 
-# What the workflow needs of each table, by its name under `tables` in the config.
+# The columns that the workflow needs, by the table's name under `tables` in the config.
 COLUMNS = {
-    "plate": ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType"],
-    "well": ["Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_JCP2022"],
+    "plate": PLATE_COLUMNS,
+    "well": WELL_COLUMNS,
     "compound": ["Metadata_JCP2022", "Metadata_InChIKey"],
     "platemap": ["well_position", "broad_sample"],
     "target_compounds": ["broad_sample", "InChIKey", "pert_iname", "pert_type", "control_type"],
@@ -41,7 +42,7 @@ def fetch_table(
     endpoint: str | None = None,
     region: str = "us-east-1",
 ) -> None:
-    """Bring the table `tables.<name>` of the config to `path`, whole or not at all.
+    """Fetch the table `tables.<name>` of the config to `path`, whole or not at all.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def fetch_table(
     path
         A ``.parquet`` or ``.csv`` file; text columns stay text.
     attempts
-        How often to ask a server before giving up.
+        Number of attempts before giving up.
     timeout
         Seconds without an answer after which one attempt has failed.
     endpoint
@@ -64,7 +65,7 @@ def fetch_table(
     Raises
     ------
     UserError
-        If the table cannot be had, cannot be read, or lacks a column.
+        If the table cannot be fetched or read, or lacks a column.
     """
     try:
         data = read_location(location, attempts, timeout, endpoint, region)
@@ -78,7 +79,7 @@ def fetch_table(
         http.client.HTTPException,
     ) as error:
         raise UserError(
-            f"tables.{name} ({location}) could not be had: {reason_of(error)}; "
+            f"tables.{name} ({location}) could not be read: {reason_of(error)}; "
             "check the address or name a local copy there."
         ) from error
     missing = [column for column in COLUMNS[name] if column not in table.columns]
@@ -109,7 +110,7 @@ def read_location(
 
 
 def read_address(address: str, attempts: int, timeout: float) -> bytes:
-    """Read a web address, again after a pause that doubles if the server or the line falters."""
+    """Read a web address, again after a pause that doubles if the server or the connection fails."""
     opener = urllib.request.build_opener(SameHostRedirects)
     for attempt in range(1, attempts + 1):
         try:
@@ -123,7 +124,7 @@ def read_address(address: str, attempts: int, timeout: float) -> bytes:
             )
             if final or attempt == attempts:
                 raise
-            pause = min(LONGEST_PAUSE, 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+            pause = min(LONGEST_PAUSE, 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
             print(
                 f"{address}: {reason_of(error)}; again in {pause:.1f} s ({attempt} of {attempts})",
                 file=sys.stderr,
@@ -133,14 +134,14 @@ def read_address(address: str, attempts: int, timeout: float) -> bytes:
 
 
 class SameHostRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow a redirect on the same host only: where a table comes from stands in the config.
+    """Follow redirects on the same host only: the config says where a table comes from.
 
-    One from https to http is not followed either: anyone on the way could change the table.
+    Redirects from https to http are not followed: the table could be changed on its way.
     """
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: D102 (as in the base class)
         old, new = map(urllib.parse.urlsplit, (req.full_url, newurl))
-        place = "another host" if new.netloc != old.netloc else "an open line"
+        place = "another host" if new.netloc != old.netloc else "an unencrypted address"
         if new.netloc != old.netloc or (old.scheme, new.scheme) == ("https", "http"):
             raise urllib.error.HTTPError(
                 req.full_url, 400, f"it redirects to {place}, {newurl}", headers, fp
@@ -149,7 +150,7 @@ class SameHostRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def reason_of(error: Exception) -> str:
-    """Say in words why an attempt failed."""
+    """Give the reason why an attempt failed, in words."""
     if isinstance(error, urllib.error.HTTPError):
         return f"{error.msg} (HTTP {error.code})"
     if isinstance(error, FileNotFoundError):
@@ -168,7 +169,7 @@ def parse_table(data: bytes, location: str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the bytes are not a table of the format that the suffix of `location` tells.
+        If the bytes are not a table of the format that the suffix of `location` says.
     """
     suffixes = PurePosixPath(
         urllib.parse.urlsplit(location).path if "://" in location else location
@@ -183,7 +184,7 @@ def parse_table(data: bytes, location: str) -> pd.DataFrame:
         .lower()
         .startswith((b"<!doctype", b"<html", b"<?xml", b"version https://git-lfs"))
     ):
-        raise ValueError("the answer is not a table but a page or a pointer")
+        raise ValueError("the answer is not a table but a web page or a Git LFS pointer")
     while data.startswith(b"!"):
         data = data.partition(b"\n")[2]
     try:

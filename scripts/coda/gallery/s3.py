@@ -1,7 +1,7 @@
-"""The gallery on S3, read with boto3: without credentials, and asked again until all is whole.
+"""The gallery on S3: requests are repeated until they succeed, or until the gallery counts as down.
 
-boto3 makes the requests; when to try again, and when to give up, is decided here, so that every
-attempt is seen and counted.
+`coda.gallery.s3_requests` makes each request; when to try again and when to give up is decided here,
+so that every attempt is counted.
 """
 
 import random
@@ -25,7 +25,7 @@ from coda.gallery.base import (
     checked_prefix,
 )
 from coda.gallery.s3_requests import (
-    PassingFault,
+    TemporaryError,
     address_of,
     get_object,
     network_faults,
@@ -36,7 +36,7 @@ from coda.gallery.s3_requests import (
 Result = TypeVar("Result")
 
 LONGEST_WAIT = 8.0  # seconds between attempts
-LONGER = 4  # times as long, once the gallery is asked to wait longer
+LONGER = 4  # factor of the waits after `wait_longer`
 LONGEST_PROBE = 5.0  # seconds
 LONGEST_PROBE_CONNECT = 1.5  # seconds an address
 
@@ -51,7 +51,7 @@ class S3Gallery(Gallery):
     backoff
         Upper bound in seconds of the first wait between attempts; it doubles with each.
     patience
-        Seconds without a good answer after which the gallery is asked whether it is there at all.
+        Seconds without a good answer after which a probe checks whether the gallery is down.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class S3Gallery(Gallery):
         self.attempts, self.timeout = attempts, timeout
         self.backoff, self.longest_wait, self.patience = backoff, LONGEST_WAIT, patience
         self.lock = threading.Lock()
-        self.trouble: float | None = None  # since when there has been no good answer
-        self.down, self.obituary = threading.Event(), ""
+        self.failing_since: float | None = None  # no good answer since then
+        self.down, self.why_down = threading.Event(), ""
 
     def read(self, key: str) -> bytes:
         """See `Gallery.read`."""
@@ -91,7 +91,7 @@ class S3Gallery(Gallery):
             content.clear()
             receive(get_object(self.client, self.address, name), content.extend, self.timeout)
 
-        self.persist(load)
+        self.retry(load)
         return bytes(content)
 
     def fetch(self, key: str, path: Path) -> Fetched:
@@ -103,7 +103,7 @@ class S3Gallery(Gallery):
             with open(path, "wb") as sink:
                 return receive(answer, sink.write, self.timeout)
 
-        (size, etag, md5), attempts = self.persist(save)
+        (size, etag, md5), attempts = self.retry(save)
         return Fetched(size, etag, md5, attempts, time.monotonic() - start)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
@@ -130,12 +130,12 @@ class S3Gallery(Gallery):
             with network_faults():
                 page = self.client.list_objects_v2(Bucket=self.bucket, **options)
             if "IsTruncated" not in page:
-                raise PassingFault("the answer is not the listing of an S3 server")
+                raise TemporaryError("the answer is not the listing of an S3 server")
             return page
 
         while True:
             try:
-                page, _ = self.persist(turn)
+                page, _ = self.retry(turn)
             except MissingObject as error:
                 raise UserError(
                     f"The gallery {self.root} cannot be listed ({error}); "
@@ -150,39 +150,41 @@ class S3Gallery(Gallery):
         """See `Gallery.wait_longer`."""
         self.backoff, self.longest_wait = LONGER * self.backoff, LONGER * LONGEST_WAIT
 
-    def persist(self, once: Callable[[], Result]) -> tuple[Result, int]:
-        """Call `once` until it succeeds, waiting longer each time; give its result and attempts.
+    def retry(self, once: Callable[[], Result]) -> tuple[Result, int]:
+        """Call `once` until it succeeds, waiting longer each time; give its result and the number of attempts.
 
         The waits are drawn evenly between nothing and a bound that doubles ("full jitter"), so that
-        workers throttled together do not come back together.
+        workers that were throttled together do not return together.
         """
         start = began = time.monotonic()
         for attempt in range(1, self.attempts + 1):
             if self.down.is_set():
-                raise GalleryDown(self.obituary)
+                raise GalleryDown(self.why_down)
             try:
                 result = once()
             except MissingObject as error:
-                self.trouble = None
+                self.failing_since = None
                 raise MissingObject(error.reason, attempt, time.monotonic() - start) from None
-            except PassingFault as error:
+            except TemporaryError as error:
                 reason, last = str(error), attempt == self.attempts
                 with self.lock:
-                    trouble = self.trouble = self.trouble or began
-                if time.monotonic() - trouble > self.patience or (last and trouble <= start):
-                    self.give_up_unless_it_answers(reason)
+                    failing_since = self.failing_since = self.failing_since or began
+                if time.monotonic() - failing_since > self.patience or (
+                    last and failing_since <= start
+                ):
+                    self.check_answers(reason)
                 if not last:
                     bound = min(self.backoff * 2 ** (attempt - 1), self.longest_wait)
-                    self.down.wait(random.uniform(0, bound))
+                    self.down.wait(random.uniform(0, bound))  # noqa: S311 - no secret
                 began = time.monotonic()
             else:
-                self.trouble = None
+                self.failing_since = None
                 return result, attempt
         reason += f", after {self.attempts} attempts"
         raise BrokenObject(reason, self.attempts, time.monotonic() - start)
 
-    def give_up_unless_it_answers(self, reason: str) -> None:
-        """Tell a gallery that is down from one bad object, by asking for another, not there.
+    def check_answers(self, reason: str) -> None:
+        """Distinguish a gallery that is down from one bad object by requesting another, absent one.
 
         Raises
         ------
@@ -192,17 +194,17 @@ class S3Gallery(Gallery):
         for _ in range(2):
             try:
                 get_object(self.prober, self.address, f"{self.prefix}no-such")
-            except PassingFault:
+            except TemporaryError:
                 continue
             except (MissingObject, UserError):
-                pass  # an answer, if not the one asked for
-            self.trouble = None
+                pass  # the gallery answers
+            self.failing_since = None
             return
         host = urlsplit(self.client.meta.endpoint_url).netloc
-        self.obituary = (
+        self.why_down = (
             f"The gallery {self.root} is down: {host} does not answer ({reason}); check the "
             "network, gallery.root and gallery.endpoint, then start again: "
             "what has arrived is kept."
         )
         self.down.set()
-        raise GalleryDown(self.obituary)
+        raise GalleryDown(self.why_down)

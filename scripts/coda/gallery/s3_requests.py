@@ -1,4 +1,4 @@
-"""A public bucket through boto3: without credentials, one request at a time, each verified."""
+"""One request to a public bucket, without credentials: what it sends, and how the answer is verified."""
 
 import functools
 import hashlib
@@ -28,16 +28,16 @@ LONGEST_CONNECT = 3.0
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
-class PassingFault(Exception):
-    """A fault that may be gone at the next attempt; the message says what was seen."""
+class TemporaryError(Exception):
+    """An error that may not occur again at the next attempt; the message says what happened."""
 
 
 @functools.cache
 def private_session() -> boto3.Session:
-    """Make a session that sees nothing of what the user has set up for their own account.
+    """Make a session that ignores what the user has set up for an account of their own.
 
-    Credentials, profile, region and endpoint count in neither variables of the environment nor
-    files, and no metadata service is asked. Only ``AWS_CA_BUNDLE`` is kept.
+    Credentials, profile, region and endpoint are taken neither from environment variables nor from
+    files or a metadata service. Only ``AWS_CA_BUNDLE`` is kept.
     """
     known = Session.SESSION_VARIABLES  # by name: key of the file, environment variable, default ...
     settings = {name: (None, None, *rest) for name, (_, _, *rest) in known.items()}
@@ -53,7 +53,7 @@ def public_client(
     timeout: float,
     connect_timeout: float = LONGEST_CONNECT,
 ) -> Any:
-    """Make a client for public buckets, which leaves second attempts to its caller.
+    """Make a client for public buckets that makes one attempt only.
 
     Raises
     ------
@@ -92,11 +92,11 @@ def public_client(
 
 
 def refuse(response_dict: dict, **_: object) -> None:
-    """Raise what a bad answer means, before botocore follows a redirect or raises an error of its own.
+    """Raise the error that an answer stands for, before botocore follows a redirect or raises its own.
 
     Raises
     ------
-    PassingFault
+    TemporaryError
         If the server, or the way to it, is overloaded or in trouble.
     MissingObject
         If there is no such object.
@@ -115,9 +115,9 @@ def refuse(response_dict: dict, **_: object) -> None:
             "correct gallery.endpoint or gallery.region."
         )
     if status >= 500 or status in (408, 429):
-        raise PassingFault(words)
+        raise TemporaryError(words)
     if code is None:  # a proxy's refusal says nothing about the object
-        raise PassingFault(f"{words}, not an answer of an S3 server")
+        raise TemporaryError(f"{words}, not an answer of an S3 server")
     if code[1] == b"NoSuchBucket":
         raise UserError(
             "The gallery's bucket does not exist; correct gallery.root or gallery.endpoint."
@@ -133,11 +133,11 @@ def address_of(client: Any, bucket: str) -> str:
 
 
 def get_object(client: Any, address: str, key: str) -> AWSResponse:
-    """Ask for one object; give the answer, its body being still on its way.
+    """Request one object; give the answer, whose body has not been read yet.
 
-    The request goes over boto3's own connections, but past what boto3 does around every call, which
-    for an image took a fifth of all processor time and holds all other workers up. Of what it does
-    only `refuse` concerns an unsigned request.
+    The request uses boto3's connections but not what boto3 does around every call, which took a
+    fifth of all processor time per image and blocks other workers. Of that, only `refuse` concerns
+    an unsigned request.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def get_object(client: Any, address: str, key: str) -> AWSResponse:
 
     Raises
     ------
-    PassingFault, MissingObject, UserError
+    TemporaryError, MissingObject, UserError
         See `refuse`.
     """
     with network_faults():
@@ -170,11 +170,11 @@ def get_object(client: Any, address: str, key: str) -> AWSResponse:
 def receive(
     answer: AWSResponse, write: Callable[[bytes], object], timeout: float
 ) -> tuple[int, str, str]:
-    """Pass an object on piece by piece; give its size, ETag and MD5, checked against the headers.
+    """Receive an object piece by piece; give its size, ETag and MD5, checked against the headers.
 
     Raises
     ------
-    PassingFault
+    TemporaryError
         If the body stops, is too slow, is not as long as announced, differs from an ETag that is an
         MD5, or has none.
     """
@@ -183,35 +183,35 @@ def receive(
     since, seen = time.monotonic(), 0
     with answer.raw as body:  # the response of urllib3, which can read what there is
         if not etag:  # a page put in by something on the way
-            raise PassingFault("the answer is not that of an S3 server: it has no ETag")
+            raise TemporaryError("the answer is not that of an S3 server: it has no ETag")
         while piece := arriving(body):
             digest.update(piece)
             write(piece)
             size += len(piece)
-            # Each piece may arrive in time and the whole still take for ever.
+            # Each piece may arrive in time and the whole still take forever.
             if (now := time.monotonic()) - since > timeout:
                 if size - seen < SLOWEST * (now - since):
-                    raise PassingFault(f"slower than {SLOWEST} bytes/s")
+                    raise TemporaryError(f"slower than {SLOWEST} bytes/s")
                 since, seen = now, size
     if announced is not None and size != announced:
-        raise PassingFault(f"{size} of {announced} bytes arrived")
+        raise TemporaryError(f"{size} of {announced} bytes arrived")
     if MD5.fullmatch(etag) and etag != digest.hexdigest():
-        raise PassingFault(f"its {size} bytes do not match their MD5")
+        raise TemporaryError(f"its {size} bytes do not match their MD5")
     return size, etag, digest.hexdigest()
 
 
 def arriving(body: Any) -> bytes:
-    """Give what one read of the network brings: waiting for a full piece could take for ever."""
+    """Give what one read of the network brings: waiting for a full piece could take forever."""
     with network_faults():
         return body.read1(PIECE)
 
 
 @contextmanager
 def network_faults() -> Iterator[None]:
-    """Turn what botocore and its connections raise into `PassingFault`."""
+    """Turn what botocore and its connections raise into `TemporaryError`."""
     try:
         yield
     except ReadTimeoutError:
-        raise PassingFault("timed out") from None
+        raise TemporaryError("timed out") from None
     except (BotoCoreError, HTTPError, ValueError) as error:  # the last for headers beyond reading
-        raise PassingFault(str(error)) from error
+        raise TemporaryError(str(error)) from error

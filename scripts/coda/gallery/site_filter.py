@@ -1,10 +1,10 @@
-"""Which sites of a plate are taken: the config's section `choose`, and what it may name."""
+"""Selection of sites of a plate by the config's section `choose`."""
 
-import difflib
+from collections.abc import Iterable
 
 import pandas as pd
 
-from coda.errors import UserError
+from coda.errors import UserError, did_you_mean
 from coda.gallery.site_index import well_names
 from coda.logs import some, tell
 from coda.wells import FORMATS, well_place
@@ -17,7 +17,7 @@ def check_choice(
     layout: pd.DataFrame,
     labels: pd.DataFrame,
 ) -> None:
-    """Refuse a choice that names what no plate holds; passed over, a slip would leave data out.
+    """Refuse unknown entries: if they were ignored, a misspelling would silently leave data out.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def check_choice(
         See `choose_sites`.
     layout
         Metadata_Well and Metadata_JCP2022 of the plate. Wells that other plates may have and this
-        one has not are named on standard error.
+        one has not are reported on standard error.
     labels
         As `coda.gallery.labels.label_compounds` gives them.
 
@@ -34,16 +34,18 @@ def check_choice(
     UserError
         On an entry that is unknown, with the nearest known one.
     """
-    names = labels["Metadata_pert_iname"].dropna().str.split("|").explode()
-    ids = [*labels["Metadata_JCP2022"], *layout["Metadata_JCP2022"].dropna()]
-    known = {name.lower(): name for name in [*ids, *names]}
-    for asked in compounds or []:
-        if asked.lower() not in known:
-            raise _unknown("compounds", asked, known)
-    known = {moa.lower(): moa for moa in labels["Metadata_moa"].dropna()}
-    for asked in moas or []:
-        if asked not in known.values():
-            raise _unknown("moas", asked, known)
+    if compounds:
+        names = labels["Metadata_pert_iname"].dropna().str.split("|").explode()
+        known = [*labels["Metadata_JCP2022"], *layout["Metadata_JCP2022"].dropna(), *names]
+        lower_case = {name.lower() for name in known}
+        for asked in compounds:
+            if asked.lower() not in lower_case:
+                raise _unknown("compounds", asked, known)
+    if moas:
+        known = set(labels["Metadata_moa"].dropna())
+        for asked in moas:
+            if asked not in known:
+                raise _unknown("moas", asked, known)
     if wells is not None:
         asked = well_names(pd.Series(wells, dtype=str), "the choice of wells")
         for well in asked:
@@ -54,11 +56,9 @@ def check_choice(
             tell(f"choose.wells: this plate has no well {some(absent)}")
 
 
-def _unknown(key: str, asked: str, known: dict[str, str]) -> UserError:
-    """Say that an entry is unknown; `known` gives each known one by its lower case."""
-    near = difflib.get_close_matches(asked.lower(), known, n=1)
-    hint = f"did you mean {known[near[0]]}?" if near else "correct it or leave it out."
-    return UserError(f"choose.{key} names {asked}, which the tables do not hold; {hint}")
+def _unknown(key: str, asked: str, known: Iterable[str]) -> UserError:
+    hint = did_you_mean(asked, known, "; correct it or leave it out.")
+    return UserError(f"choose.{key} names {asked}, which the tables do not hold{hint}")
 
 
 def choose_sites(
@@ -84,7 +84,7 @@ def choose_sites(
     labelled
         Whether to leave out sites without a mechanism of action, negative controls included.
     sites_per_well
-        How many sites a well to keep, the lowest numbers first.
+        How many sites per well to keep, the lowest numbers first.
 
     Raises
     ------

@@ -44,9 +44,9 @@ def index_plate(
         Which plate.
     wells
         Metadata_Source, Metadata_Plate, Metadata_Well, Metadata_JCP2022; rows of other plates are
-        passed over.
+        ignored.
     compounds
-        One row a Metadata_JCP2022, as `coda.gallery.labels.label_compounds` gives them.
+        One row per Metadata_JCP2022, as `coda.gallery.labels.label_compounds` gives them.
     channels
         Names of the channels wanted, in the order of the columns to come.
     load_data
@@ -55,11 +55,11 @@ def index_plate(
     Returns
     -------
     pandas.DataFrame
-        One row a site, by well and site: Metadata_Source, Metadata_Batch, Metadata_Plate,
+        One row per site, by well and site: Metadata_Source, Metadata_Batch, Metadata_Plate,
         Metadata_Well (like A01), Metadata_Site (int64, as the source counts), Metadata_JCP2022,
         Metadata_InChIKey, Metadata_pert_iname, Metadata_pert_type, Metadata_moa, and a column
         ``Key_<channel>`` a channel: the image's key relative to the gallery's root. What could not
-        be joined or was left out is counted and named on standard error.
+        be joined or was left out is counted and reported on standard error.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def site_numbers(sites: pd.Series, name: str) -> pd.Series:
 
 
 def whole_sites(sites: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
-    """Keep one row a site, and only sites with an image in every channel.
+    """Keep one row per site, and only sites with an image in every channel.
 
     Where a site occurs twice, the images whose keys come last in order are kept: folders end with
     the time of the measurement, so that is the later one, as it is among folders.
@@ -177,7 +177,7 @@ def whole_sites(sites: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame
     if kept.empty:
         raise UserError(
             f"The plate {name} has no site with an image in every channel ({', '.join(keys)}); "
-            "leave it out (exclude_plates) or ask for fewer channels."
+            "leave it out (exclude_plates) or use fewer channels."
         )
     return kept[[*place, *keys]].reset_index(drop=True)
 
@@ -199,7 +199,7 @@ def add_compounds(
     if twice.any():
         raise UserError(
             f"tables.well gives well {layout.loc[twice, 'Metadata_Well'].iloc[0]} of {name} "
-            "two compounds; mend the table."
+            "two compounds; correct the table."
         )
 
     imaged, planned = set(sites["Metadata_Well"]), set(layout["Metadata_Well"])

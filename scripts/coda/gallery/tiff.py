@@ -1,20 +1,15 @@
-"""One rule for what counts as a whole microscope image, shared by downloading and cropping."""
+"""Reading of microscope images: what counts as a whole one, for downloads and crops alike."""
 
 import math
 import os
-import struct
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import tifffile
 
-ORDERS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
-NUMBERS = {3: "H", 4: "I", 16: "Q"}  # types of TIFF that can hold an offset
-OFFSETS, COUNTS = (
-    {273, 324},
-    {279, 325},
-)  # tags: where strips or tiles begin, how many bytes they have
+# Little and big endian, TIFF and BigTIFF.
+SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 
 class BrokenImage(Exception):
@@ -22,7 +17,7 @@ class BrokenImage(Exception):
 
 
 def check_header(path: str | os.PathLike) -> None:
-    """Look at the beginning and the directory of a TIFF, in microseconds, without decoding it.
+    """Read the directory of a TIFF, in a fraction of a millisecond, without decoding its pixels.
 
     This finds empty, zero-filled and truncated files and pages of HTML; `read_tiff` finds the rest.
 
@@ -31,60 +26,44 @@ def check_header(path: str | os.PathLike) -> None:
     BrokenImage
         If the file cannot be a whole TIFF.
     """
+    with first_page(path):
+        pass
+
+
+@contextmanager
+def first_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
+    """Open the first page of a TIFF, all of whose pixels must lie within the file.
+
+    Raises
+    ------
+    BrokenImage
+        If they do not, or decoding them in the block fails.
+    """
     with open(path, "rb") as handle:
         size = os.fstat(handle.fileno()).st_size
         start = handle.read(16)
         if not start:
             raise BrokenImage("empty file")
-        order = ORDERS.get(start[:4])
-        if order is None:
+        if start[:4] not in SIGNATURES:
             # The known bad files of the gallery are zeros from the first byte to the last.
             raise BrokenImage("not a TIFF" if any(start) else "filled with zeros")
+        handle.seek(0)
         try:
-            end = end_of_pixels(handle, size, start, order)
-        except struct.error:
-            raise BrokenImage(f"truncated: its directory is not within its {size} bytes") from None
-        if end is None:
-            raise BrokenImage("its directory names no pixels")
-        if end > size:
-            raise BrokenImage(f"truncated: its pixels end at byte {end}, the file has {size}")
-
-
-def end_of_pixels(handle: BinaryIO, size: int, start: bytes, order: str) -> int | None:
-    """Give the byte after the last pixel of the first page; None if its directory names none.
-
-    By Adobe's TIFF 6.0 and the BigTIFF design, a directory is a count of entries, then entries of
-    tag, type, number of values, and the values or, where they take more room than an offset does,
-    their offset.
-    """
-    big = b"+" in start[:4]
-    offset_type, count_type, entry_size = ("Q", "Q", 20) if big else ("I", "H", 12)
-    room = struct.calcsize(offset_type)
-
-    def values(kind: str, number: int, offset: int) -> tuple[int, ...]:
-        layout = f"{order}{number}{kind}"
-        if offset + struct.calcsize(layout) > size:  # before memory is taken for it
-            raise struct.error
-        handle.seek(offset)
-        return struct.unpack(layout, handle.read(struct.calcsize(layout)))
-
-    (directory,) = struct.unpack_from(order + offset_type, start, room)
-    (entries,) = values(count_type, 1, directory)
-    first = directory + struct.calcsize(count_type)
-    found = {}
-    for entry in range(first, first + entries * entry_size, entry_size):
-        tag, kind = values("H", 2, entry)
-        if tag in OFFSETS | COUNTS and kind in NUMBERS:
-            (number,) = values(offset_type, 1, entry + 4)
-            inside = number * struct.calcsize(NUMBERS[kind]) <= room
-            where = entry + 4 + room
-            place = where if inside else values(offset_type, 1, where)[0]
-            found[tag in OFFSETS] = values(NUMBERS[kind], number, place)
-    ends = [
-        offset + count
-        for offset, count in zip(found.get(True, ()), found.get(False, ()), strict=False)
-    ]
-    return max(ends, default=None)
+            with tifffile.TiffFile(handle) as file:
+                page = file.pages[0]
+                places = zip(page.dataoffsets, page.databytecounts, strict=False)
+                end = max((offset + count for offset, count in places), default=None)
+                if end is None:
+                    raise BrokenImage("its directory names no pixels")
+                if end > size:
+                    raise BrokenImage(
+                        f"truncated: its pixels end at byte {end}, the file has {size}"
+                    )
+                yield page
+        except BrokenImage:
+            raise
+        except Exception as error:  # tifffile and its codecs raise errors of many unrelated types
+            raise BrokenImage(f"truncated or damaged: {error}") from error
 
 
 def read_tiff(path: str | os.PathLike) -> np.ndarray:
@@ -108,16 +87,9 @@ def read_tiff(path: str | os.PathLike) -> np.ndarray:
     FileNotFoundError
         If there is no such file.
     """
-    check_header(path)
-    try:
-        with tifffile.TiffFile(Path(path)) as file:
-            page = file.pages[0]
-            check_page(page)
-            image = page.asarray()
-    except BrokenImage:
-        raise
-    except Exception as error:  # codecs raise errors of many unrelated types
-        raise BrokenImage(f"cannot be decoded: {error}") from error
+    with first_page(path) as page:
+        check_page(page)
+        image = page.asarray()
     image = image.astype(np.uint16, copy=False)
     if image.flat[0] == image.flat[-1] and image.min() == image.max():
         raise BrokenImage(f"blank: every pixel is {image.flat[0]}")

@@ -1,7 +1,7 @@
 """What a run leaves for others: an RO-Crate, which says of every result what made it, and a zip of both.
 
-The metadata file follows RO-Crate 1.1 (https://w3id.org/ro/crate/1.1) and the profile Workflow Run Crate 0.5
-(https://w3id.org/ro/wfrun/workflow/0.5): one workflow, one run of it, what went in and what came out.
+The metadata follow RO-Crate 1.1 (https://w3id.org/ro/crate/1.1) and the profile Workflow Run Crate 0.5
+(https://w3id.org/ro/wfrun/workflow/0.5): one workflow, one run of it, its inputs and its outputs.
 """
 
 import json
@@ -9,33 +9,37 @@ import mimetypes
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
+from rocrate.model.contextentity import ContextEntity
+from rocrate.model.creativework import CreativeWork
+from rocrate.model.softwareapplication import SoftwareApplication
+from rocrate.rocrate import ROCrate
 
-from coda.files import replacing
+from coda.files import replacing, write_json
 from coda.provenance import code_version, describe_machine, file_checksum, software_versions
 from coda.training.checkpoints import read_header
 
 METADATA = "ro-crate-metadata.json"
 WORKFLOW = "provenance/workflow/Snakefile"
 SETTINGS = "provenance/config.yaml"
-CRATE = "https://w3id.org/ro/crate/1.1"
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate 0.5",
     "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate 0.5",
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate 1.0",
 }
+RUN_TERMS = "https://w3id.org/ro/terms/workflow-run/context"
 KINDS = {
     "figures": "A figure, or the table behind it",
     "manifests": "The objects fetched for a plate, each with its key, size, checksum and status",
     "metadata": "The plates that took part, or the compounds with their mechanisms of action",
     "models": "What was measured during a training",
     "provenance": "Where the results come from",
-    "quality": "What became of each site of a plate",
+    "quality": "Which sites of a plate are used, and why the others are not",
 }
 RIGHTS = (
     "Those who ran the workflow decide on the licence of their results. The workflow is under the MIT licence; images "
@@ -74,21 +78,16 @@ def write_provenance(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     machine = {"code": code_version(), "software": software_versions()}
-    _write_json(folder / "machine.json", machine | {"hardware": describe_machine()})
+    write_json(machine | {"hardware": describe_machine()}, folder / "machine.json")
     for path in weights:
         below = path.relative_to(folder.parent)
         made = {"file": below.as_posix(), "bytes": path.stat().st_size}
         made |= {"sha256": file_checksum(path, 64), "header": read_header(path)}
-        _write_json(folder / below.with_suffix(".json"), made)
+        write_json(made, folder / below.with_suffix(".json"))
     for path in workflow:
         copy = folder / "workflow" / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, default=str) + "\n")
 
 
 def write_crate(path: str | os.PathLike, files: list[Path], config: dict[str, Any]) -> None:
@@ -101,7 +100,7 @@ def write_crate(path: str | os.PathLike, files: list[Path], config: dict[str, An
     files
         What belongs to the crate; among them ``provenance/workflow/Snakefile``.
     config
-        The resolved config: names the tables and plates that went in.
+        The resolved config: names the tables and the gallery that went in.
     """
     root = Path(path).parent
     names = sorted({file.relative_to(root).as_posix() for file in files})
@@ -109,119 +108,100 @@ def write_crate(path: str | os.PathLike, files: list[Path], config: dict[str, An
     # Of the newest result, not of the clock: the same results are described by the same bytes.
     newest = max((root / name).stat().st_mtime for name in results)
     date = datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
-    inputs = _inputs(config)
-    software = [
-        {"@id": f"#{name}", "@type": "SoftwareApplication", "name": name, "version": version}
-        for name, version in software_versions().items()
-    ]
-    graph = [
-        *_frame(names, date),
-        *_run(root, results, [one["@id"] for one in inputs], [one["@id"] for one in software], date),
-        *software,
-        *inputs,
-        *[_file(root, name) for name in names if name != WORKFLOW],
-    ]  # fmt: skip
-    context = [f"{CRATE}/context", "https://w3id.org/ro/terms/workflow-run/context"]
+    crate = _empty_crate(date)
+    parts = {
+        name: crate.add_file(root / name, name, properties=_describe_file(root, name))
+        for name in names
+        if name != WORKFLOW
+    }
+    run = crate.add_action(
+        _add_workflow(crate, root),
+        "#run",
+        object=[parts[SETTINGS], *_add_inputs(crate, config)],
+        result=[parts[name] for name in results],
+        properties={
+            "name": "Run of the CODA workflow",
+            "description": "The machine that ended the run: "
+            + ", ".join(f"{name} {value}" for name, value in describe_machine().items())
+            + "; provenance/models names the one that trained each network.",
+            "endTime": date,
+            "actionStatus": "http://schema.org/CompletedActionStatus",
+        },
+    )
+    crate.root_dataset["mentions"] = run
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"@context": context, "@graph": graph}, indent=1) + "\n")
+        temporary.write_text(json.dumps(crate.metadata.generate(), indent=1) + "\n")
 
 
-def _reference(names: Iterable[str]) -> list[dict[str, str]]:
-    return [{"@id": name} for name in names]
-
-
-def _frame(names: list[str], date: str) -> list[dict[str, Any]]:
-    """Make the entities that every crate has: of the metadata file, of the whole, of profiles and licence."""
-    whole = {
-        "@id": "./",
-        "@type": "Dataset",
-        "name": "Results of the CODA workflow",
-        "description": "Domain adaptation for Cell Painting: figures, tables, report, and where they come from.",
-        "datePublished": date,
-        "license": {"@id": "#rights"},
-        "conformsTo": _reference(PROFILES),
-        "hasPart": _reference(names),
-        "mainEntity": {"@id": WORKFLOW},
-        "mentions": {"@id": "#run"},
-    }
-    descriptor = {
-        "@id": METADATA,
-        "@type": "CreativeWork",
-        "conformsTo": _reference([CRATE, "https://w3id.org/workflowhub/workflow-ro-crate/1.0"]),
-        "about": {"@id": "./"},
-    }
-    rights = {"@id": "#rights", "@type": "CreativeWork", "name": "Rights", "description": RIGHTS}
-    profiles = [
-        {"@id": address, "@type": "CreativeWork", "name": name, "version": address.split("/")[-1]}
+def _empty_crate(date: str) -> ROCrate:
+    """Make a crate that has a name, a date, the profiles that it follows and a licence, but no file."""
+    crate = ROCrate(version="1.1")
+    crate.metadata.extra_contexts.append(RUN_TERMS)
+    crate.name = "Results of the CODA workflow"
+    crate.description = (
+        "Domain adaptation for Cell Painting: figures, tables, report, and where they come from."
+    )
+    crate.root_dataset["datePublished"] = date
+    crate.root_dataset["conformsTo"] = [
+        _add(crate, CreativeWork, address, name=name, version=address.split("/")[-1])
         for address, name in PROFILES.items()
     ]
-    return [descriptor, whole, rights, *profiles]
+    crate.license = _add(crate, CreativeWork, "#rights", name="Rights", description=RIGHTS)
+    return crate
 
 
-def _run(
-    root: Path, results: list[str], inputs: list[str], software: list[str], date: str
-) -> list[dict[str, Any]]:
-    """Make the entities of the workflow and of its run."""
-    workflow = _file(root, WORKFLOW) | {
-        "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
+def _add(
+    crate: ROCrate, kind: type[ContextEntity], identifier: str, **properties: object
+) -> ContextEntity:
+    return crate.add(kind(crate, identifier, properties))
+
+
+def _add_workflow(crate: ROCrate, root: Path) -> ContextEntity:
+    """Add the workflow and the software that it ran with."""
+    software = [
+        _add(crate, SoftwareApplication, f"#{name}", name=name, version=version)
+        for name, version in software_versions().items()
+    ]
+    about = {
         "name": "CODA workflow",
         "description": "The workflow that made the results, as it was then.",
         "encodingFormat": "text/plain",
         "version": code_version(),
-        "programmingLanguage": {"@id": "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"},
-        "softwareRequirements": _reference(software),
+        "softwareRequirements": software,
     }
-    language = {
-        "@id": "https://w3id.org/workflowhub/workflow-ro-crate#snakemake",
-        "@type": "ComputerLanguage",
-        "name": "Snakemake",
-        "identifier": {"@id": "https://snakemake.readthedocs.io"},
-        "url": {"@id": "https://snakemake.readthedocs.io"},
-    }
-    machine = describe_machine()
-    run = {
-        "@id": "#run",
-        "@type": "CreateAction",
-        "name": "Run of the CODA workflow",
-        "description": "The machine that ended the run: "
-        + ", ".join(f"{name} {value}" for name, value in machine.items())
-        + "; what trained each network stands in provenance/models.",
-        "endTime": date,
-        "actionStatus": "http://schema.org/CompletedActionStatus",
-        "instrument": {"@id": WORKFLOW},
-        "object": _reference([SETTINGS, *inputs]),
-        "result": _reference(results),
-    }
-    return [workflow, language, run]
+    return crate.add_workflow(
+        root / WORKFLOW,
+        WORKFLOW,
+        properties=_describe_file(root, WORKFLOW) | about,
+        main=True,
+        lang="snakemake",
+    )
 
 
-def _file(root: Path, name: str) -> dict[str, Any]:
-    """Make the entity of a file: kind, size in bytes and checksum."""
+def _add_inputs(crate: ROCrate, config: dict[str, Any]) -> list[ContextEntity]:
+    """Add what went in: the public tables and the gallery."""
+    places = {place: f"Table of {name}" for name, place in config["tables"].items()}
+    inputs = [
+        _add(crate, CreativeWork, _address(place), name=name) for place, name in places.items()
+    ]
+    gallery = _address(config["gallery"]["root"])
+    about = "manifests/ names every object that was read."
+    return [
+        *inputs,
+        _add(crate, CreativeWork, gallery, name="Gallery of images", description=about),
+    ]
+
+
+def _describe_file(root: Path, name: str) -> dict[str, str]:
+    """Say what a file is: its kind, format, size in bytes and checksum."""
     path = root / name
     return {
-        "@id": name,
-        "@type": "File",
         "name": path.name,
         "description": KINDS.get(name.split("/")[0], "A result of the whole run"),
         "encodingFormat": mimetypes.guess_type(name)[0] or "application/octet-stream",
         "contentSize": str(path.stat().st_size),
         "sha256": file_checksum(path, 64),
     }
-
-
-def _inputs(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Make the entities of what went in: the public tables and the gallery."""
-    gallery = config["gallery"]["root"]
-    described = {name: config["tables"][name] for name in config["tables"]}
-    entities = {
-        place: {"@id": _address(place), "@type": "CreativeWork", "name": f"Table of {name}"}
-        for name, place in described.items()
-    }
-    entities[gallery] = {
-        "@id": _address(gallery), "@type": "CreativeWork", "name": "Gallery of images",
-        "description": "manifests/ names every object that was read.",
-    }  # fmt: skip
-    return list(entities.values())
 
 
 def _address(place: str) -> str:
@@ -241,7 +221,7 @@ def pack_archive(archive: str | os.PathLike, crate: str | os.PathLike) -> None:
     """
     crate = Path(crate)
     graph = {entity["@id"]: entity for entity in json.loads(crate.read_text())["@graph"]}
-    names = [METADATA, *(part["@id"] for part in graph["./"]["hasPart"])]
+    names = [METADATA, *(unquote(part["@id"]) for part in graph["./"]["hasPart"])]
     with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w") as packed:
         for name in sorted(names):
             entry = zipfile.ZipInfo(name, EPOCH)

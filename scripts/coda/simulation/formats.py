@@ -1,6 +1,6 @@
 """How each source names plates, folders and files, and numbers its sites and channels.
 
-Batches and plates are invented in the style of their source; the digits that tell them apart are
+Batches and plates are invented in the style of their source; the digits that distinguish them are
 their number in the simulation, so a plate keeps its name whatever else is simulated. Folders, file
 names, channel numbers and sizes are those of the public gallery.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """The habits of one source.
+    """The style of one source.
 
     Names are templates over the numbers ``batch`` and ``plate``, counted from 1, and over
     ``month``, ``day`` and ``second``, an invented time that follows from them.
@@ -18,9 +18,9 @@ class Source:
     Attributes
     ----------
     batch
-        Names of batches; two templates take turns.
+        Names of batches; two templates alternate.
     plate
-        Names of plates; two templates take turns.
+        Names of plates; two templates alternate.
     folder
         Folder of a plate's images under ``images/<batch>/images/``, also over ``name``, the
         plate's name; of two templates the second is for even batches.

@@ -24,11 +24,11 @@ def write_load_data(plate: Plate, sites: pd.DataFrame, root: Path) -> Path:
     plate
         The plate.
     sites
-        One row a site: ``Metadata_Well``, ``Metadata_Site`` and a file name per channel.
+        One row per site: ``Metadata_Well``, ``Metadata_Site`` and a file name per channel.
     root
         The gallery root, the folder that holds the sources.
     """
-    style = plate.habits.load_data
+    style = plate.style.load_data
     folder = root / plate.source / "workspace" / "load_data_csv" / plate.batch / plate.plate
     identity = sites[["Metadata_Well", "Metadata_Site"]].copy()
     for name, value in (("Plate", plate.plate), ("Batch", plate.batch), ("Source", plate.source)):

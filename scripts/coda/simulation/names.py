@@ -1,4 +1,4 @@
-"""Names of simulated plates, wells and image files, in the habits of their source."""
+"""Names of simulated plates, wells and image files, in the style of their source."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ class Plate:
     folder: str
 
     @property
-    def habits(self) -> Source:
-        """The source's habits."""
+    def style(self) -> Source:
+        """The style of the source."""
         return SOURCES[self.source]
 
 
@@ -43,7 +43,7 @@ def plates_of(sources: dict) -> list[Plate]:
     Raises
     ------
     UserError
-        If a source is unknown or has more than 99 batches or plates a batch.
+        If a source is unknown or has more than 99 batches, or 99 plates per batch,.
     """
     plates = []
     for source, counts in sources.items():
@@ -53,7 +53,7 @@ def plates_of(sources: dict) -> list[Plate]:
             )
         if max(counts["batches"], counts["plates_per_batch"]) > 99:
             raise UserError(
-                f"simulation: sources: {source}: more than 99 batches or plates a batch cannot be named."
+                f"simulation: sources: {source}: more than 99 batches, or 99 plates per batch, cannot be named."
             )
         for batch in range(1, counts["batches"] + 1):
             plates += [
@@ -89,16 +89,16 @@ def file_names(plate: Plate, well: str, site: int, seed: int) -> dict[str, str]:
     seed
         Seed of the random identifiers in MetaXpress names.
     """
-    habits = plate.habits
-    row = well_names(habits.grid).index(well) // habits.grid[1] + 1
+    style = plate.style
+    row = well_names(style.grid).index(well) // style.grid[1] + 1
     column = int(well[-2:])
     names = {}
-    for place, (channel, number) in enumerate(zip(CHANNELS, habits.channels, strict=True)):
-        if habits.file == "harmony":
+    for place, (channel, number) in enumerate(zip(CHANNELS, style.channels, strict=True)):
+        if style.file == "harmony":
             names[channel] = f"r{row:02d}c{column:02d}f{site + 1:02d}p01-ch{number}sk1fk1fl1.tiff"
-        elif habits.file == "yokogawa":
-            start = f"{habits.prefix.format(plate=plate.number)}{plate.plate}_{well}_T0001F{site + 1:03d}"
-            names[channel] = f"{start}L01A{habits.actions[place]:02d}Z01C{number:02d}.tif"
+        elif style.file == "yokogawa":
+            start = f"{style.prefix.format(plate=plate.number)}{plate.plate}_{well}_T0001F{site + 1:03d}"
+            names[channel] = f"{start}L01A{style.actions[place]:02d}Z01C{number:02d}.tif"
         else:
             guid = random_guid(
                 generator(seed, "guid", plate.source, plate.plate, well, site, channel)

@@ -43,4 +43,4 @@ def group_name(plate: Plate, site: dict) -> str:
     if plate.source == "source_10":
         return well
     names = {"plate": plate.plate, "well": f"{plate.plate}-{well}"}
-    return names.get(plate.habits.nuclei, f"{plate.plate}-{well}-{site['Metadata_Site']}")
+    return names.get(plate.style.nuclei, f"{plate.plate}-{well}-{site['Metadata_Site']}")

@@ -12,6 +12,7 @@ from scipy.fft import next_fast_len
 from coda.errors import UserError
 from coda.parallel import spread
 from coda.progress import track
+from coda.simulated import GALLERY
 from coda.simulation.cells import CHANNELS, Cells, draw, place_nuclei
 from coda.simulation.loaddata import illum_folder, illum_name, write_load_data
 from coda.simulation.names import Plate, file_names, plates_of, thumbnail_name, well_names
@@ -59,20 +60,20 @@ def simulate_gallery(folder: Path, settings: dict, seed: int, processes: int = 1
         If a source is unknown or a plate has too few wells for the samples.
     """
     folder = Path(folder)
-    root = folder / "cellpainting-gallery" / "cpg0016-jump"
+    root = folder / GALLERY
     plates = plates_of(settings["sources"])
     compounds = make_compounds(settings, seed)
     samples = (len(compounds) - 1) * settings["wells_per_compound"] + settings["dmso_wells"]
     if samples > 384:
         raise UserError(
-            f"The simulation needs {samples} wells a plate and a plate has 384: "
+            f"The simulation needs {samples} wells per plate and a plate has 384: "
             "lower simulation: moas, compounds_per_moa, wells_per_compound or dmso_wells."
         )
     work = [
         (plate, well, compound)
         for plate in plates
         for well, compound in plan_wells(
-            compounds, settings, well_names(plate.habits.grid), seed
+            compounds, settings, well_names(plate.style.grid), seed
         ).items()
     ]
     for plate in plates:
@@ -110,18 +111,18 @@ def simulate_well(state: tuple[dict, int, Path], job: tuple[Plate, str, Compound
     (settings, seed, root), (plate, well, compound) = state, job
     mean = well_traits(compound, plate.source, plate.plate, well, seed)
     rows = []
-    for site in range(settings["sites_per_well"] or plate.habits.sites):
+    for site in range(settings["sites_per_well"] or plate.style.sites):
         images, nuclei = simulate_site(plate, well, site, mean, settings, seed)
         names = file_names(plate, well, site, seed)
         for image, name in zip(images, names.values(), strict=True):
-            write_tiff(image, root / plate.folder / name, plate.habits.compression)
-            if plate.habits.file == "metaxpress":
+            write_tiff(image, root / plate.folder / name, plate.style.compression)
+            if plate.style.file == "metaxpress":
                 small = np.ascontiguousarray(image[::THUMBNAIL_STEP, ::THUMBNAIL_STEP])
                 write_tiff(small, root / plate.folder / thumbnail_name(name, plate, seed), None)
         rows.append(
             {
                 "Metadata_Well": well,
-                "Metadata_Site": site + plate.habits.first_site,
+                "Metadata_Site": site + plate.style.first_site,
                 **names,
                 "nuclei": nuclei,
             }
@@ -185,7 +186,7 @@ def image_shape(plate: Plate, settings: dict) -> tuple[int, int]:
     """Height and width of the images of a plate in pixels."""
     if settings["image_size"] is not None:
         return settings["image_size"], settings["image_size"]
-    height, width = plate.habits.size
+    height, width = plate.style.size
     return round(height / settings["binning"]), round(width / settings["binning"])
 
 

@@ -1,7 +1,7 @@
 """Paint the five stains of Cell Painting from the traits of each cell.
 
 What a unit of a trait does to a cell is written here, once: most traits scale a length or a
-contrast by a constant factor a unit.
+contrast by a constant factor per unit.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ TEXTURES_UM = (0.9, 1.4, 2.4, 4.0)
 
 
 class Stains:
-    """The five stains at the pixels inside cells; arrays hold one number a pixel.
+    """The five stains at the pixels inside cells; arrays hold one number per pixel.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Stains:
         return self.traits[:, TRAITS.index(name)]
 
     def pixel(self, values: np.ndarray) -> np.ndarray:
-        """Spread one number a cell to its pixels."""
+        """Spread one number per cell to its pixels."""
         return values.astype(np.float32)[self.of]
 
     def nucleus_distance(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from coda.files import write_table
+from coda.simulated import TABLES
 from coda.simulation.names import Plate, well_names
 from coda.simulation.optics import MICROSCOPES
 from coda.simulation.world import DMSO, Compound, plan_wells
@@ -20,7 +21,6 @@ HUB_COMMENTS = (
     "!Citation\tnone",
     "!Contact\tnone",
 )
-HUB_RELEASE = "20200324"
 HUB_DRUG_COLUMNS = ["pert_iname", "clinical_phase", "moa", "target", "disease_area", "indication"]
 HUB_SAMPLE_COLUMNS = ["broad_id", "pert_iname", "qc_incompatible", "purity", "vendor"]
 HUB_SAMPLE_COLUMNS += ["catalog_no", "vendor_name", "expected_mass", "smiles", "InChIKey"]
@@ -37,16 +37,17 @@ def write_tables(
     folder
         Where the tables go.
     plates
-        The Target-2 plates. One more plate a source, of another type and without images, stands in
+        The Target-2 plates. One more plate per source, of another type and without images, stands in
         the plate table, for only Target-2 plates may be used.
     compounds
         From `make_compounds`.
     settings, seed
         As for `simulate_gallery`.
     """
-    write_table(plate_table(plates), folder / "plate.csv.gz")
-    write_table(well_table(plates, compounds, settings, seed), folder / "well.csv.gz")
-    write_table(compound_table(compounds), folder / "compound.csv.gz")
+    paths = {name: folder / file for name, file in TABLES.items()}
+    write_table(plate_table(plates), paths["plate"])
+    write_table(well_table(plates, compounds, settings, seed), paths["well"])
+    write_table(compound_table(compounds), paths["compound"])
     write_table(microscope_table(plates, settings["binning"]), folder / "microscope_config.csv")
     layout = plan_wells(compounds, settings, well_names((16, 24)), seed)
     platemap = {
@@ -54,10 +55,10 @@ def write_tables(
         "broad_sample": [compound.broad_sample for compound in layout.values()],
         "solvent": "DMSO",
     }
-    write_tsv(pd.DataFrame(platemap), folder / "JUMP-Target-2_compound_platemap.tsv")
-    write_tsv(target2_metadata(compounds), folder / "JUMP-Target-2_compound_metadata.tsv")
-    for name, table in (("drugs", hub_drugs(compounds)), ("samples", hub_samples(compounds))):
-        write_tsv(table, folder / f"repurposing_{name}_{HUB_RELEASE}.txt", HUB_COMMENTS)
+    write_tsv(pd.DataFrame(platemap), paths["platemap"])
+    write_tsv(target2_metadata(compounds), paths["target_compounds"])
+    write_tsv(hub_drugs(compounds), paths["drugs"], HUB_COMMENTS)
+    write_tsv(hub_samples(compounds), folder / "repurposing_samples_20200324.txt", HUB_COMMENTS)
 
 
 def write_tsv(table: pd.DataFrame, path: Path, comments: tuple[str, ...] = ()) -> None:
@@ -91,7 +92,7 @@ def well_table(
         (plate.source, plate.plate, well, compound.jcp)
         for plate in plates
         for well, compound in plan_wells(
-            compounds, settings, well_names(plate.habits.grid), seed
+            compounds, settings, well_names(plate.style.grid), seed
         ).items()
     ]
     return pd.DataFrame(
@@ -115,7 +116,7 @@ def compound_table(compounds: list[Compound]) -> pd.DataFrame:
 
 
 def target2_metadata(compounds: list[Compound]) -> pd.DataFrame:
-    """The compound metadata of the JUMP-Target-2 plate, one row a sample."""
+    """The compound metadata of the JUMP-Target-2 plate, one row per sample."""
     rows = [
         {
             "broad_sample": compound.broad_sample or "NA",
@@ -154,7 +155,7 @@ def hub_drugs(compounds: list[Compound]) -> pd.DataFrame:
 
 
 def hub_samples(compounds: list[Compound]) -> pd.DataFrame:
-    """The hub's samples, one row a sample id."""
+    """The hub's samples, one row per sample id."""
     rows = [
         dict.fromkeys(HUB_SAMPLE_COLUMNS, "")
         | {

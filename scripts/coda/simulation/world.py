@@ -99,7 +99,7 @@ def make_compounds(settings: dict, seed: int) -> list[Compound]:
     ]
     kinds += [("simulated lone mechanism", "NA", 0), ("simulated mechanism 01", "poscon_cp", 99)]
     kinds += [(None, "NA", number) for number in range(settings["unlabelled_compounds"])]
-    # Numbers are dealt at random: neither a name nor an identifier may tell the MoA.
+    # Numbers are dealt at random: neither name nor identifier may reveal the MoA.
     numbers = generator(seed, "compound numbers").permutation(len(kinds)) + 1
     compounds = []
     for (moa, control_type, member), number in zip(kinds, numbers, strict=True):
@@ -130,7 +130,7 @@ def moa_effect(family: str, low: float, high: float, seed: int) -> np.ndarray:
 def invent(
     number: int, control_type: str, moa: str | None, effect: np.ndarray, seed: int, batch: int = 1
 ) -> Compound:
-    """Give a compound identifiers of valid shape that are plainly simulated and tell nothing."""
+    """Give a compound identifiers of valid shape that are plainly simulated and reveal nothing."""
     random = generator(seed, "identifiers", number)
     letters = "".join(random.choice(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), 11))
     digits = int(random.integers(10**4))

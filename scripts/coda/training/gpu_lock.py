@@ -1,26 +1,26 @@
-"""GPUs that several jobs on one machine share out among themselves."""
+"""Locks on GPUs, so that jobs on one machine use different ones."""
 
-import fcntl
 import os
+import stat
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 import torch
+from filelock import FileLock, Timeout
 
 from coda.errors import UserError
 
-# Held open until the process ends: the operating system frees a lock then, whatever ended it.
-_held: dict[Path, TextIO] = {}
+# Held until the process ends: the operating system frees a lock then, whatever ended it.
+_held: dict[Path, FileLock] = {}
 
 
 def claim_gpus(count: int) -> tuple[int, ...]:
-    """Take `count` GPUs for this process that no other job of this workflow uses.
+    """Reserve `count` GPUs for this process that no other job of this workflow uses.
 
-    A workstation with several GPUs runs several jobs at once, and nothing but this keeps them from
-    all taking the first one. Under a scheduler that hands out GPUs, the visible ones are the job's
-    already and are free.
+    On a workstation several jobs run at once, and without locks all of them would take the first
+    GPU. Under a scheduler that assigns GPUs, the visible ones belong to the job and are free.
 
     Returns
     -------
@@ -33,14 +33,42 @@ def claim_gpus(count: int) -> tuple[int, ...]:
         If fewer than `count` GPUs are visible at all.
     """
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if seen < count and torch.version.cuda is None:
+        raise UserError(
+            f"The job was given {count} GPU(s) (resource gpu), but this is the CPU build of PyTorch: install the other "
+            "with rm -r .venv && make setup TORCH=cuda, or use profiles/cpu."
+        )
     if seen < count:
         raise UserError(
             f"The job was given {count} GPU(s) (resource gpu), but PyTorch {torch.__version__} sees {seen}; "
             "use profiles/cpu on a machine without a GPU, or check the driver and CUDA_VISIBLE_DEVICES."
         )
-    folder = Path(tempfile.gettempdir()) / f"coda_gpus_{os.getuid()}"
     names = identities(seen)
-    return tuple(names.index(name) for name in claim(names, count, folder))
+    return tuple(names.index(name) for name in claim(names, count, lock_folder()))
+
+
+def lock_folder() -> Path:
+    """Make the folder of this user's lock files, below the system's for temporary files.
+
+    Jobs of one machine must all find the same one. ``XDG_RUNTIME_DIR`` would not do: a desktop or SSH
+    session has it, a job of cron or of a scheduler has not.
+
+    Raises
+    ------
+    UserError
+        If something else has its name: a link, or the folder of another user.
+    """
+    folder = Path(tempfile.gettempdir()) / f"coda_gpus_{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UserError(
+            f"{folder}, where jobs note which GPU is taken, is not a folder of yours; "
+            "remove it, or set TMPDIR to a folder of your own."
+        )
+    folder.chmod(0o700)
+    return folder
 
 
 def identities(seen: int) -> list[str]:
@@ -65,7 +93,7 @@ def claim(names: list[str], count: int, folder: Path, pause: float = 1.0) -> lis
     count
         How many to take, at most ``len(names)``.
     folder
-        Where the lock files lie, one a device.
+        Of the lock files, one for each device.
     pause
         Seconds between looks.
 
@@ -74,27 +102,29 @@ def claim(names: list[str], count: int, folder: Path, pause: float = 1.0) -> lis
     list of str
         The devices taken, for as long as this process lives; those it took before are its own and come first.
     """
-    folder.mkdir(exist_ok=True)
     paths = {name: folder / f"{name.replace('/', '_')}.lock" for name in names}
+    own = [name for name in names if paths[name] in _held][:count]
     told = False
     while True:
         taken = {}
-        for name in sorted(names, key=lambda name: paths[name] not in _held):
-            lock = _held.get(paths[name]) or open(paths[name], "w")  # noqa: SIM115
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                continue
-            taken[name] = lock
-            if len(taken) == count:
-                _held.update({paths[name]: lock for name, lock in taken.items()})
-                return list(taken)
-        # All or none: two jobs that each hold half of what they need would wait for ever.
-        for name, lock in taken.items():
-            if paths[name] not in _held:
-                lock.close()
+        for name in names:
+            if len(own) + len(taken) == count:
+                break
+            if name not in own:
+                # Of all threads: a lock of one thread alone goes when that thread ends.
+                lock = FileLock(paths[name], blocking=False, thread_local=False)
+                try:
+                    lock.acquire()
+                except Timeout:
+                    continue
+                taken[name] = lock
+        if len(own) + len(taken) == count:
+            _held.update({paths[name]: lock for name, lock in taken.items()})
+            return [*own, *taken]
+        # All or none: two jobs that each hold half of what they need would wait forever.
+        for lock in taken.values():
+            lock.release()
         if not told:
-            print(f"All GPUs ({', '.join(names)}) are at work; waiting for {count}.", flush=True)
+            print(f"All GPUs ({', '.join(names)}) are in use; waiting for {count}.", flush=True)
             told = True
         time.sleep(pause)
