@@ -14,7 +14,7 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 include: "rules/common.smk"
 include: "rules/inputs.smk"
-include: "rules/protocol_inputs.smk"
+include: "rules/experiment_inputs.smk"
 include: "rules/demo.smk"
 include: "rules/metadata.smk"
 include: "rules/gallery.smk"
@@ -24,7 +24,7 @@ include: "rules/classify.smk"
 include: "rules/adapt.smk"
 include: "rules/evaluate.smk"
 include: "rules/study.smk"
-include: "rules/protocols.smk"
+include: "rules/experiments.smk"
 include: "rules/figures.smk"
 include: "rules/archive.smk"
 
@@ -52,7 +52,7 @@ rule metrics:
     input:
         network=NETWORK,
         metrics=f"{RESULTS}/metrics.csv",
-        protocols=f"{RESULTS}/protocols.csv" if PROTOCOLS else [],
+        experiments=f"{RESULTS}/experiments.csv" if EXPERIMENTS else [],
 
 
 rule crops:

@@ -205,7 +205,7 @@ def training_logs(wildcards):
 def all_figures(wildcards):
     """Pictures of all figures, in the order of the report."""
     stems = [f"accuracy/{source}" for source in sorted({source for source, _ in PAIRS})]
-    stems += ["matrix", *PROTOCOL_FIGURES, "crops"]
+    stems += ["matrix", *EXPERIMENT_FIGURES, "crops"]
     adapted = "coda" in config["methods"]
     stems += ["slopes"] if adapted else []
     for name in ("confusion", "gains", "calibration", "embedding") if adapted else ():

@@ -9,7 +9,7 @@ from coda.training.compute import Machine
 with reported(snakemake.log[0]):
     source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))
     treatment = METHODS[method].treatment
-    protocol = snakemake.wildcards.get("protocol", "standard")
+    experiment = snakemake.wildcards.get("experiment", "standard")
     predictions = predict_sites(
         crops=list(snakemake.input.crops),
         classifier=snakemake.input.classifier,
@@ -20,7 +20,7 @@ with reported(snakemake.log[0]):
         machine=Machine.given(
             snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]
         ),
-        what=f"predict {source} on {target} ({method}, {protocol})",
+        what=f"predict {source} on {target} ({method}, {experiment})",
         choice=snakemake.input.get("choice") or None,
     )
     write_table(predictions, snakemake.output.predictions)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 from coda.evaluation.embedding_scores import read_representation
-from coda.evaluation.experiment_scores import read_protocol_scores
+from coda.evaluation.experiment_scores import read_experiment_scores
 from coda.evaluation.scores import read_scores
 from coda.files import read_table
 from coda.logs import reported
@@ -17,8 +17,8 @@ with reported(snakemake.log[0]):
     representation = read_representation(snakemake.input.representation)
     quality = pd.concat([read_table(path) for path in snakemake.input.quality])
     plates = read_table(snakemake.input.plates)
-    protocols = snakemake.input.get("protocols")
-    protocols = read_protocol_scores(protocols) if protocols else None
+    experiments = snakemake.input.get("experiments")
+    experiments = read_experiment_scores(experiments) if experiments else None
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
@@ -32,6 +32,6 @@ with reported(snakemake.log[0]):
             snakemake.params.figures,
             list(snakemake.input.figures),
             config,
-            protocols,
+            experiments,
         ),
     )

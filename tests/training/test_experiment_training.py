@@ -1,4 +1,4 @@
-"""What a protocol keeps from a step cannot change it by a bit; the chain of plates goes on from its networks."""
+"""What an experiment keeps from a step cannot change it by a bit; the chain of plates goes on from its networks."""
 
 import numpy as np
 import pandas as pd

@@ -91,15 +91,15 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
 
 def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
     aligned = [name for name, method in METHODS.items() if method.treatment in ALIGNMENTS]
-    _, jobs = jobs_of(tmp_path, "pair", methods=["all"], protocols={"run": ["mix"]})
-    assert jobs["adapt_protocol"] == len(ADAPTATIONS)
-    assert jobs["predict_protocol"] == len(aligned) + 1  # and CODA as it is
+    _, jobs = jobs_of(tmp_path, "pair", methods=["all"], experiments={"run": ["mix"]})
+    assert jobs["adapt_experiment"] == len(ADAPTATIONS)
+    assert jobs["predict_experiment"] == len(aligned) + 1  # and CODA as it is
 
 
-def test_a_protocol_adapts_for_no_method_that_was_not_chosen(tmp_path):
+def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
     methods = ["unadapted", "oda", "coda", "unadapted_aligned", "coda_replay_aligned_dmso"]
-    _, jobs = jobs_of(tmp_path, "pair", methods=methods, protocols={"run": ["mix", "compounds"]})
-    assert jobs["adapt_protocol"] == 2  # CODA, and with replay
+    _, jobs = jobs_of(tmp_path, "pair", methods=methods, experiments={"run": ["mix", "compounds"]})
+    assert jobs["adapt_experiment"] == 2  # CODA, and with replay
     # Half of the mechanisms: two aligned and CODA. New compounds: unadapted (also at home), CODA, unadapted aligned
     # (also at home).
-    assert jobs["predict_protocol"] == 3 + 5
+    assert jobs["predict_experiment"] == 3 + 5

@@ -1,4 +1,4 @@
-"""What each protocol compares: which predictions, on which plates and which compounds."""
+"""What each experiment compares: which predictions, on which plates and which compounds."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -21,8 +21,8 @@ class Part(NamedTuple):
 
     Attributes
     ----------
-    protocol, step, method, split
-        As in the table of scores; `step` is None where a protocol has none.
+    experiment, step, method, split
+        As in the table of scores; `step` is None where an experiment has none.
     path
         The file of predictions.
     plates
@@ -31,7 +31,7 @@ class Part(NamedTuple):
         The compounds that count; None for all.
     """
 
-    protocol: str
+    experiment: str
     step: int | None
     method: str
     split: str
@@ -71,19 +71,19 @@ class Pair:
     files: dict[tuple[str, str, str], str]
     choices: dict[str, pd.DataFrame]
 
-    def methods(self, protocol: str) -> list[str]:
-        """Methods that a protocol has predictions of the target from."""
+    def methods(self, experiment: str) -> list[str]:
+        """Methods that an experiment has predictions of the target from."""
         return sorted(
-            m for p, m, place in self.files if (p, place) == (protocol, self.target_source)
+            m for p, m, place in self.files if (p, place) == (experiment, self.target_source)
         )
 
-    def on_target(self, protocol: str, method: str) -> str:
+    def on_target(self, experiment: str, method: str) -> str:
         """Path of the predictions of the target."""
-        return self.files[protocol, method, self.target_source]
+        return self.files[experiment, method, self.target_source]
 
-    def at_home(self, protocol: str = STANDARD, method: str = "unadapted") -> str:
+    def at_home(self, experiment: str = STANDARD, method: str = "unadapted") -> str:
         """Path of the predictions of the training source itself."""
-        return self.files[protocol, method, self.train_source]
+        return self.files[experiment, method, self.train_source]
 
     def compounds(self, choice: str, role: str) -> frozenset[str]:
         """Compounds that have a role in a choice."""
@@ -91,19 +91,21 @@ class Pair:
         return frozenset(table.loc[table["role"] == role, "Metadata_JCP2022"])
 
     def in_domain(
-        self, protocol: str, step: int | None, compounds: frozenset | None = None
+        self, experiment: str, step: int | None, compounds: frozenset | None = None
     ) -> Part:
         """The pipeline on the training source's own validation plate."""
-        return Part(protocol, step, "in_domain", "validation", self.at_home(), self.home, compounds)
+        return Part(
+            experiment, step, "in_domain", "validation", self.at_home(), self.home, compounds
+        )
 
 
 def plates_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
     """Growing numbers of plates: tested on those adapted to, on the others, and on the plate kept out."""
     order = spread_over_batches(pair.plates)
     for count in plate_counts(len(order), counts):
-        protocol = STANDARD if count == len(order) else f"plates_{count}"
+        experiment = STANDARD if count == len(order) else f"plates_{count}"
         yield pair.in_domain("plates", count)
-        for method, own in (("unadapted", STANDARD), ("coda", protocol)):
+        for method, own in (("unadapted", STANDARD), ("coda", experiment)):
             splits = {"adapted": order[:count], "unseen": order[count:], "held_out": pair.kept_out}
             for split, plates in splits.items():
                 if plates:
@@ -131,29 +133,29 @@ def online_parts(pair: Pair) -> Iterator[Part]:
 def compounds_parts(pair: Pair) -> Iterator[Part]:
     """The classifier of some compounds, on those that it knows and on those that are new to it."""
     adapted = tuple(plate for _, plate in pair.plates)
-    for protocol, role in (("new_compounds", KEPT_OUT), ("known_compounds", USED)):
+    for experiment, role in (("new_compounds", KEPT_OUT), ("known_compounds", USED)):
         compounds = pair.compounds("compounds", role)
         for method in pair.methods("compounds"):
             path = pair.on_target("compounds", method)
             for split, plates in (("adapted", adapted), ("held_out", pair.kept_out)):
-                yield Part(protocol, None, method, split, path, plates, compounds)
+                yield Part(experiment, None, method, split, path, plates, compounds)
             if ("compounds", method, pair.train_source) in pair.files:
                 name = "in_domain" if method == "unadapted" else method
                 path = pair.at_home("compounds", method)
-                yield Part(protocol, None, name, "validation", path, pair.home, compounds)
+                yield Part(experiment, None, name, "validation", path, pair.home, compounds)
 
 
 def mix_parts(pair: Pair) -> Iterator[Part]:
     """Half of the mechanisms, with what saw only them on the target and with what saw all of them."""
     adapted = tuple(plate for _, plate in pair.plates)
     compounds = pair.compounds("mix", USED)
-    for protocol, own in (("half_mix", "mix"), ("whole_mix", STANDARD)):
-        yield pair.in_domain(protocol, None, compounds)
+    for experiment, own in (("half_mix", "mix"), ("whole_mix", STANDARD)):
+        yield pair.in_domain(experiment, None, compounds)
         methods = {"unadapted": STANDARD} | dict.fromkeys(pair.methods("mix"), own)
         for method, source in methods.items():
             path = pair.on_target(source, method)
             for split, plates in (("adapted", adapted), ("held_out", pair.kept_out)):
-                yield Part(protocol, None, method, split, path, plates, compounds)
+                yield Part(experiment, None, method, split, path, plates, compounds)
 
 
 def find_pairs(
@@ -164,7 +166,7 @@ def find_pairs(
     Parameters
     ----------
     predictions
-        ``.../<source>/seed_<n>/[<protocol>/]<method>/<target>.parquet``.
+        ``.../<source>/seed_<n>/[<experiment>/]<method>/<target>.parquet``.
     choices
         ``.../<source>/seed_<n>/<choice>.csv``.
     plates
@@ -172,8 +174,8 @@ def find_pairs(
     """
     files: dict[tuple[str, int], dict] = defaultdict(dict)
     for path in predictions:
-        source, seed, *protocol, method, target = _after_results(path)
-        place = (*(protocol or [STANDARD]), method, target)
+        source, seed, *experiment, method, target = _after_results(path)
+        place = (*(experiment or [STANDARD]), method, target)
         files[source, seed][place] = path
     tables: dict[tuple[str, int], dict] = defaultdict(dict)
     for path in choices:

@@ -187,7 +187,7 @@ def standing(
     Parameters
     ----------
     scores
-        Rows of one level of the summary, or of one protocol.
+        Rows of one level of the summary, or of one experiment.
     control, split
         The control, and where.
     left_out

@@ -1,15 +1,15 @@
-"""Protocols beside the standard one: growing numbers of plates, plate after plate, new compounds, half of the mechanisms.
+"""Experiments beside the standard one: growing numbers of plates, plate after plate, new compounds, half of the mechanisms.
 
 In: crops, the foundation and networks of step 1, predictions of the standard run.
-Out: models/<source>/seed_<n>/adapted/<target>/<protocol>/<method>/, known_compounds/ beside the task model,
-<results>/protocols/<source>/seed_<n>/<protocol>/<method>/<target>.parquet and <results>/protocols.csv.
+Out: models/<source>/seed_<n>/adapted/<target>/<experiment>/<method>/, known_compounds/ beside the task model,
+<results>/experiments/<source>/seed_<n>/<experiment>/<method>/<target>.parquet and <results>/experiments.csv.
 
-A protocol is named plates_<n>, online_<step>, mix or compounds.
+An experiment is named plates_<n>, online_<step>, mix or compounds.
 """
 
 
 wildcard_constraints:
-    protocol=r"plates_\d+|online_\d+|mix|compounds",
+    experiment=r"plates_\d+|online_\d+|mix|compounds",
     choice="compounds|mix",
 
 
@@ -33,14 +33,14 @@ rule choose_compounds:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        share=config["protocols"]["known_share"],
+        share=config["experiments"]["known_share"],
     script:
         "../scripts/choose_compounds.py"
 
 
-use rule adapt_foundation as adapt_protocol with:
+use rule adapt_foundation as adapt_experiment with:
     input:
-        crops=protocol_crops,
+        crops=experiment_crops,
         home=home_crops,
         networks=rules.pretrain_foundation.output.networks,
         choice=choice_of,
@@ -49,14 +49,14 @@ use rule adapt_foundation as adapt_protocol with:
         foundation=f"{ADAPTED_IN}/foundation.safetensors",
         log=f"{ADAPTED_IN}/adaptation.parquet",
     log:
-        f"{RESULTS}/logs/adapt_protocol/{{source}}/seed_{{seed}}/{{target}}_{{protocol}}_{{method}}.log",
+        f"{RESULTS}/logs/adapt_experiment/{{source}}/seed_{{seed}}/{{target}}_{{experiment}}_{{method}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/adapt_protocol/{{source}}/seed_{{seed}}/{{target}}_{{protocol}}_{{method}}.tsv"
+        f"{RESULTS}/benchmarks/adapt_experiment/{{source}}/seed_{{seed}}/{{target}}_{{experiment}}_{{method}}.tsv"
     wildcard_constraints:
         method="|".join(ADAPTATIONS),
-        protocol=r"plates_\d+|mix",
+        experiment=r"plates_\d+|mix",
     params:
-        settings=protocol_settings,
+        settings=experiment_settings,
 
 
 # The chain: each plate's adaptation goes on from the networks of the plate before.
@@ -71,12 +71,12 @@ use rule adapt_foundation as adapt_online with:
         networks=f"{ADAPTED_IN}/networks.safetensors",
         log=f"{ADAPTED_IN}/adaptation.parquet",
     log:
-        f"{RESULTS}/logs/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{protocol}}_{{method}}.log",
+        f"{RESULTS}/logs/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{experiment}}_{{method}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{protocol}}_{{method}}.tsv"
+        f"{RESULTS}/benchmarks/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{experiment}}_{{method}}.tsv"
     wildcard_constraints:
         method="coda",
-        protocol=r"online_\d+",
+        experiment=r"online_\d+",
     params:
         settings=online_settings,
 
@@ -99,20 +99,20 @@ use rule train_classifier as train_known_compounds with:
         f"{RESULTS}/benchmarks/train_known_compounds/{{source}}/seed_{{seed}}.tsv"
 
 
-use rule predict_sites as predict_protocol with:
+use rule predict_sites as predict_experiment with:
     input:
-        crops=protocol_tested_crops,
-        foundation=protocol_foundation,
-        classifier=protocol_classifier,
+        crops=experiment_tested_crops,
+        foundation=experiment_foundation,
+        classifier=experiment_classifier,
         statistics=statistics_of,
         choice=choice_of,
         code=code("predict_sites"),
     output:
         predictions=PREDICTED_IN,
     log:
-        f"{RESULTS}/logs/predict_protocol/{{source}}/seed_{{seed}}/{{protocol}}_{{method}}_{{target}}.log",
+        f"{RESULTS}/logs/predict_experiment/{{source}}/seed_{{seed}}/{{experiment}}_{{method}}_{{target}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predict_protocol/{{source}}/seed_{{seed}}/{{protocol}}_{{method}}_{{target}}.tsv"
+        f"{RESULTS}/benchmarks/predict_experiment/{{source}}/seed_{{seed}}/{{experiment}}_{{method}}_{{target}}.tsv"
     wildcard_constraints:
         method=methods_of("network"),
 
@@ -127,58 +127,58 @@ use rule predict_control as predict_known_compounds with:
     output:
         predictions=PREDICTED_IN,
     log:
-        f"{RESULTS}/logs/predict_known_compounds/{{source}}/seed_{{seed}}/{{protocol}}_{{method}}_{{target}}.log",
+        f"{RESULTS}/logs/predict_known_compounds/{{source}}/seed_{{seed}}/{{experiment}}_{{method}}_{{target}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predict_known_compounds/{{source}}/seed_{{seed}}/{{protocol}}_{{method}}_{{target}}.tsv"
+        f"{RESULTS}/benchmarks/predict_known_compounds/{{source}}/seed_{{seed}}/{{experiment}}_{{method}}_{{target}}.tsv"
     wildcard_constraints:
         method="intensity|position",
-        protocol="compounds",
+        experiment="compounds",
 
 
-rule score_protocols:
-    """Score the protocols that the config switches on, with bootstrap intervals over wells."""
+rule score_experiments:
+    """Score the experiments that the config switches on, with bootstrap intervals over wells."""
     input:
         plates=f"{RESULTS}/metadata/plates.csv",
-        predictions=protocol_predictions,
+        predictions=experiment_predictions,
         choices=[
             CHOICE.format(source=source, seed=seed, choice=choice)
             for source in config["train_sources"]
             for seed in SEEDS
             for choice in ("compounds", "mix")
-            if choice in PROTOCOLS
+            if choice in EXPERIMENTS
         ],
-        code=code("score_protocols"),
+        code=code("score_experiments"),
     output:
-        scores=f"{RESULTS}/protocols.csv",
+        scores=f"{RESULTS}/experiments.csv",
     log:
-        f"{RESULTS}/logs/score_protocols.log",
+        f"{RESULTS}/logs/score_experiments.log",
     benchmark:
-        f"{RESULTS}/benchmarks/score_protocols.tsv"
+        f"{RESULTS}/benchmarks/score_experiments.tsv"
     conda:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(8000),
         runtime=growing(480),
     params:
-        protocols=PROTOCOLS,
-        counts=config["protocols"]["plates"],
+        experiments=EXPERIMENTS,
+        counts=config["experiments"]["plates"],
         replicates=config["evaluate"]["replicates"],
         seed=config["evaluate"]["seed"],
     script:
-        "../scripts/score_protocols.py"
+        "../scripts/score_experiments.py"
 
 
 rule plot_plates_curve:
     """Accuracy over the number of plates adapted to."""
     input:
-        scores=rules.score_protocols.output.scores,
+        scores=rules.score_experiments.output.scores,
         code=code("plot_plates_curve"),
     output:
         **figure("plates_curve"),
         png=report(
             f"{FIGURES}/plates_curve.png",
             caption="../report/plates_curve.rst",
-            category="Protocols",
+            category="Experiments",
         ),
     log:
         f"{RESULTS}/logs/plot_plates_curve.log",
@@ -198,11 +198,11 @@ rule plot_plates_curve:
 rule plot_online:
     """Accuracy plate after plate, and what was forgotten."""
     input:
-        scores=rules.score_protocols.output.scores,
+        scores=rules.score_experiments.output.scores,
         code=code("plot_online"),
     output:
         **figure("online"),
-        png=report(f"{FIGURES}/online.png", caption="../report/online.rst", category="Protocols"),
+        png=report(f"{FIGURES}/online.png", caption="../report/online.rst", category="Experiments"),
     log:
         f"{RESULTS}/logs/plot_online.log",
     benchmark:
@@ -221,14 +221,14 @@ rule plot_online:
 rule plot_new_compounds:
     """Accuracy on compounds that the classifier learned from, and on new ones."""
     input:
-        scores=rules.score_protocols.output.scores,
+        scores=rules.score_experiments.output.scores,
         code=code("plot_new_compounds"),
     output:
         **figure("new_compounds"),
         png=report(
             f"{FIGURES}/new_compounds.png",
             caption="../report/new_compounds.rst",
-            category="Protocols",
+            category="Experiments",
         ),
     log:
         f"{RESULTS}/logs/plot_new_compounds.log",
@@ -248,12 +248,12 @@ rule plot_new_compounds:
 rule plot_class_mix:
     """Accuracy on half of the mechanisms of action, by what adaptation and alignment saw."""
     input:
-        scores=rules.score_protocols.output.scores,
+        scores=rules.score_experiments.output.scores,
         code=code("plot_class_mix"),
     output:
         **figure("class_mix"),
         png=report(
-            f"{FIGURES}/class_mix.png", caption="../report/class_mix.rst", category="Protocols"
+            f"{FIGURES}/class_mix.png", caption="../report/class_mix.rst", category="Experiments"
         ),
     log:
         f"{RESULTS}/logs/plot_class_mix.log",
