@@ -49,7 +49,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
-	$(BIN)/snakemake --lint --configfile config/demo.yaml
+	$(BIN)/python tools/lint_rules.py --configfile config/demo.yaml
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

@@ -1,16 +1,50 @@
-"""Experiments beside the standard one: growing numbers of plates, plate after plate, new compounds, half of the mechanisms.
+"""Experiments beside the standard run: growing numbers of plates, plate after plate, new compounds, half of the mechanisms.
 
-In: crops, the foundation and networks of step 1, predictions of the standard run.
-Out: models/<source>/seed_<n>/adapted/<target>/<experiment>/<method>/, known_compounds/ beside the task model,
+Needs: crops, the foundation and networks of the training source, predictions of the standard run.
+Gives: models/<source>/seed_<n>/adapted/<target>/<experiment>/<method>/, known_compounds/ beside the task model,
 <results>/experiments/<source>/seed_<n>/<experiment>/<method>/<target>.parquet and <results>/experiments.csv.
 
 An experiment is named plates_<n>, online_<step>, mix or compounds.
 """
 
+from coda.evaluation.experiments import in_batch_order, plate_counts, spread_over_batches, stretched
+
+EXPERIMENTS = config["experiments"]["run"]
+CHOICE = f"{RESULTS}/experiments/{{source}}/seed_{{seed}}/{{choice}}.csv"
+ADAPTED_IN = f"{MODEL}/adapted/{{target}}/{{experiment}}/{{method}}"
+PREDICTED_IN = (
+    f"{RESULTS}/experiments/{{source}}/seed_{{seed}}/{{experiment}}/{{method}}/{{target}}.parquet"
+)
+# Methods with aligned tokens that the config compares: all of them see half of the mechanisms, for new compounds
+# those of the pipeline as trained and of CODA stand beside these two.
+ALIGNED = [name for name in config["methods"] if METHODS[name].treatment in ALIGNMENTS]
+WITH_NEW_COMPOUNDS = [
+    "unadapted",
+    "coda",
+    *(name for name in ALIGNED if METHODS[name].base in ("unadapted", "coda")),
+]
+WITH_NEW_COMPOUNDS_AT_HOME = [name for name in WITH_NEW_COMPOUNDS if METHODS[name].at_home]
+KNOWN_COMPOUNDS = f"{MODEL}/known_compounds/task_model"
+CONTROLS = [name for name, method in METHODS.items() if method.kind == "control"]
+
 
 wildcard_constraints:
-    experiment=r"plates_\d+|online_\d+|mix|compounds",
+    count=r"\d+",
+    step=r"\d+",
     choice="compounds|mix",
+
+
+ruleorder: predict_home_new_compounds > predict_new_compounds
+
+
+def choice_file(choice):
+    """The compounds or mechanisms chosen for a training run."""
+    return CHOICE.replace("{choice}", choice)
+
+
+def within(path, experiment):
+    """A path of this experiment."""
+    return path.replace("{experiment}", experiment)
 
 
 rule choose_compounds:
@@ -20,7 +54,6 @@ rule choose_compounds:
             f"{RESULTS}/quality/{wildcards.source}/{plate}.parquet"
             for plate in plates_of(wildcards.source, "train")
         ],
-        code=code("choose_compounds"),
     output:
         choice=CHOICE,
     log:
@@ -34,62 +67,125 @@ rule choose_compounds:
         runtime=growing(10),
     params:
         share=config["experiments"]["known_share"],
+        code=code("choose_compounds"),
     script:
         "../scripts/choose_compounds.py"
 
 
-use rule adapt_foundation as adapt_experiment with:
+def adaptation_plates(target):
+    """Give batch and plate of what adaptation may see of a target."""
+    return [
+        (row["Metadata_Batch"], plate)
+        for (owner, plate), row in chosen_plates().items()
+        if owner == target and row["subset"] == "train"
+    ]
+
+
+def crops_of_plates(source, plates):
+    """Give the crop files of some plates."""
+    return [f"{RESULTS}/crops/{source}/{plate}.arrow" for plate in plates]
+
+
+def stretched_adaptation(factor):
+    """Collect the settings of an adaptation that takes `factor` times the epochs."""
+    settings = training_settings("adapt", "model", "head", "views", "data")
+    return settings | {"training": stretched(config["adapt"], factor)}
+
+
+def counted_crops(wildcards):
+    """As many plates of the target as are adapted to, from as many batches as they can come from."""
+    plates = spread_over_batches(adaptation_plates(wildcards.target))
+    return crops_of_plates(wildcards.target, plates[: int(wildcards.count)])
+
+
+def counted_settings(wildcards):
+    """Settings with about as many steps as the standard run has, as if plates had equal sites."""
+    return stretched_adaptation(len(adaptation_plates(wildcards.target)) / int(wildcards.count))
+
+
+use rule adapt_foundation as adapt_to_plates with:
     input:
-        crops=experiment_crops,
+        crops=counted_crops,
         home=home_crops,
         networks=rules.pretrain_foundation.output.networks,
-        choice=choice_of,
-        code=code("adapt_foundation"),
     output:
-        foundation=f"{ADAPTED_IN}/foundation.safetensors",
-        log=f"{ADAPTED_IN}/adaptation.parquet",
+        foundation=within(f"{ADAPTED_IN}/foundation.safetensors", "plates_{count}"),
+        log=within(f"{ADAPTED_IN}/adaptation.parquet", "plates_{count}"),
     log:
-        f"{RESULTS}/logs/adapt_experiment/{{source}}/seed_{{seed}}/{{target}}_{{experiment}}_{{method}}.log",
+        f"{RESULTS}/logs/adapt_to_plates/{{source}}/seed_{{seed}}/{{target}}_{{count}}_{{method}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/adapt_experiment/{{source}}/seed_{{seed}}/{{target}}_{{experiment}}_{{method}}.tsv"
+        f"{RESULTS}/benchmarks/adapt_to_plates/{{source}}/seed_{{seed}}/{{target}}_{{count}}_{{method}}.tsv"
     wildcard_constraints:
-        method="|".join(ADAPTATIONS),
-        experiment=r"plates_\d+|mix",
+        method="coda",
     params:
-        settings=experiment_settings,
+        settings=counted_settings,
+        experiment=lambda wildcards: f"plates_{wildcards.count}",
 
 
-# The chain: each plate's adaptation goes on from the networks of the plate before.
+# With half of the mechanisms, epochs of half of the sites: twice as many of them.
+use rule adapt_foundation as adapt_to_mix with:
+    input:
+        crops=adaptation_crops,
+        home=home_crops,
+        networks=rules.pretrain_foundation.output.networks,
+        choice=choice_file("mix"),
+    output:
+        foundation=within(f"{ADAPTED_IN}/foundation.safetensors", "mix"),
+        log=within(f"{ADAPTED_IN}/adaptation.parquet", "mix"),
+    log:
+        f"{RESULTS}/logs/adapt_to_mix/{{source}}/seed_{{seed}}/{{target}}_{{method}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/adapt_to_mix/{{source}}/seed_{{seed}}/{{target}}_{{method}}.tsv"
+    params:
+        settings=stretched_adaptation(2),
+        experiment="mix",
+
+
+def online_crops(wildcards):
+    """The plate of a step of the chain."""
+    plates = in_batch_order(adaptation_plates(wildcards.target))
+    return crops_of_plates(wildcards.target, [plates[int(wildcards.step) - 1]])
+
+
+def online_start(wildcards):
+    """Networks that a step of the chain starts from: those of the step before, or of the training source."""
+    if wildcards.step == "1":
+        return rules.pretrain_foundation.output.networks
+    before = f"online_{int(wildcards.step) - 1}"
+    return within(f"{ADAPTED_IN}/networks.safetensors", before)
+
+
+# The chain: each plate's adaptation goes on from the networks of the plate before, for a few epochs.
 use rule adapt_foundation as adapt_online with:
     input:
         crops=online_crops,
         home=[],
         networks=online_start,
-        code=code("adapt_foundation"),
     output:
-        foundation=f"{ADAPTED_IN}/foundation.safetensors",
-        networks=f"{ADAPTED_IN}/networks.safetensors",
-        log=f"{ADAPTED_IN}/adaptation.parquet",
+        foundation=within(f"{ADAPTED_IN}/foundation.safetensors", "online_{step}"),
+        networks=within(f"{ADAPTED_IN}/networks.safetensors", "online_{step}"),
+        log=within(f"{ADAPTED_IN}/adaptation.parquet", "online_{step}"),
     log:
-        f"{RESULTS}/logs/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{experiment}}_{{method}}.log",
+        f"{RESULTS}/logs/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{step}}_{{method}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{experiment}}_{{method}}.tsv"
+        f"{RESULTS}/benchmarks/adapt_online/{{source}}/seed_{{seed}}/{{target}}_{{step}}_{{method}}.tsv"
     wildcard_constraints:
         method="coda",
-        experiment=r"online_\d+",
     params:
-        settings=online_settings,
+        settings=stretched_adaptation(
+            config["experiments"]["online_epochs"] / config["adapt"]["epochs"]
+        ),
+        experiment=lambda wildcards: f"online_{wildcards.step}",
 
 
 use rule train_classifier as train_known_compounds with:
     input:
-        crops=train_crops,
-        validation=validation_crops,
+        crops=training_crops,
+        validation=held_out_crops,
         weights=START,
         foundation=rules.pretrain_foundation.output.foundation,
         compounds=rules.label_compounds.output.compounds,
-        choice=CHOICE.replace("{choice}", "compounds"),
-        code=code("train_classifier"),
+        choice=choice_file("compounds"),
     output:
         weights=f"{KNOWN_COMPOUNDS}.safetensors",
         log=f"{KNOWN_COMPOUNDS}.parquet",
@@ -99,40 +195,183 @@ use rule train_classifier as train_known_compounds with:
         f"{RESULTS}/benchmarks/train_known_compounds/{{source}}/seed_{{seed}}.tsv"
 
 
-use rule predict_sites as predict_experiment with:
+def adapted_in(experiment):
+    """Name the foundation behind a method in an experiment: adapted in it, or as it was."""
+
+    def foundation(method):
+        base = METHODS[method].base
+        if base not in ADAPTATIONS:
+            return foundation_of(method)
+        adapted = within(f"{ADAPTED_IN}/foundation.safetensors", experiment)
+        return adapted.replace("{method}", base)
+
+    return foundation
+
+
+use rule predict_sites as predict_after_plates with:
     input:
-        crops=experiment_tested_crops,
-        foundation=experiment_foundation,
-        classifier=experiment_classifier,
-        statistics=statistics_of,
-        choice=choice_of,
-        code=code("predict_sites"),
+        unpack(weights_behind(["coda"], adapted_in("plates_{count}"))),
+        crops=target_crops,
     output:
-        predictions=PREDICTED_IN,
+        coda=within(outputs_of(PREDICTED_IN, ["coda"])["coda"], "plates_{count}"),
     log:
-        f"{RESULTS}/logs/predict_experiment/{{source}}/seed_{{seed}}/{{experiment}}_{{method}}_{{target}}.log",
+        f"{RESULTS}/logs/predict_after_plates/{{source}}/seed_{{seed}}/{{target}}_{{count}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predict_experiment/{{source}}/seed_{{seed}}/{{experiment}}_{{method}}_{{target}}.tsv"
-    wildcard_constraints:
-        method=methods_of("network"),
+        f"{RESULTS}/benchmarks/predict_after_plates/{{source}}/seed_{{seed}}/{{target}}_{{count}}.tsv"
+    params:
+        methods=told_apart(["coda"]),
 
 
-use rule predict_control as predict_known_compounds with:
+def online_tested_crops(wildcards):
+    """The plates seen so far, the next one, the held-out one, and that of the training source."""
+    plates = in_batch_order(adaptation_plates(wildcards.target))
+    return [
+        *crops_of(wildcards.source, "validation"),
+        *crops_of_plates(wildcards.target, plates[: int(wildcards.step) + 1]),
+        *crops_of(wildcards.target, "validation"),
+    ]
+
+
+use rule predict_sites as predict_online with:
     input:
-        training=control_training,
-        target=control_target,
+        unpack(weights_behind(["coda"], adapted_in("online_{step}"))),
+        crops=online_tested_crops,
+    output:
+        coda=within(outputs_of(PREDICTED_IN, ["coda"])["coda"], "online_{step}"),
+    log:
+        f"{RESULTS}/logs/predict_online/{{source}}/seed_{{seed}}/{{target}}_{{step}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_online/{{source}}/seed_{{seed}}/{{target}}_{{step}}.tsv"
+    params:
+        methods=told_apart(["coda"]),
+
+
+use rule predict_sites as predict_mix with:
+    input:
+        unpack(weights_behind(["coda", *ALIGNED], adapted_in("mix"))),
+        crops=target_crops,
+        choice=choice_file("mix"),
+    output:
+        **outputs_of(within(PREDICTED_IN, "mix"), ["coda", *ALIGNED]),
+    log:
+        f"{RESULTS}/logs/predict_mix/{{source}}/seed_{{seed}}/{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_mix/{{source}}/seed_{{seed}}/{{target}}.tsv"
+    params:
+        methods=told_apart(["coda", *ALIGNED]),
+
+
+def knowing_some(method):
+    """Name the classifier that learned from some compounds only."""
+    return f"{KNOWN_COMPOUNDS}.safetensors"
+
+
+use rule predict_sites as predict_new_compounds with:
+    input:
+        unpack(weights_behind(WITH_NEW_COMPOUNDS, classifier=knowing_some)),
+        crops=target_crops,
+    output:
+        **outputs_of(within(PREDICTED_IN, "compounds"), WITH_NEW_COMPOUNDS),
+    log:
+        f"{RESULTS}/logs/predict_new_compounds/{{source}}/seed_{{seed}}/{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_new_compounds/{{source}}/seed_{{seed}}/{{target}}.tsv"
+    params:
+        methods=told_apart(WITH_NEW_COMPOUNDS),
+
+
+use rule predict_sites as predict_home_new_compounds with:
+    input:
+        unpack(weights_behind(WITH_NEW_COMPOUNDS_AT_HOME, classifier=knowing_some)),
+        crops=held_out_crops,
+    output:
+        **outputs_of(
+            within(PREDICTED_IN, "compounds").replace("{target}", "{source}"),
+            WITH_NEW_COMPOUNDS_AT_HOME,
+        ),
+    log:
+        f"{RESULTS}/logs/predict_home_new_compounds/{{source}}/seed_{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_home_new_compounds/{{source}}/seed_{{seed}}.tsv"
+    params:
+        methods=told_apart(WITH_NEW_COMPOUNDS_AT_HOME),
+
+
+use rule predict_controls as predict_new_compounds_by_controls with:
+    input:
+        training=rules.measure_intensities.output.intensities,
+        target=rules.measure_intensities.output.intensities.replace("{source}", "{target}"),
         plates=f"{RESULTS}/metadata/plates.csv",
-        choice=CHOICE.replace("{choice}", "compounds"),
-        code=code("predict_control"),
+        choice=choice_file("compounds"),
     output:
-        predictions=PREDICTED_IN,
+        **outputs_of(within(PREDICTED_IN, "compounds"), CONTROLS),
     log:
-        f"{RESULTS}/logs/predict_known_compounds/{{source}}/seed_{{seed}}/{{experiment}}_{{method}}_{{target}}.log",
+        f"{RESULTS}/logs/predict_new_compounds_by_controls/{{source}}/seed_{{seed}}/{{target}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predict_known_compounds/{{source}}/seed_{{seed}}/{{experiment}}_{{method}}_{{target}}.tsv"
-    wildcard_constraints:
-        method="intensity|position",
-        experiment="compounds",
+        f"{RESULTS}/benchmarks/predict_new_compounds_by_controls/{{source}}/seed_{{seed}}/{{target}}.tsv"
+
+
+def standard_parts(source, target):
+    """Name what the experiments use of the standard run's predictions, as experiment, method and predicted source."""
+    methods = ["unadapted"]
+    if {"plates", "mix"} & {*EXPERIMENTS}:
+        methods.append("coda")
+    if "mix" in EXPERIMENTS:
+        methods += ALIGNED
+    return [
+        ("standard", "unadapted", source),
+        *(("standard", method, target) for method in methods),
+    ]
+
+
+def special_parts(source, target):
+    """Name the predictions of the experiments themselves, as experiment, method and predicted source."""
+    parts, total = [], len(adaptation_plates(target))
+    if "plates" in EXPERIMENTS:
+        *fewer, _ = plate_counts(total, config["experiments"]["plates"])
+        parts += [(f"plates_{count}", "coda", target) for count in fewer]
+    if "online" in EXPERIMENTS:
+        parts += [(f"online_{step + 1}", "coda", target) for step in range(total)]
+    if "compounds" in EXPERIMENTS:
+        parts += [("compounds", method, target) for method in (*WITH_NEW_COMPOUNDS, *CONTROLS)]
+        at_home = (*WITH_NEW_COMPOUNDS_AT_HOME, *CONTROLS)
+        parts += [("compounds", method, source) for method in at_home]
+    if "mix" in EXPERIMENTS:
+        parts += [("mix", method, target) for method in ("coda", *ALIGNED)]
+    return parts
+
+
+def experiment_runs():
+    """Predictions of all experiments that are switched on, and of the standard run beside them, and what each is."""
+    found = sorted(
+        {
+            (source, seed, *part)
+            for source, target in PAIRS
+            for seed in SEEDS
+            for part in (*standard_parts(source, target), *special_parts(source, target))
+        }
+    )
+    keys = ("train_source", "seed", "experiment", "method", "target_source")
+    return [dict(zip(keys, each)) for each in found]
+
+
+def experiment_predictions(wildcards):
+    """Files of predictions, in the order of `experiment_runs`."""
+    return [
+        (PREDICTIONS if run["experiment"] == "standard" else PREDICTED_IN).format(
+            source=run["train_source"], target=run["target_source"], **run
+        )
+        for run in experiment_runs()
+    ]
+
+
+CHOICES = [
+    {"train_source": source, "seed": seed, "choice": choice}
+    for source in config["train_sources"]
+    for seed in SEEDS
+    for choice in ("compounds", "mix")
+    if choice in EXPERIMENTS
+]
 
 
 rule score_experiments:
@@ -140,14 +379,7 @@ rule score_experiments:
     input:
         plates=f"{RESULTS}/metadata/plates.csv",
         predictions=experiment_predictions,
-        choices=[
-            CHOICE.format(source=source, seed=seed, choice=choice)
-            for source in config["train_sources"]
-            for seed in SEEDS
-            for choice in ("compounds", "mix")
-            if choice in EXPERIMENTS
-        ],
-        code=code("score_experiments"),
+        choices=[CHOICE.format(source=each["train_source"], **each) for each in CHOICES],
     output:
         scores=f"{RESULTS}/experiments.csv",
     log:
@@ -160,111 +392,12 @@ rule score_experiments:
         mem_mb=growing(8000),
         runtime=growing(480),
     params:
+        runs=lambda wildcards: experiment_runs(),
+        choices=CHOICES,
         experiments=EXPERIMENTS,
         counts=config["experiments"]["plates"],
         replicates=config["evaluate"]["replicates"],
         seed=config["evaluate"]["seed"],
+        code=code("score_experiments"),
     script:
         "../scripts/score_experiments.py"
-
-
-rule plot_plates_curve:
-    """Accuracy over the number of plates adapted to."""
-    input:
-        scores=rules.score_experiments.output.scores,
-        code=code("plot_plates_curve"),
-    output:
-        **figure("plates_curve"),
-        png=report(
-            f"{FIGURES}/plates_curve.png",
-            caption="../report/plates_curve.rst",
-            category="Experiments",
-        ),
-    log:
-        f"{RESULTS}/logs/plot_plates_curve.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plot_plates_curve.tsv"
-    conda:
-        "../envs/images.yaml"
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(20),
-    params:
-        level=config["figures"]["level"],
-    script:
-        "../scripts/plot_plates_curve.py"
-
-
-rule plot_online:
-    """Accuracy plate after plate, and what was forgotten."""
-    input:
-        scores=rules.score_experiments.output.scores,
-        code=code("plot_online"),
-    output:
-        **figure("online"),
-        png=report(f"{FIGURES}/online.png", caption="../report/online.rst", category="Experiments"),
-    log:
-        f"{RESULTS}/logs/plot_online.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plot_online.tsv"
-    conda:
-        "../envs/images.yaml"
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(20),
-    params:
-        level=config["figures"]["level"],
-    script:
-        "../scripts/plot_online.py"
-
-
-rule plot_new_compounds:
-    """Accuracy on compounds that the classifier learned from, and on new ones."""
-    input:
-        scores=rules.score_experiments.output.scores,
-        code=code("plot_new_compounds"),
-    output:
-        **figure("new_compounds"),
-        png=report(
-            f"{FIGURES}/new_compounds.png",
-            caption="../report/new_compounds.rst",
-            category="Experiments",
-        ),
-    log:
-        f"{RESULTS}/logs/plot_new_compounds.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plot_new_compounds.tsv"
-    conda:
-        "../envs/images.yaml"
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(20),
-    params:
-        level=config["figures"]["level"],
-    script:
-        "../scripts/plot_new_compounds.py"
-
-
-rule plot_class_mix:
-    """Accuracy on half of the mechanisms of action, by what adaptation and alignment saw."""
-    input:
-        scores=rules.score_experiments.output.scores,
-        code=code("plot_class_mix"),
-    output:
-        **figure("class_mix"),
-        png=report(
-            f"{FIGURES}/class_mix.png", caption="../report/class_mix.rst", category="Experiments"
-        ),
-    log:
-        f"{RESULTS}/logs/plot_class_mix.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plot_class_mix.tsv"
-    conda:
-        "../envs/images.yaml"
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(20),
-    params:
-        level=config["figures"]["level"],
-    script:
-        "../scripts/plot_class_mix.py"

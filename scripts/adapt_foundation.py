@@ -9,7 +9,7 @@ from coda.training.settings import WatchSettings
 
 with reported(snakemake.log[0]):
     source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))
-    experiment = snakemake.wildcards.get("experiment", "standard")
+    experiment = snakemake.params.get("experiment", "standard")
     settings = dict(snakemake.params.settings)
     settings["data"] = data_settings(method, settings["data"])
     train_foundation(
@@ -27,5 +27,5 @@ with reported(snakemake.log[0]):
             snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]
         ),
         what=f"adapt {source} to {target} ({method}, {experiment})",
-        choice=snakemake.input.get("choice") or None,
+        choice=snakemake.input.get("choice"),
     )

@@ -1,5 +1,7 @@
 """Put everything a reader looks at into one HTML file."""
 
+from pathlib import Path
+
 import pandas as pd
 from coda.evaluation.embedding_scores import read_representation
 from coda.evaluation.experiment_scores import read_experiment_scores
@@ -19,6 +21,9 @@ with reported(snakemake.log[0]):
     plates = read_table(snakemake.input.plates)
     experiments = snakemake.input.get("experiments")
     experiments = read_experiment_scores(experiments) if experiments else None
+    # The figures of plates lie in a folder of their source.
+    folders = [sorted(path.glob("*.png")) or [path] for path in map(Path, snakemake.input.figures)]
+    figures = [str(path) for paths in folders for path in paths]
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
@@ -30,7 +35,7 @@ with reported(snakemake.log[0]):
             quality,
             plates,
             snakemake.params.figures,
-            list(snakemake.input.figures),
+            figures,
             config,
             experiments,
         ),

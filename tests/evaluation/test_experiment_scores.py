@@ -32,6 +32,19 @@ def predictions(folder, number, source, plates, path, skill):
     return str(folder / path)
 
 
+def run(seed, name, path):
+    """Say what a file of predictions holds, as its name in `world` tells."""
+    experiment, method, target = name.removesuffix(".parquet").split("/")[-3:]
+    return {
+        "train_source": HOME,
+        "seed": seed,
+        "experiment": "standard" if experiment.startswith("seed_") else experiment,
+        "method": method,
+        "target_source": target,
+        "path": path,
+    }
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Two seeds of one pair: predictions of every experiment, with skills that make known differences."""
@@ -61,8 +74,8 @@ def world(tmp_path_factory):
                     (f"experiments/{place}/compounds/{method}/{HOME}", HOME, ["H9"], skill)
                 )
         for name, source, plates, skill in wanted:
-            path = f"{name}.parquet"
-            files.append(predictions(folder, len(files), source, plates, path, skill))
+            path = predictions(folder, len(files), source, plates, f"{name}.parquet", skill)
+            files.append(run(seed, name, path))
         for step in range(1, 5):
             path = f"experiments/{place}/online_{step}/coda/{TARGET}.parquet"
             seen = make_predictions(
@@ -71,7 +84,7 @@ def world(tmp_path_factory):
             home = make_predictions(90 + step, compounds=4, plates=["H9"], skill=3 - step / 2)
             whole = [home.assign(Metadata_Source=HOME), seen.assign(Metadata_Source=TARGET)]
             write_table(pd.concat(whole), folder / path)
-            files.append(str(folder / path))
+            files.append(run(seed, path, str(folder / path)))
         compounds = [f"JCP_{number}" for number in range(16)]
         for choice, roles in {
             "compounds": ["used", "kept_out"] * 8,
@@ -79,7 +92,8 @@ def world(tmp_path_factory):
         }.items():
             path = folder / f"experiments/{place}/{choice}.csv"
             write_table(pd.DataFrame({"Metadata_JCP2022": compounds, "role": roles}), path)
-            choices.append(str(path))
+            each = {"train_source": HOME, "seed": seed, "choice": choice, "path": str(path)}
+            choices.append(each)
     plates = pd.DataFrame(TRAIN, columns=["Metadata_Batch", "Metadata_Plate"]).assign(
         Metadata_Source=TARGET, subset="train"
     )

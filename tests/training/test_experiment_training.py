@@ -7,7 +7,7 @@ import torch
 from coda.crops.store import CropStore, CropWriter
 from coda.evaluation.alignment import measure_tokens
 from coda.evaluation.controls import position_control
-from coda.evaluation.predict import predict_sites
+from coda.evaluation.predict import Pipeline, predict_sites
 from coda.files import write_table
 from coda.provenance import file_checksum
 from coda.training.adaptation_data import data_settings
@@ -93,7 +93,6 @@ def test_adaptation_and_alignment_do_not_depend_on_mechanisms_that_are_not_there
     settings = {
         "model": model,
         "image_size": SETTINGS["views"]["global_size"],
-        "depth": None,
     }
     statistics = str(tmp_path / "tokens.safetensors")
     weights = classify(places[0], tiny_plates, trained["foundation"])["weights"]
@@ -101,11 +100,13 @@ def test_adaptation_and_alignment_do_not_depend_on_mechanisms_that_are_not_there
     measure_tokens(
         tiny_plates[:-1], trained["foundation"], measured, settings, Machine(0, 1), "test"
     )
+    pipelines = {"aligned": Pipeline(weights, foundation=one, alignment="aligned")}
     aligned = [
-        predict_sites(
-            plates, weights, settings, Machine(0, 1), "test", one, "aligned", statistics, each
-        )
+        table
         for plates, each in ((tiny_plates, choice), (other, choice), (tiny_plates, None))
+        for _, table in predict_sites(
+            plates, pipelines, settings, Machine(0, 1), "test", statistics, each
+        )
     ]
     seen = aligned[0]["Metadata_moa"].notna()
     logits = [table.filter(regex="^Logit_")[seen].to_numpy() for table in aligned]

@@ -1,3 +1,5 @@
+import re
+
 import pandas as pd
 import pytest
 import yaml
@@ -32,7 +34,7 @@ def test_a_simulated_config_plans_from_any_folder(tmp_path):
 
 def test_all_methods_resolve_by_one_word(planned):
     rules = planned("methods=[all]")
-    assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probe"} <= rules
+    assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probes"} <= rules
     assert {"predict_sites", "score_predictions", "plot_accuracy", "write_report"} <= rules
     assert "pretrain_foundation" in rules  # the oracle's
     assert rules.isdisjoint({"download_plate", "extract_crops", "train_supervised"})
@@ -41,7 +43,7 @@ def test_all_methods_resolve_by_one_word(planned):
 def test_a_method_more_trains_only_what_it_needs(planned):
     more = "methods=[unadapted, coda, coda_aligned_means, coda_knn_sphered, unadapted_linear]"
     rules = planned(more)
-    assert {"predict_sites", "predict_probe", "score_predictions"} <= rules
+    assert {"predict_sites", "predict_probes", "score_predictions"} <= rules
     assert rules.isdisjoint({"pretrain_foundation", "adapt_foundation", "train_classifier"})
 
 
@@ -83,7 +85,7 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
     config, jobs = jobs_of(tmp_path, name)
     sources = {*config["train_sources"], *config["target_sources"]}
     assert jobs["download_plate"] == jobs["extract_crops"] == count == 2 * len(sources)
-    assert jobs["measure_intensities"] == count  # once a plate, however many learn from it
+    assert jobs["measure_intensities"] == len(sources)  # however many learn from one
     assert jobs["pretrain_foundation"] == len(config["train_sources"])
     pairs = len(sources) * (len(sources) - 1) if name == "target2" else 1
     assert jobs["adapt_foundation"] == 2 * pairs  # with and without partners
@@ -92,14 +94,24 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
 def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
     aligned = [name for name, method in METHODS.items() if method.treatment in ALIGNMENTS]
     _, jobs = jobs_of(tmp_path, "pair", methods=["all"], experiments={"run": ["mix"]})
-    assert jobs["adapt_experiment"] == len(ADAPTATIONS)
-    assert jobs["predict_experiment"] == len(aligned) + 1  # and CODA as it is
+    assert jobs["adapt_to_mix"] == len(ADAPTATIONS)
+    said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run").stdout
+    (outputs,) = re.findall(r"^rule predict_mix:\n    input: .*\n    output: (.*)", said, re.M)
+    predicted = [path.split("/mix/")[1].split("/")[0] for path in outputs.split(", ")]
+    assert sorted(predicted) == sorted(["coda", *aligned])
 
 
 def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
     methods = ["unadapted", "oda", "coda", "unadapted_aligned", "coda_replay_aligned_dmso"]
     _, jobs = jobs_of(tmp_path, "pair", methods=methods, experiments={"run": ["mix", "compounds"]})
-    assert jobs["adapt_experiment"] == 2  # CODA, and with replay
-    # Half of the mechanisms: two aligned and CODA. New compounds: unadapted (also at home), CODA, unadapted aligned
-    # (also at home).
-    assert jobs["predict_experiment"] == 3 + 5
+    assert jobs["adapt_to_mix"] == 2  # CODA, and with replay
+
+
+def test_predictions_take_one_job_a_target_and_kind(tmp_path):
+    _, jobs = jobs_of(tmp_path, "pair", methods=["all"], experiments={"run": ["mix", "compounds"]})
+    counted = {rule: count for rule, count in jobs.items() if rule.startswith("predict_")}
+    assert counted == {
+        "predict_sites": 1, "predict_home": 1, "predict_probes": 1, "predict_home_probes": 1, "predict_controls": 2,
+        "predict_mix": 1, "predict_new_compounds": 1, "predict_home_new_compounds": 1,
+        "predict_new_compounds_by_controls": 2,
+    }  # fmt: skip

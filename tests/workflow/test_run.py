@@ -94,7 +94,7 @@ def test_every_job_left_a_log_and_a_benchmark(finished):
         path.relative_to(folder / "results/benchmarks").with_suffix("")
         for path in (folder / "results/benchmarks").rglob("*.tsv")
     }
-    assert logs == marks and len(logs) > 40
+    assert logs == marks and len(logs) > 30
 
 
 def test_no_training_states_are_left(finished):
@@ -168,8 +168,7 @@ def test_the_experiments_run_beside_a_finished_run(finished, tmp_path):
     path.write_text(yaml.safe_dump(config))
     stems = ("plates_curve", "online", "new_compounds", "class_mix")
     figures = [f"results/figures/{stem}.png" for stem in stems]
-    # From another folder the modules of the library have other paths: their times tell that nothing changed.
-    words = ["--rerun-triggers", "mtime", "params", "--", "results/experiments.csv", *figures]
+    words = ["results/experiments.csv", *figures]
     run_snakemake(tmp_path / "run", path, *words)
 
     results = tmp_path / "run/results"

@@ -1,9 +1,8 @@
 """What each experiment compares: which predictions, on which plates and which compounds."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -158,29 +157,26 @@ def mix_parts(pair: Pair) -> Iterator[Part]:
                 yield Part(experiment, None, method, split, path, plates, compounds)
 
 
-def find_pairs(
-    predictions: Iterable[str], choices: Iterable[str], plates: pd.DataFrame
-) -> list[Pair]:
+def find_pairs(runs: list[dict], choices: list[dict], plates: pd.DataFrame) -> list[Pair]:
     """Sort files of predictions and tables of choices by training run and pair of sources.
 
     Parameters
     ----------
-    predictions
-        ``.../<source>/seed_<n>/[<experiment>/]<method>/<target>.parquet``.
+    runs
+        Of each file of predictions its ``train_source``, ``seed``, ``experiment`` (``"standard"`` beside the
+        experiments), ``method``, ``target_source`` and ``path``.
     choices
-        ``.../<source>/seed_<n>/<choice>.csv``.
+        Of each table its ``train_source``, ``seed``, ``choice`` and ``path``.
     plates
         Metadata_Source, Metadata_Batch, Metadata_Plate and subset.
     """
     files: dict[tuple[str, int], dict] = defaultdict(dict)
-    for path in predictions:
-        source, seed, *experiment, method, target = _after_results(path)
-        place = (*(experiment or [STANDARD]), method, target)
-        files[source, seed][place] = path
+    for run in runs:
+        place = (run["experiment"], run["method"], run["target_source"])
+        files[run["train_source"], run["seed"]][place] = run["path"]
     tables: dict[tuple[str, int], dict] = defaultdict(dict)
-    for path in choices:
-        source, seed, choice = _after_results(path)
-        tables[source, seed][choice] = read_table(path)
+    for each in choices:
+        tables[each["train_source"], each["seed"]][each["choice"]] = read_table(each["path"])
 
     def those(source: str, subset: str) -> pd.DataFrame:
         return plates[(plates["Metadata_Source"] == source) & (plates["subset"] == subset)]
@@ -202,10 +198,3 @@ def find_pairs(
                 )
             )
     return pairs
-
-
-def _after_results(path: str) -> list:
-    """Source, seed as a number, and the names after them, of a path."""
-    parts = Path(path).with_suffix("").parts
-    at = max(number for number, part in enumerate(parts) if part.startswith("seed_"))
-    return [parts[at - 1], int(parts[at].removeprefix("seed_")), *parts[at + 1 :]]
