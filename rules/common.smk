@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -20,6 +21,7 @@ from coda.code_digest import code_digest
 from coda.config import check_config, pairs
 from coda.errors import UserError
 from coda.methods import ADAPTATIONS, ALIGNMENTS, METHODS, SUPERVISED
+from coda.run_progress import RunProgress, jobs_of, network_work
 
 try:
     check_config(
@@ -67,6 +69,10 @@ CORES = limit("_cores") if workflow.is_main_process else None
 IN_FLIGHT = min(filter(None, [config["gallery"]["plates_in_flight"], limit("image_store")]))
 workflow.register_resource("image_store", IN_FLIGHT)
 PLATE_THREADS = 2 if CORES is None else max(1, CORES // IN_FLIGHT)
+
+if workflow.is_main_process:
+    # Beside the lines of single jobs, one for the whole run.
+    logger.addHandler(RunProgress(lambda: jobs_of(workflow.dag), network_work(config), CORES))
 
 
 def share(jobs, part=1):

@@ -29,7 +29,7 @@ CONTROLS = [name for name, method in METHODS.items() if method.kind == "control"
 
 
 wildcard_constraints:
-    count=r"\d+",
+    number=r"\d+",
     step=r"\d+",
     choice="compounds|mix",
 
@@ -95,12 +95,12 @@ def stretched_adaptation(factor):
 def counted_crops(wildcards):
     """As many plates of the target as are adapted to, from as many batches as they can come from."""
     plates = spread_over_batches(adaptation_plates(wildcards.target))
-    return crops_of_plates(wildcards.target, plates[: int(wildcards.count)])
+    return crops_of_plates(wildcards.target, plates[: int(wildcards.number)])
 
 
 def counted_settings(wildcards):
     """Settings with about as many steps as the standard run has, as if plates had equal sites."""
-    return stretched_adaptation(len(adaptation_plates(wildcards.target)) / int(wildcards.count))
+    return stretched_adaptation(len(adaptation_plates(wildcards.target)) / int(wildcards.number))
 
 
 use rule adapt_foundation as adapt_to_plates with:
@@ -109,17 +109,17 @@ use rule adapt_foundation as adapt_to_plates with:
         home=home_crops,
         networks=rules.pretrain_foundation.output.networks,
     output:
-        foundation=within(f"{ADAPTED_IN}/foundation.safetensors", "plates_{count}"),
-        log=within(f"{ADAPTED_IN}/adaptation.parquet", "plates_{count}"),
+        foundation=within(f"{ADAPTED_IN}/foundation.safetensors", "plates_{number}"),
+        log=within(f"{ADAPTED_IN}/adaptation.parquet", "plates_{number}"),
     log:
-        f"{RESULTS}/logs/adapt_to_plates/{{source}}/seed_{{seed}}/{{target}}_{{count}}_{{method}}.log",
+        f"{RESULTS}/logs/adapt_to_plates/{{source}}/seed_{{seed}}/{{target}}_{{number}}_{{method}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/adapt_to_plates/{{source}}/seed_{{seed}}/{{target}}_{{count}}_{{method}}.tsv"
+        f"{RESULTS}/benchmarks/adapt_to_plates/{{source}}/seed_{{seed}}/{{target}}_{{number}}_{{method}}.tsv"
     wildcard_constraints:
         method="coda",
     params:
         settings=counted_settings,
-        experiment=lambda wildcards: f"plates_{wildcards.count}",
+        experiment=lambda wildcards: f"plates_{wildcards.number}",
 
 
 # With half of the mechanisms, epochs of half of the sites: twice as many of them.
@@ -210,14 +210,14 @@ def adapted_in(experiment):
 
 use rule predict_sites as predict_after_plates with:
     input:
-        unpack(weights_behind(["coda"], adapted_in("plates_{count}"))),
+        unpack(weights_behind(["coda"], adapted_in("plates_{number}"))),
         crops=target_crops,
     output:
-        coda=within(outputs_of(PREDICTED_IN, ["coda"])["coda"], "plates_{count}"),
+        coda=within(outputs_of(PREDICTED_IN, ["coda"])["coda"], "plates_{number}"),
     log:
-        f"{RESULTS}/logs/predict_after_plates/{{source}}/seed_{{seed}}/{{target}}_{{count}}.log",
+        f"{RESULTS}/logs/predict_after_plates/{{source}}/seed_{{seed}}/{{target}}_{{number}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/predict_after_plates/{{source}}/seed_{{seed}}/{{target}}_{{count}}.tsv"
+        f"{RESULTS}/benchmarks/predict_after_plates/{{source}}/seed_{{seed}}/{{target}}_{{number}}.tsv"
     params:
         methods=told_apart(["coda"]),
 
@@ -329,7 +329,7 @@ def special_parts(source, target):
     parts, total = [], len(adaptation_plates(target))
     if "plates" in EXPERIMENTS:
         *fewer, _ = plate_counts(total, config["experiments"]["plates"])
-        parts += [(f"plates_{count}", "coda", target) for count in fewer]
+        parts += [(f"plates_{number}", "coda", target) for number in fewer]
     if "online" in EXPERIMENTS:
         parts += [(f"online_{step + 1}", "coda", target) for step in range(total)]
     if "compounds" in EXPERIMENTS:

@@ -2,6 +2,7 @@ import re
 
 import pandas as pd
 import pytest
+import rulegraph
 import yaml
 from coda.methods import ADAPTATIONS, ALIGNMENTS, METHODS
 from conftest import ROOT, run_snakemake
@@ -115,3 +116,13 @@ def test_predictions_take_one_job_a_target_and_kind(tmp_path):
         "predict_mix": 1, "predict_new_compounds": 1, "predict_home_new_compounds": 1,
         "predict_new_compounds_by_controls": 2,
     }  # fmt: skip
+
+
+def test_the_picture_of_the_rules_is_in_step_with_them():
+    assert rulegraph.PAGE.read_text() == rulegraph.page(rulegraph.plan())
+
+
+def test_an_arrow_that_others_imply_is_left_out():
+    assert rulegraph.reduced({("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("a", "d")}) == [
+        ("a", "b"), ("b", "c"), ("c", "d")
+    ]  # fmt: skip
