@@ -1,6 +1,7 @@
 """CODA: from plates in the Cell Painting Gallery to the figures of the study.
 
 Named targets: all (the default), figures, metrics, crops, plan, archive.
+A config given with --configfile is laid over the one of this folder, wherever the run is started.
 """
 
 from snakemake.utils import min_version
@@ -8,7 +9,6 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-# Of this folder, wherever the run is started: a config given with --configfile is laid over it.
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
