@@ -5,10 +5,12 @@
 # make lint   formatters and linters, as CI runs them
 # make lock   the locks again, after a change of requirements*.txt
 # make audit  known vulnerabilities of what is locked
+# make rulegraph  the picture of the rules in docs/rulegraph.md, drawn from the workflow
 # make screens  the README's pictures of the demo's report, taken in a Chromium
 
 PYTHON ?= python3
-CORES ?= 2
+# What is there, as far as the memory does; to use less: make demo CORES=4
+CORES ?= $(shell $(PYTHON) tools/cores.py)
 CONFIG ?= config/tiny.yaml
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,9 +31,9 @@ TORCH ?= $(if $(filter Linux,$(shell uname -s)),$(if $(CUDA),cuda,cpu),pypi)
 CPU_TORCH := $(firstword $(wildcard requirements-cpu.lock) requirements-cpu.txt)
 # One lock for every platform and Python from 3.11 on.
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
+DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host progress
 
-.PHONY: demo test test-cluster coverage lint format setup lock audit screens clean
+.PHONY: demo test test-cluster coverage lint format setup lock audit rulegraph screens clean
 
 demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
@@ -55,7 +57,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
-	$(BIN)/snakemake --lint --configfile config/demo.yaml
+	$(BIN)/python tools/lint_rules.py --configfile config/demo.yaml
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
@@ -71,6 +73,9 @@ lock: $(VENV)/dev
 
 audit: $(VENV)/dev
 	$(BIN)/python tools/audit.py requirements.lock
+
+rulegraph: $(VENV)/dev
+	$(BIN)/python tools/rulegraph.py
 
 screens: $(VENV)/dev
 	$(BIN)/python tools/screens.py results/demo/report.html docs/images

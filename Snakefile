@@ -1,6 +1,7 @@
 """CODA: from plates in the Cell Painting Gallery to the figures of the study.
 
 Named targets: all (the default), figures, metrics, crops, plan, archive.
+A config given with --configfile is laid over the one of this folder, wherever the run is started.
 """
 
 from snakemake.utils import min_version
@@ -8,51 +9,44 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-# Of this folder, wherever the run is started: a config given with --configfile is laid over it.
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "rules/common.smk"
-include: "rules/inputs.smk"
-include: "rules/protocol_inputs.smk"
-include: "rules/demo.smk"
-include: "rules/metadata.smk"
+include: "rules/simulation.smk"
 include: "rules/gallery.smk"
 include: "rules/crops.smk"
-include: "rules/pretrain.smk"
-include: "rules/classify.smk"
-include: "rules/adapt.smk"
-include: "rules/evaluate.smk"
-include: "rules/study.smk"
-include: "rules/protocols.smk"
+include: "rules/training.smk"
+include: "rules/evaluation.smk"
+include: "rules/experiments.smk"
 include: "rules/figures.smk"
-include: "rules/archive.smk"
+include: "rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
         network=NETWORK,
-        report=f"{RESULTS}/report.html",
-        crate=f"{RESULTS}/ro-crate-metadata.json",
+        report=rules.write_report.output.report,
+        crate=rules.write_crate.output.crate,
 
 
 rule archive:
     input:
-        archive=f"{RESULTS}/archive.zip",
+        archive=rules.pack_archive.output.archive,
 
 
 rule figures:
     input:
         figures=all_figures,
-        report=f"{RESULTS}/report.html",
+        report=rules.write_report.output.report,
 
 
 rule metrics:
     input:
         network=NETWORK,
-        metrics=f"{RESULTS}/metrics.csv",
-        protocols=f"{RESULTS}/protocols.csv" if PROTOCOLS else [],
+        metrics=rules.score_predictions.output.metrics,
+        experiments=rules.score_experiments.output.scores if EXPERIMENTS else [],
 
 
 rule crops:
@@ -63,4 +57,4 @@ rule crops:
 
 rule plan:
     input:
-        text=f"{RESULTS}/plan.txt",
+        text=rules.plan_download.output.text,

@@ -1,23 +1,27 @@
-"""What all rules share: the checked config, paths, and the code behind a script.
+"""What several rule files use: the checked config, paths, plates and what a run has to compute with.
 
 Nothing heavy is imported or read here: this runs whenever Snakemake starts.
 """
 
-import ast
+import csv
 import os
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from coda.code_digest import code_digest
 from coda.config import check_config, pairs
 from coda.errors import UserError
 from coda.methods import ADAPTATIONS, COMPOSED, names_of
+from coda.run_progress import RunProgress, jobs_of, network_work
 
 try:
     check_config(
@@ -31,31 +35,7 @@ SOURCES = sorted({*config["train_sources"], *config["target_sources"]})
 PAIRS = pairs(config)
 SEEDS = config["seeds"]
 MODEL = f"{RESULTS}/models/{{source}}/seed_{{seed}}"
-ADAPTED = f"{MODEL}/adapted/{{target}}/{{method}}"
-TENT = ADAPTED.replace("{method}", "supervised_tent")
-PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{target}}.parquet"
-INTENSITIES = f"{RESULTS}/intensities/{{source}}/{{plate}}.parquet"
 FIGURES = f"{RESULTS}/figures"
-PER_PAIR = "{source}_to_{target}_seed_{seed}"
-# The three jobs that a plate goes through while its images lie on the disk take one place in the image store
-# and the same threads, and the later ones go first: what one job of a plate frees always has room for its
-# next, so no plate waits with its images while another is fetched. The limit is set here and not in a
-# profile, where --resources on the command line would replace it; a lower one given there counts.
-LOWER = workflow.global_resources.get("image_store").value
-workflow.register_resource(
-    "image_store",
-    min([config["gallery"]["plates_in_flight"], *([LOWER] if isinstance(LOWER, int) else [])]),
-)
-PLATE_THREADS = 2
-# A file of weights to start from is an input of what starts from it; ImageNet's are fetched into one.
-NETWORK = f"{RESULTS}/models/start.safetensors"
-START = {"imagenet": [NETWORK], "random": []}.get(
-    config["model"]["weights"], [config["model"]["weights"]]
-)
-# Classifiers see no local views.
-GLOBAL_VIEWS = {key: value for key, value in config["views"].items() if "local" not in key}
-# What decides which classes a training must see.
-CLASS_CHOICE = {key: config["choose"][key] for key in ("wells", "compounds", "moas")}
 # Foundations to adapt: those behind the methods that are compared.
 ADAPTED_BY = [
     name
@@ -74,59 +54,39 @@ wildcard_constraints:
     method=r"[a-z_]+",
 
 
-@cache
-def imported(path):
-    """List the modules of the library that a file imports."""
-    files = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "coda":
-            place = SCRIPTS.joinpath(*node.module.split("."))
-            candidates = [place.with_suffix(".py"), place / "__init__.py"]
-            candidates += [place / f"{name.name}.py" for name in node.names]
-            files += [file for file in candidates if file.is_file()]
-    return files
+def limit(resource):
+    """The limit that the command line or a profile sets to a resource; None without one."""
+    value = workflow.global_resources.get(resource).value
+    return value if isinstance(value, int) else None
 
 
-@cache
-def code(script):
-    """List a script and every module of the library that it uses, directly or not.
+# Cores to share between jobs; None where the jobs run on other machines, or this process is one of them.
+CORES = limit("_cores") if workflow.is_main_process else None
+# The three jobs that a plate goes through while its images lie on the disk take one place in the image store
+# and the same threads, and the later ones go first: what one job of a plate frees always has room for its
+# next, so no plate waits with its images while another is fetched. The limit is set here and not in a
+# profile, where --resources on the command line would replace it; a lower one given there counts.
+IN_FLIGHT = min(filter(None, [config["gallery"]["plates_in_flight"], limit("image_store")]))
+workflow.register_resource("image_store", IN_FLIGHT)
+PLATE_THREADS = 2 if CORES is None else max(1, CORES // IN_FLIGHT)
 
-    As an input of its rule, the list makes a change in the library run again what uses it, and
-    nothing else. It is read from the import statements, so it cannot be out of step with them.
+if workflow.is_main_process:
+    # Beside the lines of single jobs, one for the whole run.
+    logger.addHandler(RunProgress(lambda: jobs_of(workflow.dag), network_work(config), CORES))
+
+
+def share(jobs):
+    """Threads for each of some jobs with networks that run at once.
+
+    With a GPU they only feed it, and are as many as the config says; without one they compute.
     """
-    found, waiting = {}, [SCRIPTS / f"{script}.py"]
-    while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found[path] = os.path.relpath(path)
-            waiting += imported(path)
-    # Local: where jobs share no disk, inputs come from a bucket, but code travels with the job.
-    return [local(path) for path in sorted(found.values())]
+    most = config["compute"]["threads"]
+    if CORES is None or limit("gpu") != 0:
+        return most
+    return min(most, max(1, CORES // jobs))
 
 
-def training_settings(section, *names):
-    """Collect the parts of the config that a training depends on, and no others.
-
-    How it is watched and compiled changes no result, so its script reads `watch` and `compute` from the config.
-    """
-    settings = {"training": config[section]} | {name: config[name] for name in names}
-    if START == [NETWORK]:
-        settings["model"] = config["model"] | {"fetched": NETWORK}
-    return settings
-
-
-def network_settings(depth_of=None):
-    """What it takes to build trained networks again; the depth is the classifier's, set in that section."""
-    settings = {
-        "model": {key: config["model"][key] for key in ("architecture", "options")},
-        "image_size": config["views"]["global_size"],
-    }
-    return settings | ({"depth": config[depth_of]["depth"]} if depth_of else {})
-
-
-def methods_of(kind):
-    """Pattern of the names of all methods of a kind, chosen or not."""
-    return "|".join(names_of(kind))
+TRAININGS = len(config["train_sources"]) * len(SEEDS)
 
 
 def growing(least):
@@ -134,6 +94,66 @@ def growing(least):
     return lambda wildcards, attempt: least * 2 ** (attempt - 1)
 
 
-def figure(stem):
-    """Name the files of a figure without its ending: vector, picture and the table behind it."""
-    return dict(pdf=f"{FIGURES}/{stem}.pdf", csv=f"{FIGURES}/{stem}.csv")
+def code(script):
+    """The param by which another computation, but not another word, in a script or behind it runs its rule again."""
+    return code_digest(SCRIPTS / f"{script}.py")
+
+
+@cache
+def read_plates(path, changed):
+    """Read the chosen plates, last changed when `changed` says: by source and plate, what is said of them."""
+    with open(path) as file:
+        rows = csv.DictReader(file)
+        return {(row["Metadata_Source"], row["Metadata_Plate"]): row for row in rows}
+
+
+def chosen_plates():
+    """Give the chosen plates, once they are chosen."""
+    path = checkpoints.select_plates.get().output.plates
+    return read_plates(path, os.stat(path).st_mtime_ns)
+
+
+def plates_of(source, *subsets):
+    """Give the plates of a source in the given subsets (all by default)."""
+    return [
+        plate
+        for (owner, plate), row in chosen_plates().items()
+        if owner == source and (not subsets or row["subset"] in subsets)
+    ]
+
+
+def tables_of(kind, *sources):
+    """One table a plate of some sources, of a kind: index, manifests or quality."""
+    return [
+        f"{RESULTS}/{kind}/{source}/{plate}.parquet"
+        for source in sources
+        for plate in plates_of(source)
+    ]
+
+
+def all_quality(wildcards):
+    """Quality tables of every plate that takes part."""
+    return tables_of("quality", *SOURCES)
+
+
+def crops_of(source, *subsets):
+    """Give the crop files of a source's plates."""
+    return [f"{RESULTS}/crops/{source}/{plate}.arrow" for plate in plates_of(source, *subsets)]
+
+
+def training_crops(wildcards):
+    """Plates of the source that train."""
+    return crops_of(wildcards.source, "train")
+
+
+def held_out_crops(wildcards):
+    """The source's held-out plate."""
+    return crops_of(wildcards.source, "validation")
+
+
+def network_settings(*depths):
+    """What it takes to build trained networks again; depths are those of the classifiers of some sections."""
+    return {
+        "model": {key: config["model"][key] for key in ("architecture", "options")},
+        "image_size": config["views"]["global_size"],
+    } | {"depth": config[section]["depth"] for section in depths}

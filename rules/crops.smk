@@ -1,62 +1,9 @@
 """From images to 8-bit crops, one job a plate.
 
-In: <results>/images, index and manifests of a plate. Out: <results>/illumination/<source>/<plate>.npz,
-<results>/crops/<source>/<plate>.arrow and <results>/quality/<source>/<plate>.parquet; where the config
-asks for the gallery's, <results>/functions/<source>/<plate>/<channel>.npy and <results>/nuclei/<source>/<plate>.parquet.
+Needs: index, images and manifest of a plate; the gallery's own functions and nuclei where the config asks for them.
+Gives: <results>/illumination/<source>/<plate>.npz, <results>/crops/<source>/<plate>.arrow and
+<results>/quality/<source>/<plate>.parquet.
 """
-
-FUNCTIONS = [
-    f"{RESULTS}/functions/{{source}}/{{plate}}/{channel}.npy" for channel in config["channels"]
-]
-
-
-rule download_functions:
-    """Fetch the gallery's own illumination functions of a plate."""
-    input:
-        gallery=GALLERY,
-        index=rules.index_plate.output.index,
-        code=code("download_functions"),
-    output:
-        functions=FUNCTIONS,
-    log:
-        f"{RESULTS}/logs/download_functions/{{source}}/{{plate}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/download_functions/{{source}}/{{plate}}.tsv"
-    priority: 10
-    conda:
-        "../envs/gallery.yaml"
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
-    params:
-        root=lambda wildcards: root_of(**wildcards),
-        channels=config["channels"],
-    script:
-        "../scripts/download_functions.py"
-
-
-rule download_nuclei:
-    """Fetch the centres of the gallery's own nuclei of a plate; none are an empty table."""
-    input:
-        gallery=GALLERY,
-        index=rules.index_plate.output.index,
-        code=code("download_nuclei"),
-    output:
-        nuclei=f"{RESULTS}/nuclei/{{source}}/{{plate}}.parquet",
-    log:
-        f"{RESULTS}/logs/download_nuclei/{{source}}/{{plate}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/download_nuclei/{{source}}/{{plate}}.tsv"
-    priority: 10
-    conda:
-        "../envs/gallery.yaml"
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(240),
-    params:
-        root=lambda wildcards: root_of(**wildcards),
-    script:
-        "../scripts/download_nuclei.py"
 
 
 rule estimate_illumination:
@@ -65,7 +12,6 @@ rule estimate_illumination:
         index=rules.index_plate.output.index,
         images=rules.download_plate.output.images,
         manifest=rules.download_plate.output.manifest,
-        code=code("estimate_illumination"),
     output:
         illumination=f"{RESULTS}/illumination/{{source}}/{{plate}}.npz",
     log:
@@ -84,17 +30,9 @@ rule estimate_illumination:
     params:
         channels=config["channels"],
         min_sites=config["crops"]["min_sites"],
+        code=code("estimate_illumination"),
     script:
         "../scripts/estimate_illumination.py"
-
-
-# The gallery's own functions and nuclei are fetched only where they are asked for.
-GALLERY_FUNCTIONS = FUNCTIONS if config["crops"]["illumination"] == "gallery" else []
-GALLERY_NUCLEI = (
-    rules.download_nuclei.output.nuclei
-    if (config["crops"]["kind"], config["crops"]["nuclei"]) == ("cells", "gallery")
-    else []
-)
 
 
 rule extract_crops:
@@ -106,7 +44,6 @@ rule extract_crops:
         illumination=rules.estimate_illumination.output.illumination,
         functions=GALLERY_FUNCTIONS,
         nuclei=GALLERY_NUCLEI,
-        code=code("extract_crops"),
     output:
         crops=f"{RESULTS}/crops/{{source}}/{{plate}}.arrow",
     log:
@@ -128,6 +65,7 @@ rule extract_crops:
         },
         um_per_pixel=lambda wildcards: config["sources"][wildcards.source]["um_per_pixel"],
         channels=config["channels"],
+        code=code("extract_crops"),
     script:
         "../scripts/extract_crops.py"
 
@@ -138,7 +76,6 @@ rule inspect_plate:
         index=rules.index_plate.output.index,
         illumination=rules.estimate_illumination.output.illumination,
         crops=rules.extract_crops.output.crops,
-        code=code("inspect_plate"),
     output:
         quality=f"{RESULTS}/quality/{{source}}/{{plate}}.parquet",
     log:
@@ -153,5 +90,11 @@ rule inspect_plate:
     params:
         channels=config["channels"],
         limits=config["crops"]["flags"],
+        code=code("inspect_plate"),
     script:
         "../scripts/inspect_plate.py"
+
+
+def all_crops(wildcards):
+    """Crops of every plate that takes part."""
+    return [path for source in SOURCES for path in crops_of(source)]

@@ -1,15 +1,29 @@
-"""Everything a reader looks at, drawn from results alone: no rule here needs a GPU.
+"""All figures, drawn from results alone: no rule here needs a GPU.
 
-In: metrics, predictions, training logs, crops and quality tables.
-Out: <results>/figures/*.pdf, .png and .csv (the table behind each), and <results>/report.html.
+Needs: scores, predictions, training logs, crops and quality tables.
+Gives: <results>/figures/*.pdf, .png and .csv (the table behind each); of the plates of a source, mostly pixels,
+<results>/figures/quality/<source>/*.png.
 """
+
+PER_PAIR = "{source}_to_{target}_seed_{seed}"
+OF_A_PAIR = ("gains", "confusion", "calibration", "embedding")
+EXPERIMENT_FIGURES = {
+    "plates": "plates_curve",
+    "online": "online",
+    "compounds": "new_compounds",
+    "mix": "class_mix",
+}
+
+
+def figure(stem):
+    """Name the files of a figure without its ending: vector, picture and the table behind it."""
+    return dict(pdf=f"{FIGURES}/{stem}.pdf", csv=f"{FIGURES}/{stem}.csv")
 
 
 rule plot_accuracy:
     """Bars of accuracy with intervals, from one training source to every target."""
     input:
         summary=rules.score_predictions.output.summary,
-        code=code("plot_accuracy"),
     output:
         **figure("accuracy/{source}"),
         png=report(
@@ -28,70 +42,117 @@ rule plot_accuracy:
         runtime=growing(20),
     params:
         level=config["figures"]["level"],
+        code=code("plot_accuracy"),
     script:
         "../scripts/plot_accuracy.py"
 
 
-rule plot_confusion:
-    """Confusion matrices of one pair, before and after adaptation."""
+rule plot_matrix:
+    """Heat map of accuracy from every training source to every target, in domain on the diagonal."""
     input:
-        before=predictions_of("unadapted", "{target}"),
-        after=predictions_of("coda", "{target}"),
-        code=code("plot_confusion"),
+        summary=rules.score_predictions.output.summary,
     output:
-        **figure(f"confusion/{PER_PAIR}"),
-        png=report(
-            f"{FIGURES}/confusion/{PER_PAIR}.png",
-            caption="../report/confusion.rst",
-            category="Results",
-        ),
+        **figure("matrix"),
+        png=report(f"{FIGURES}/matrix.png", caption="../report/matrix.rst", category="Results"),
     log:
-        f"{RESULTS}/logs/plot_confusion/{PER_PAIR}.log",
+        f"{RESULTS}/logs/plot_matrix.log",
     benchmark:
-        f"{RESULTS}/benchmarks/plot_confusion/{PER_PAIR}.tsv"
+        f"{RESULTS}/benchmarks/plot_matrix.tsv"
     conda:
         "../envs/images.yaml"
     resources:
-        mem_mb=growing(4000),
+        mem_mb=growing(2000),
         runtime=growing(20),
     params:
         level=config["figures"]["level"],
+        code=code("plot_matrix"),
     script:
-        "../scripts/plot_confusion.py"
+        "../scripts/plot_matrix.py"
 
 
-rule plot_embedding:
-    """Map of the wells of one pair in feature space, before and after adaptation."""
+rule plot_slopes:
+    """Accuracy before and after adaptation, a line a pair."""
     input:
-        home=predictions_of("unadapted", "{source}"),
-        before=predictions_of("unadapted", "{target}"),
-        after=predictions_of("coda", "{target}"),
-        code=code("plot_embedding"),
+        summary=rules.score_predictions.output.summary,
     output:
-        **figure(f"embedding/{PER_PAIR}"),
-        png=report(
-            f"{FIGURES}/embedding/{PER_PAIR}.png",
-            caption="../report/embedding.rst",
-            category="Results",
-        ),
+        **figure("slopes"),
+        png=report(f"{FIGURES}/slopes.png", caption="../report/slopes.rst", category="Results"),
     log:
-        f"{RESULTS}/logs/plot_embedding/{PER_PAIR}.log",
+        f"{RESULTS}/logs/plot_slopes.log",
     benchmark:
-        f"{RESULTS}/benchmarks/plot_embedding/{PER_PAIR}.tsv"
+        f"{RESULTS}/benchmarks/plot_slopes.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    params:
+        level=config["figures"]["level"],
+        code=code("plot_slopes"),
+    script:
+        "../scripts/plot_slopes.py"
+
+
+rule plot_pair:
+    """What adaptation did on one pair: gains, confusion matrices, calibration and a map of the wells."""
+    input:
+        home=PREDICTIONS.format(
+            method="unadapted", source="{source}", seed="{seed}", target="{source}"
+        ),
+        before=PREDICTIONS.replace("{method}", "unadapted"),
+        after=PREDICTIONS.replace("{method}", "coda"),
+        plates=f"{RESULTS}/metadata/plates.csv",
+    output:
+        [f"{FIGURES}/{name}/{PER_PAIR}.{ending}" for name in OF_A_PAIR for ending in ("pdf", "csv")],
+        **{
+            name: report(
+                f"{FIGURES}/{name}/{PER_PAIR}.png",
+                caption=f"../report/{name}.rst",
+                category="Results",
+            )
+            for name in OF_A_PAIR
+        },
+    log:
+        f"{RESULTS}/logs/plot_pair/{PER_PAIR}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_pair/{PER_PAIR}.tsv"
     conda:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
+    params:
+        level=config["figures"]["level"],
+        replicates=config["evaluate"]["replicates"],
+        seed=config["evaluate"]["seed"],
+        code=code("plot_pair"),
     script:
-        "../scripts/plot_embedding.py"
+        "../scripts/plot_pair.py"
+
+
+def training_logs(wildcards):
+    """Logs of everything trained on a source with one seed."""
+    model = MODEL.format(**wildcards)
+    logs = {
+        "pretraining": f"{model}/pretraining.parquet",
+        "task model": f"{model}/task_model.parquet",
+    }
+    for name in ("supervised", "shuffled"):
+        if name in config["methods"]:
+            logs[name] = f"{model}/{name}.parquet"
+    for source, target in PAIRS:
+        if source == wildcards.source:
+            for method in ADAPTED_BY:
+                logs[f"{method} on {target}"] = (
+                    f"{model}/adapted/{target}/{method}/adaptation.parquet"
+                )
+    return logs
 
 
 rule plot_training:
     """Curves of everything trained on a source."""
     input:
         logs=lambda wildcards: list(training_logs(wildcards).values()),
-        code=code("plot_training"),
     output:
         **figure("training/{source}_seed_{seed}"),
         png=report(
@@ -111,40 +172,15 @@ rule plot_training:
     params:
         names=lambda wildcards: list(training_logs(wildcards)),
         prototypes=config["head"]["prototypes"],
+        code=code("plot_training"),
     script:
         "../scripts/plot_training.py"
-
-
-rule plot_sites_lost:
-    """Map of the sites lost on the plates of a source."""
-    input:
-        quality=lambda wildcards: tables_of("quality", wildcards.source),
-        code=code("plot_sites_lost"),
-    output:
-        **figure("sites_lost/{source}"),
-        png=report(
-            f"{FIGURES}/sites_lost/{{source}}.png",
-            caption="../report/sites_lost.rst",
-            category="Data",
-        ),
-    log:
-        f"{RESULTS}/logs/plot_sites_lost/{{source}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plot_sites_lost/{{source}}.tsv"
-    conda:
-        "../envs/images.yaml"
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(20),
-    script:
-        "../scripts/plot_sites_lost.py"
 
 
 rule plot_crops:
     """The same compounds as each source imaged them."""
     input:
         crops=lambda wildcards: [crops_of(source, "train")[0] for source in SOURCES],
-        code=code("plot_crops"),
     output:
         **figure("crops"),
         png=report(f"{FIGURES}/crops.png", caption="../report/crops.rst", category="Data"),
@@ -159,65 +195,174 @@ rule plot_crops:
         runtime=growing(20),
     params:
         compounds=config["figures"]["compounds"],
+        code=code("plot_crops"),
     script:
         "../scripts/plot_crops.py"
 
 
+def each_plate(path):
+    """Input function: a file of every plate of a source."""
+    return lambda wildcards: expand(
+        path, source=wildcards.source, plate=plates_of(wildcards.source)
+    )
+
+
 rule plot_quality:
-    """Quality of one plate: maps of the measures, worst and random sites, illumination functions."""
+    """Quality of a source: the sites lost; of each plate measures, worst and random sites, illumination functions."""
     input:
-        quality=rules.inspect_plate.output.quality,
-        crops=rules.extract_crops.output.crops,
-        illumination=rules.estimate_illumination.output.illumination,
-        functions=GALLERY_FUNCTIONS,
-        code=code("plot_quality"),
+        quality=each_plate(rules.inspect_plate.output.quality),
+        crops=each_plate(rules.extract_crops.output.crops),
+        illumination=each_plate(rules.estimate_illumination.output.illumination),
+        functions=each_plate(GALLERY_FUNCTIONS),
     output:
-        measures=f"{FIGURES}/quality/{{source}}/{{plate}}_measures.png",
-        sites=f"{FIGURES}/quality/{{source}}/{{plate}}_sites.png",
-        illumination=f"{FIGURES}/quality/{{source}}/{{plate}}_illumination.png",
+        **figure("sites_lost/{source}"),
+        png=report(
+            f"{FIGURES}/sites_lost/{{source}}.png",
+            caption="../report/sites_lost.rst",
+            category="Data",
+        ),
+        plates=directory(f"{FIGURES}/quality/{{source}}"),
     log:
-        f"{RESULTS}/logs/plot_quality/{{source}}/{{plate}}.log",
+        f"{RESULTS}/logs/plot_quality/{{source}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/plot_quality/{{source}}/{{plate}}.tsv"
+        f"{RESULTS}/benchmarks/plot_quality/{{source}}.tsv"
     conda:
         "../envs/images.yaml"
+    threads: share(len(SOURCES))
     resources:
         mem_mb=growing(4000),
-        runtime=growing(20),
+        runtime=growing(60),
     params:
+        plates=lambda wildcards: plates_of(wildcards.source),
         channels=config["channels"],
         illumination=config["crops"]["illumination"],
+        code=code("plot_quality"),
     script:
         "../scripts/plot_quality.py"
 
 
-rule write_report:
-    """Put findings, figures, tables, settings and versions into one HTML file."""
+rule plot_plates_curve:
+    """Accuracy over the number of plates adapted to."""
     input:
-        summary=rules.score_predictions.output.summary,
-        representation=rules.merge_representation.output.representation,
-        quality=all_quality,
-        plates=f"{RESULTS}/metadata/plates.csv",
-        protocols=rules.score_protocols.output.scores if PROTOCOLS else [],
-        figures=all_figures,
-        template=local(os.path.relpath(SCRIPTS / "coda/report/report.html.jinja")),
-        captions=[
-            local(os.path.relpath(path)) for path in sorted(SCRIPTS.parent.glob("report/*.rst"))
-        ],
-        code=code("write_report"),
+        scores=rules.score_experiments.output.scores,
     output:
-        report=f"{RESULTS}/report.html",
+        **figure("plates_curve"),
+        png=report(
+            f"{FIGURES}/plates_curve.png",
+            caption="../report/plates_curve.rst",
+            category="Experiments",
+        ),
     log:
-        f"{RESULTS}/logs/write_report.log",
+        f"{RESULTS}/logs/plot_plates_curve.log",
     benchmark:
-        f"{RESULTS}/benchmarks/write_report.tsv"
+        f"{RESULTS}/benchmarks/plot_plates_curve.tsv"
     conda:
         "../envs/images.yaml"
     resources:
-        mem_mb=growing(4000),
+        mem_mb=growing(2000),
         runtime=growing(20),
     params:
-        config=config,
-        figures=FIGURES,
+        level=config["figures"]["level"],
+        code=code("plot_plates_curve"),
     script:
-        "../scripts/write_report.py"
+        "../scripts/plot_plates_curve.py"
+
+
+rule plot_online:
+    """Accuracy plate after plate, and what was forgotten."""
+    input:
+        scores=rules.score_experiments.output.scores,
+    output:
+        **figure("online"),
+        png=report(f"{FIGURES}/online.png", caption="../report/online.rst", category="Experiments"),
+    log:
+        f"{RESULTS}/logs/plot_online.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_online.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    params:
+        level=config["figures"]["level"],
+        code=code("plot_online"),
+    script:
+        "../scripts/plot_online.py"
+
+
+rule plot_new_compounds:
+    """Accuracy on compounds that the classifier learned from, and on new ones."""
+    input:
+        scores=rules.score_experiments.output.scores,
+    output:
+        **figure("new_compounds"),
+        png=report(
+            f"{FIGURES}/new_compounds.png",
+            caption="../report/new_compounds.rst",
+            category="Experiments",
+        ),
+    log:
+        f"{RESULTS}/logs/plot_new_compounds.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_new_compounds.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    params:
+        level=config["figures"]["level"],
+        code=code("plot_new_compounds"),
+    script:
+        "../scripts/plot_new_compounds.py"
+
+
+rule plot_class_mix:
+    """Accuracy on half of the mechanisms of action, by what adaptation and alignment saw."""
+    input:
+        scores=rules.score_experiments.output.scores,
+    output:
+        **figure("class_mix"),
+        png=report(
+            f"{FIGURES}/class_mix.png", caption="../report/class_mix.rst", category="Experiments"
+        ),
+    log:
+        f"{RESULTS}/logs/plot_class_mix.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_class_mix.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    params:
+        level=config["figures"]["level"],
+        code=code("plot_class_mix"),
+    script:
+        "../scripts/plot_class_mix.py"
+
+
+def all_figures(wildcards):
+    """Pictures of all figures, in the order of the report; of the plates of a source the folder."""
+    stems = [f"accuracy/{source}" for source in sorted({source for source, _ in PAIRS})]
+    stems += [
+        "matrix",
+        *(stem for name, stem in EXPERIMENT_FIGURES.items() if name in EXPERIMENTS),
+        "crops",
+    ]
+    if "coda" in config["methods"]:
+        stems.append("slopes")
+        stems += [
+            f"{name}/{PER_PAIR}".format(source=source, target=target, seed=SEEDS[0])
+            for name in OF_A_PAIR
+            for source, target in PAIRS
+        ]
+    stems += [
+        f"training/{source}_seed_{seed}" for source in config["train_sources"] for seed in SEEDS
+    ]
+    stems += [f"sites_lost/{source}" for source in SOURCES]
+    return [
+        *(f"{FIGURES}/{stem}.png" for stem in stems),
+        *(f"{FIGURES}/quality/{source}" for source in SOURCES),
+    ]

@@ -1,18 +1,220 @@
-"""From the gallery to images on the disk, one job a plate.
+"""All that is fetched: public tables, and of each plate its sites, images and what else of the gallery is asked for.
 
-In: <results>/index/<source>/<plate>.parquet. Out: <results>/images/<source>/<plate>/ (gone once its crops
-exist) and <results>/manifests/<source>/<plate>.parquet, which stays.
+Needs: the tables that the config names; the gallery, or a folder with its layout.
+Gives: <results>/metadata/*.csv and compounds.parquet; of a plate <results>/index/<source>/<plate>.parquet,
+<results>/images/<source>/<plate>/ (gone once its crops exist) and <results>/manifests/<source>/<plate>.parquet, which
+stays; where the config asks for the gallery's, <results>/functions/<source>/<plate>/<channel>.npy and
+<results>/nuclei/<source>/<plate>.parquet; <results>/plan.txt.
 """
 
+TABLE = f"{RESULTS}/metadata/tables/{{table}}.parquet"
 IMAGES = f"{RESULTS}/images/{{source}}/{{plate}}"
+FUNCTIONS = [
+    f"{RESULTS}/functions/{{source}}/{{plate}}/{channel}.npy" for channel in config["channels"]
+]
 # A crop has 8 bits a pixel and channel.
 CROP_BYTES = len(config["channels"]) * config["crops"]["size"] ** 2
+
+
+localrules:
+    select_plates,
+
+
+rule download_metadata:
+    """Fetch one public table."""
+    input:
+        gallery=GALLERY,
+    output:
+        table=TABLE,
+    log:
+        f"{RESULTS}/logs/download_metadata/{{table}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/download_metadata/{{table}}.tsv"
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        location=lambda wildcards: config["tables"][wildcards.table],
+        endpoint=config["gallery"]["endpoint"],
+        code=code("download_metadata"),
+    script:
+        "../scripts/download_metadata.py"
+
+
+rule label_compounds:
+    """Give each compound its mechanism of action, where it has one."""
+    input:
+        compound=TABLE.format(table="compound"),
+        platemap=TABLE.format(table="platemap"),
+        target_compounds=TABLE.format(table="target_compounds"),
+        drugs=TABLE.format(table="drugs"),
+    output:
+        compounds=f"{RESULTS}/metadata/compounds.parquet",
+    log:
+        f"{RESULTS}/logs/label_compounds.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/label_compounds.tsv"
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        min_compounds=config["labels"]["min_compounds"],
+        code=code("label_compounds"),
+    script:
+        "../scripts/label_compounds.py"
+
+
+checkpoint select_plates:
+    """Choose the plates that take part, and which of them are kept for validation."""
+    input:
+        plate=TABLE.format(table="plate"),
+        sample_sheet=config["sample_sheet"] or [],
+    output:
+        plates=f"{RESULTS}/metadata/plates.csv",
+    log:
+        f"{RESULTS}/logs/select_plates.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/select_plates.tsv"
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    params:
+        plate_type=config["plate_type"],
+        sources={
+            source: {
+                key: config["sources"][source][key]
+                for key in ("validation_plate", "plates", "batches")
+            }
+            for source in SOURCES
+        },
+        exclude=config["exclude_plates"],
+        code=code("select_plates"),
+    script:
+        "../scripts/select_plates.py"
+
+
+def own_place(source, plate):
+    """Give what the sample sheet says of where a plate lies: root, load_data, layout.
+
+    Jobs that need the plates only for this do not wait for the checkpoint, whose dependents Snakemake
+    plans twice: each has the index of its plate as input, so when it starts the plates are chosen.
+    """
+    path = f"{RESULTS}/metadata/plates.csv"
+    plates = read_plates(path, os.stat(path).st_mtime_ns) if os.path.exists(path) else {}
+    row = plates.get((source, plate), {})
+    return {key: row[key] for key in ("root", "load_data", "layout") if row.get(key)}
+
+
+def root_of(source, plate):
+    """Give the root below which a plate's keys lie."""
+    return own_place(source, plate).get("root", config["gallery"]["root"])
+
+
+def begun(wildcards):
+    """Rank a plate of which an earlier run left images on the disk above the others."""
+    images = IMAGES.format(**wildcards)
+    return int(os.path.isdir(images) or os.path.isdir(f"{images}.partial"))
+
+
+rule index_plate:
+    """List the sites of a plate with their compounds and the keys of their images."""
+    input:
+        gallery=GALLERY,
+        # A plate's sites do not change when other plates are chosen.
+        plates=ancient(f"{RESULTS}/metadata/plates.csv"),
+        well=TABLE.format(table="well"),
+        layout=lambda wildcards: own_place(**wildcards).get("layout", []),
+        compounds=rules.label_compounds.output.compounds,
+    output:
+        index=f"{RESULTS}/index/{{source}}/{{plate}}.parquet",
+    log:
+        f"{RESULTS}/logs/index_plate/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/index_plate/{{source}}/{{plate}}.tsv"
+    priority: begun
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    params:
+        root=lambda wildcards: root_of(**wildcards),
+        load_data=lambda wildcards: own_place(**wildcards).get("load_data"),
+        channels=config["channels"],
+        choose=config["choose"],
+        code=code("index_plate"),
+    script:
+        "../scripts/index_plate.py"
+
+
+rule download_functions:
+    """Fetch the gallery's own illumination functions of a plate."""
+    input:
+        gallery=GALLERY,
+        index=rules.index_plate.output.index,
+    output:
+        functions=FUNCTIONS,
+    log:
+        f"{RESULTS}/logs/download_functions/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/download_functions/{{source}}/{{plate}}.tsv"
+    priority: 10
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        root=lambda wildcards: root_of(**wildcards),
+        channels=config["channels"],
+        code=code("download_functions"),
+    script:
+        "../scripts/download_functions.py"
+
+
+rule download_nuclei:
+    """Fetch the centres of the gallery's own nuclei of a plate; none are an empty table."""
+    input:
+        gallery=GALLERY,
+        index=rules.index_plate.output.index,
+    output:
+        nuclei=f"{RESULTS}/nuclei/{{source}}/{{plate}}.parquet",
+    log:
+        f"{RESULTS}/logs/download_nuclei/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/download_nuclei/{{source}}/{{plate}}.tsv"
+    priority: 10
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
+    params:
+        root=lambda wildcards: root_of(**wildcards),
+        code=code("download_nuclei"),
+    script:
+        "../scripts/download_nuclei.py"
+
+
+# The gallery's own functions and nuclei are fetched only where they are asked for.
+GALLERY_FUNCTIONS = FUNCTIONS if config["crops"]["illumination"] == "gallery" else []
+GALLERY_NUCLEI = (
+    rules.download_nuclei.output.nuclei
+    if (config["crops"]["kind"], config["crops"]["nuclei"]) == ("cells", "gallery")
+    else []
+)
 
 
 rule download_plate:
     """Fetch and verify all images of a plate."""
 
-    # The code is no input here, unlike everywhere else: a newer version of this workflow, in the middle of a study,
+    # The code is no param here, unlike everywhere else: a newer version of this workflow, in the middle of a study,
     # would fetch terabytes again whose every byte is checked already. To do so all the same: -R download_plate.
     input:
         gallery=GALLERY,
@@ -52,7 +254,6 @@ rule plan_download:
         gallery=GALLERY,
         plates=f"{RESULTS}/metadata/plates.csv",
         indexes=lambda wildcards: tables_of("index", *SOURCES),
-        code=code("plan_download"),
     output:
         plan=f"{RESULTS}/plan.csv",
         text=f"{RESULTS}/plan.txt",
@@ -82,5 +283,6 @@ rule plan_download:
                 None if config["gallery"]["keep_images"] else config["gallery"]["plates_in_flight"]
             ),
         ),
+        code=code("plan_download"),
     script:
         "../scripts/plan_download.py"

@@ -9,7 +9,7 @@ from coda.training.settings import WatchSettings
 
 with reported(snakemake.log[0]):
     source, target, method = (snakemake.wildcards[name] for name in ("source", "target", "method"))
-    protocol = snakemake.wildcards.get("protocol", "standard")
+    experiment = snakemake.params.get("experiment", "standard")
     settings = dict(snakemake.params.settings)
     settings["data"] = data_settings(method, settings["data"])
     job = FoundationJob(
@@ -26,7 +26,7 @@ with reported(snakemake.log[0]):
         machine=Machine.given(
             snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]
         ),
-        what=f"adapt {source} to {target} ({method}, {protocol})",
-        choice=snakemake.input.get("choice") or None,
+        what=f"adapt {source} to {target} ({method}, {experiment})",
+        choice=snakemake.input.get("choice"),
     )
     train_foundation(job)

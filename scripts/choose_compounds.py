@@ -1,4 +1,4 @@
-"""Choose the compounds that a protocol lets a step see."""
+"""Choose the compounds that an experiment lets a step see."""
 
 import pandas as pd
 from coda.evaluation.compound_splits import choose_compounds, choose_mechanisms

@@ -7,19 +7,8 @@ from coda.files import read_table
 from coda.logs import reported
 
 with reported(snakemake.log[0]):
-    files = []
-    for path in map(Path, snakemake.input.predictions):
-        # predictions/<source>/seed_<seed>/<method>/<target>.parquet
-        source, seed, method, _ = path.parts[-4:]
-        files.append(
-            dict(
-                train_source=source,
-                target_source=path.stem,
-                seed=int(seed.removeprefix("seed_")),
-                method=method,
-                path=str(path),
-            )
-        )
+    paths = zip(snakemake.params.runs, snakemake.input.predictions, strict=True)
+    files = [{**run, "path": path} for run, path in paths]
     scores = score_source(
         files,
         read_table(snakemake.input.plates),

@@ -24,5 +24,5 @@ with reported(snakemake.log[0]):
             snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]
         ),
         what=f"classify {snakemake.wildcards.source}",
-        choice=snakemake.input.get("choice") or None,
+        choice=snakemake.input.get("choice"),
     )

@@ -1,8 +1,10 @@
 """Put everything a reader looks at into one HTML file."""
 
+from pathlib import Path
+
 import pandas as pd
 from coda.evaluation.embedding_scores import read_representation
-from coda.evaluation.experiment_scores import read_protocol_scores
+from coda.evaluation.experiment_scores import read_experiment_scores
 from coda.evaluation.scores import read_scores
 from coda.files import read_table
 from coda.logs import reported
@@ -17,8 +19,11 @@ with reported(snakemake.log[0]):
     representation = read_representation(snakemake.input.representation)
     quality = pd.concat([read_table(path) for path in snakemake.input.quality])
     plates = read_table(snakemake.input.plates)
-    protocols = snakemake.input.get("protocols")
-    protocols = read_protocol_scores(protocols) if protocols else None
+    experiments = snakemake.input.get("experiments")
+    experiments = read_experiment_scores(experiments) if experiments else None
+    # The figures of plates lie in a folder of their source.
+    folders = [sorted(path.glob("*.png")) or [path] for path in map(Path, snakemake.input.figures)]
+    figures = [str(path) for paths in folders for path in paths]
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
@@ -30,8 +35,8 @@ with reported(snakemake.log[0]):
             quality,
             plates,
             snakemake.params.figures,
-            list(snakemake.input.figures),
+            figures,
             config,
-            protocols,
+            experiments,
         ),
     )

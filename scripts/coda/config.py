@@ -12,6 +12,9 @@ from coda.errors import UserError, did_you_mean
 from coda.methods import COMPOSED, chosen_methods
 from coda.simulated import simulated_places
 
+# Keys that have another name now.
+RENAMED = {"protocols": "experiments"}
+
 # The types of a JSON schema in words.
 KINDS = {
     "array": "a list in brackets, such as [1, 2]",
@@ -112,6 +115,8 @@ def _sentence(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = min(str(name) for name in error.instance if name not in known)
+        if RENAMED.get(unknown) in known:
+            return f"The config key {unknown} is called {RENAMED[unknown]} now; rename it."
         hint = did_you_mean(unknown, known, f"; known are {', '.join(known)}.")
         return f"The config has an unknown key {'.'.join(filter(None, [place, unknown]))}{hint}"
     if error.validator == "required":
@@ -148,11 +153,11 @@ def _check_contradictions(config: dict[str, Any]) -> None:
     if config["choose"]["labelled"] and config["data"]["wells"] == "all":
         raise UserError("choose.labelled takes labelled wells only, so data.wells cannot be 'all'.")
     wells = config["data"]["wells"]
-    if "mix" in config["protocols"]["run"] and wells != "labelled":
+    if "mix" in config["experiments"]["run"] and wells != "labelled":
         raise UserError(
-            f"protocols.run has mix, which leaves half of the mechanisms away, but data.wells is {wells!r}: wells "
+            f"experiments.run has mix, which leaves half of the mechanisms away, but data.wells is {wells!r}: wells "
             "without a mechanism would stay, so steps of training would differ; set data.wells to labelled, or take "
-            "mix out of protocols.run."
+            "mix out of experiments.run."
         )
     crops = config["crops"]
     if (crops["kind"], crops["nuclei"]) == ("cells", "segmented") and "DNA" not in config[

@@ -111,7 +111,8 @@ def test_jobs_with_a_gpu_ask_for_it_and_never_share_it(finished):
     texts = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     bodies = dict(re.findall(r"^rule (\w+):\n((?:[ \t].*\n|\n)*)", texts, re.M))
     by_rule = {job.what.split("_wildcards_")[0]: job.gpus for job in jobs(finished.folder)}
-    with_gpu = {rule for rule in by_rule if "gpu=" in bodies.get(rule, "")}
+    heirs = {heir: rule for rule, heir in re.findall(r"^use rule (\w+) as (\w+)", texts, re.M)}
+    with_gpu = {rule for rule in by_rule if "gpu=" in bodies.get(heirs.get(rule, rule), "")}
     assert {rule for rule, gpus in by_rule.items() if gpus} == with_gpu > {"pretrain_foundation"}
     names = ["second", "job", "device", "event"]
     devices = pd.read_csv(finished.folder / "devices.txt", sep=" ", names=names)

@@ -10,13 +10,14 @@ from coda.evaluation.alignment import (
     TokenMoments,
     TokenStatistics,
     load_statistics,
-    measure_moments,
     measure_tokens,
     reference_sites,
+    token_moments,
 )
-from coda.evaluation.predict import predict_sites
+from coda.evaluation.predict import Pipeline, predict_sites
 from coda.training.checkpoints import save_weights
 from coda.training.compute import Compute, Machine
+from coda.training.inference import apply_to_sites
 from coda.training.networks import build_foundation, build_task_model
 from coda.training.settings import ModelSettings
 from small_training import SETTINGS
@@ -139,19 +140,23 @@ def trained(tiny_plates, tmp_path_factory) -> dict[str, str]:
         "image_size": SIZE,
     }
     measure_tokens(tiny_plates[:1], paths["foundation"], outputs, settings, CPU, "test")
-    return paths | outputs | {"settings": settings | {"depth": None}}
+    return paths | outputs | {"settings": settings}
 
 
 def predict(trained, plates, alignment=None):
-    return predict_sites(
-        plates,
-        trained["classifier"],
-        trained["settings"],
-        CPU,
-        "test",
-        trained["foundation"],
-        alignment,
-        trained["statistics"],
+    return predict_all(trained, plates, alignment)[str(alignment)]
+
+
+def predict_all(trained, plates, *alignments):
+    """Predict by the same weights under several alignments at once."""
+    pipelines = {
+        str(alignment): Pipeline(
+            trained["classifier"], foundation=trained["foundation"], alignment=alignment
+        )
+        for alignment in alignments
+    }
+    return dict(
+        predict_sites(plates, pipelines, trained["settings"], CPU, "test", trained["statistics"])
     )
 
 
@@ -168,7 +173,15 @@ def test_what_is_measured_is_what_the_foundation_gives(trained, tiny_plates):
     sites = reference_sites(store.table, "dmso")
     assert 0 < len(sites) < len(store)
     compute = Compute(torch.device("cpu"), "fp32")
-    direct = measure_moments(backbone.forward_features, store, sites, SIZE, compute, 1).statistics()
+    direct = TokenMoments(
+        *apply_to_sites(
+            lambda views: token_moments(backbone.forward_features(views)),
+            store,
+            sites,
+            SIZE,
+            compute,
+        )
+    ).statistics()
     kept = load_statistics(trained["statistics"])
     assert set(kept) == {"all", "dmso"}
     torch.testing.assert_close(kept["dmso"].mean, direct.mean)
@@ -200,6 +213,18 @@ def test_each_plate_is_aligned_by_itself(trained, tiny_plates):
     wanted = load_statistics(trained["statistics"])["all"]
     np.testing.assert_allclose(embedding.mean(axis=0), wanted.mean[0], atol=1e-4)
     np.testing.assert_allclose(embedding.std(axis=0), wanted.deviation[0], rtol=1e-3)
+
+
+def test_methods_that_share_a_foundation_are_predicted_as_each_alone(trained, tiny_plates):
+    ways = (None, "aligned", "aligned_means", "aligned_dmso")
+    together = predict_all(trained, tiny_plates, *ways)
+    for way in ways:
+        alone = predict(trained, tiny_plates, way)
+        pd.testing.assert_frame_equal(
+            together[str(way)], alone, check_exact=False, rtol=1e-4, atol=1e-5
+        )
+    for first, second in zip(ways, ways[1:], strict=False):
+        assert np.abs(logits(together[str(first)]) - logits(together[str(second)])).max() > 1e-3
 
 
 def test_a_plate_without_dmso_is_left_empty_and_says_why(trained, tiny_plates, monkeypatch):

@@ -155,19 +155,17 @@ def test_flagged_sites_teach_the_controls_nothing_but_are_predicted(stores, plat
             control(home, away, plates, MOAS)
 
 
-class Inputs(SimpleNamespace):
-    """The inputs of a job, by name."""
+class Files(dict):
+    """The inputs or outputs of a job, by name."""
 
-    def get(self, name):
-        return vars(self).get(name)
+    __getattr__ = dict.__getitem__
 
 
 @pytest.mark.parametrize("chosen", [False, True])
-@pytest.mark.parametrize("method", ["intensity", "position"])
-def test_predictions_from_tables_of_plates_are_those_from_all_pixels(
-    stores, plates, tmp_path, method, chosen, monkeypatch
+def test_predictions_from_tables_of_sources_are_those_from_all_pixels(
+    stores, plates, tmp_path, chosen
 ):
-    """Also where some compounds are not in use, and where a plate has no label at all."""
+    """Also where some compounds are not in use, where a plate has no label at all, and beside a held-out plate."""
     made = stores(True)
     unlabelled = write_plate(tmp_path, "source_2", "P3", 0.5, True, wells=3, moas=[None] * 4)
     made["source_2"] = CropStore([*made["source_2"].paths, unlabelled])
@@ -177,26 +175,26 @@ def test_predictions_from_tables_of_plates_are_those_from_all_pixels(
         choice.write_text("Metadata_JCP2022,role\nJCP_0,kept_out\nJCP_5,kept_out\nJCP_4,used\n")
     home, away = (CropStore(made[source].paths) for source in ("source_1", "source_2"))
     restrict(home, choice)
-    control = {"intensity": intensity_control, "position": position_control}[method]
-    expected = control(
-        intensity_features(home), intensity_features(away), plates, class_names([home.table])
-    )
-    inputs = {"training": made["source_1"].paths, "target": made["source_2"].paths}
-    if method == "intensity":
-        for name, paths in inputs.items():
-            inputs[name] = [path.with_suffix(".parquet") for path in paths]
-            for path, table in zip(paths, inputs[name], strict=True):
-                write_table(intensity_features(CropStore([path])), table)
-    monkeypatch.setattr(CropStore, "gather", None)  # whoever needs pixels now ends with an error
+    given = intensity_features(home), intensity_features(away), plates, class_names([home.table])
+    expected = {"intensity": intensity_control(*given), "position": position_control(*given)}
+    held_out = write_plate(tmp_path, "source_1", "P9", 0.5, True, wells=3, moas=["held out"] * 4)
+    paths = {"training": [*made["source_1"].paths, held_out], "target": made["source_2"].paths}
+    for name, stored in paths.items():
+        write_table(intensity_features(CropStore(stored)), tmp_path / f"{name}.parquet")
     job = SimpleNamespace(
-        input=Inputs(**inputs, plates=tmp_path / "plates.csv", choice=choice),
-        output=SimpleNamespace(predictions=tmp_path / "found.parquet"),
-        wildcards=SimpleNamespace(method=method),
+        input=Files(
+            training=tmp_path / "training.parquet",
+            target=tmp_path / "target.parquet",
+            plates=tmp_path / "plates.csv",
+            choice=choice,
+        ),
+        output=Files({name: tmp_path / f"{name}_found.parquet" for name in expected}),
         log=[str(tmp_path / "log")],
     )
-    script = SCRIPTS / "predict_control.py"
+    script = SCRIPTS / "predict_controls.py"
     runpy.run_path(str(script), init_globals={"snakemake": job})
-    write_table(expected, tmp_path / "expected.parquet")
-    pd.testing.assert_frame_equal(
-        read_table(tmp_path / "found.parquet"), read_table(tmp_path / "expected.parquet"), check_exact=True
-    )  # fmt: skip
+    for name, table in expected.items():
+        write_table(table, tmp_path / "expected.parquet")
+        pd.testing.assert_frame_equal(
+            read_table(tmp_path / f"{name}_found.parquet"), read_table(tmp_path / "expected.parquet"), check_exact=True
+        )  # fmt: skip

@@ -1,6 +1,7 @@
 """Scores of the features against second, plain calculations in float64, and cases with a known answer."""
 
 import runpy
+from pathlib import Path
 from types import SimpleNamespace
 
 import copairs.map
@@ -235,7 +236,7 @@ def test_every_method_is_scored_against_the_features_its_classifier_knows(tmp_pa
     table["Metadata_Source"] = "source_1"
     away = with_embeddings(make_predictions(plates=("P1", "P2")), seed=3)
     away["Metadata_Source"] = "source_2"
-    paths = []
+    paths = {}
     for method, target, rows in (
         ("unadapted", "source_1", table[table["Metadata_Plate"] == "V"]),
         ("unadapted", "source_2", away),
@@ -245,7 +246,7 @@ def test_every_method_is_scored_against_the_features_its_classifier_knows(tmp_pa
     ):
         path = tmp_path / "predictions/source_1/seed_4" / method / f"{target}.parquet"
         write_table(rows, path)
-        paths.append(str(path))
+        paths[Path(method, path.stem)] = str(path)
     folder = tmp_path / "profiles/source_1/seed_4"
     export_profiles(paths, folder)
     plates = validation_plates(("source_1", "V"))
@@ -268,7 +269,7 @@ def test_a_method_without_features_of_a_plate_has_no_scores(tmp_path):
         known if answered else unknown
         for known, answered in zip(away["Embedding"], there, strict=True)
     ]
-    paths = []
+    paths = {}
     for method, target, rows in (
         ("unadapted", "source_1", home),
         ("unadapted", "source_2", away),
@@ -276,7 +277,7 @@ def test_a_method_without_features_of_a_plate_has_no_scores(tmp_path):
     ):
         path = tmp_path / "predictions/source_1/seed_4" / method / f"{target}.parquet"
         write_table(rows, path)
-        paths.append(str(path))
+        paths[Path(method, path.stem)] = str(path)
     folder = tmp_path / "profiles/source_1/seed_4"
     export_profiles(paths, folder)
     plates = validation_plates(("source_1", "V"))

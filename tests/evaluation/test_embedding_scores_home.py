@@ -1,5 +1,7 @@
 """Which features of the training source a method's are compared with."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from coda.evaluation.embedding_scores import home_of, score_embeddings, score_representation
@@ -14,7 +16,7 @@ def run_of(folder, homes, methods):
 
     The features of each of `homes` are shifted by its place among them; those of the others are not.
     """
-    paths = []
+    paths = {}
     for method in methods:
         place = 100.0 * homes.index(method) if method in homes else 0.0
         for source, plates in (("source_1", ("T", "V")), ("source_2", ("P1", "P2"))):
@@ -24,7 +26,7 @@ def run_of(folder, homes, methods):
                 table["Embedding"] = table["Embedding"] + place
                 path = folder / "predictions/source_1/seed_4" / method / f"{source}.parquet"
                 write_table(table, path)
-                paths.append(str(path))
+                paths[Path(method, path.stem)] = str(path)
     export_profiles(paths, folder / "profiles/source_1/seed_4")
     return folder / "profiles/source_1/seed_4"
 

@@ -1,9 +1,9 @@
-"""Which rows of a file of predictions a protocol scores."""
+"""Which rows of a file of predictions an experiment scores."""
 
 import pandas as pd
 import pytest
 from coda.evaluation.experiment_parts import Pair
-from coda.evaluation.experiment_scores import score_protocols
+from coda.evaluation.experiment_scores import score_experiments
 from coda.files import write_table
 from predictions import write_predictions
 from score_tables import HOME, TARGET, told
@@ -23,7 +23,7 @@ def test_plates_of_one_name_in_two_sources_are_two(tmp_path):
         ("online_1", "coda", TARGET): chain,
     }
     pair = Pair(HOME, TARGET, 1, ("P1",), (), [("B1", "P1")], files, {})
-    scores = score_protocols([pair], ["online"], [], replicates=100)
+    scores = score_experiments([pair], ["online"], [], replicates=100)
     for split, table in zip(("home", "new"), parts, strict=True):
         guess = table.filter(like="Logit_").idxmax(axis=1).str.removeprefix("Logit_")
         kept = table["Metadata_moa"].notna()

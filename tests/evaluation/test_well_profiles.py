@@ -1,5 +1,7 @@
 """Well profiles: right means, whole files, and two libraries of the field that use them as they are."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,7 @@ def exported(tmp_path):
     table = with_embeddings(make_predictions(plates=("P1", "P2", "00123")))
     path = tmp_path / "predictions/source_2/seed_1/coda/source_1.parquet"
     write_table(table, path)
-    export_profiles([str(path)], tmp_path / "profiles")
+    export_profiles({Path("coda/source_1"): str(path)}, tmp_path / "profiles")
     return table, tmp_path / "profiles/coda/source_1"
 
 
@@ -60,11 +62,11 @@ def test_old_plates_go_and_faults_are_refused(exported, tmp_path):
     table, folder = exported
     path = tmp_path / "predictions/source_2/seed_1/coda/source_1.parquet"
     write_table(table[table["Metadata_Plate"] == "P1"], path)
-    export_profiles([str(path)], tmp_path / "profiles")
+    export_profiles({Path("coda/source_1"): str(path)}, tmp_path / "profiles")
     assert [path.name for path in folder.iterdir()] == ["P1.parquet"]
     write_table(table.drop(columns="Embedding"), path)
     with pytest.raises(UserError, match="no embeddings"):
-        export_profiles([str(path)], tmp_path / "profiles")
+        export_profiles({Path("coda/source_1"): str(path)}, tmp_path / "profiles")
     broken = table.copy()
     broken.at[0, "Embedding"] = np.full(12, np.nan, np.float32)
     with pytest.raises(UserError, match="not a finite number"):

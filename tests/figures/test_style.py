@@ -11,7 +11,7 @@ from drawings import assert_readable
 from matplotlib.colors import to_hex
 
 
-def protocol_scores(sources, steps=(1, 2, 4)):
+def experiment_scores(sources, steps=(1, 2, 4)):
     """Scores of adaptations from the first source to the others: more plates, and plate after plate."""
     random, rows = np.random.default_rng(0), []
     for target in sources[1:]:
@@ -22,8 +22,8 @@ def protocol_scores(sources, steps=(1, 2, 4)):
             kinds += [
                 ("online", split, method) for split in ONLINE for method in ("unadapted", "coda")
             ]
-            for protocol, split, method in [*kinds, ("online", "new", "before")]:
-                row = {"protocol": protocol, "step": step, "split": split, "method": method}
+            for experiment, split, method in [*kinds, ("online", "new", "before")]:
+                row = {"experiment": experiment, "step": step, "split": split, "method": method}
                 rows.append(row | {"target_source": target, "value": random.uniform(0.1, 0.6)})
     table = pd.DataFrame(rows).assign(train_source=sources[0], level="image", metric="accuracy")
     table = table.assign(n=100, seeds=1, pairs=1, reason=None)
@@ -32,7 +32,7 @@ def protocol_scores(sources, steps=(1, 2, 4)):
 
 @pytest.fixture(scope="module")
 def scores():
-    return protocol_scores([f"source_{number}" for number in range(1, 14)])
+    return experiment_scores([f"source_{number}" for number in range(1, 14)])
 
 
 def lines_of(axes, style):

@@ -78,6 +78,7 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
     [
         ({"adapt__epoch": 3}, "adapt.epoch; did you mean epochs"),
         ({"galery": {}}, "galery; did you mean gallery"),
+        ({"protocols": {"run": []}}, "protocols is called experiments now"),
         (
             {"sources__source_3__validaton_plate": "x"},
             "sources.source_3.validaton_plate; did you mean validation_plate",
@@ -113,7 +114,7 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
         ({"crops__kind": "cells", "channels": ["ER", "Mito"]}, "crops.nuclei to gallery"),
         ({"crops__illumination": "galery"}, "crops.illumination"),
         ({"choose__labelled": True, "data__wells": "all"}, "choose.labelled"),
-        ({"protocols__run": ["mix"], "data__wells": "treated"}, "data.wells to labelled"),
+        ({"experiments__run": ["mix"], "data__wells": "treated"}, "data.wells to labelled"),
         ({"model__weights": "imagnet"}, "model.weights"),
         ({"methods": ["coda"]}, "methods"),
     ],

@@ -2,11 +2,11 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from coda.crops.store import crops_checksum
 from coda.provenance import describe_run, file_checksum
+from places import SCRIPTS
 
 
 def test_a_run_is_described_by_all_that_makes_it():
@@ -19,7 +19,7 @@ def test_a_run_is_described_by_all_that_makes_it():
 
 def test_the_ground_floor_is_imported_without_torch():
     """It takes seconds to import, and many scripts compute nothing."""
-    scripts = Path(__file__).parents[2] / "scripts"
+    scripts = SCRIPTS
     modules = ", ".join(f"coda.{path.stem}" for path in (scripts / "coda").glob("[!_]*.py"))
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=scripts, check=False).returncode == 0

@@ -14,11 +14,11 @@ def pick(table, **wanted):
     return table
 
 
-def told(scores, protocol, step, method, split, level="image", metric="accuracy", **wanted):
+def told(scores, experiment, step, method, split, level="image", metric="accuracy", **wanted):
     """First row of an experiment's scores with these values, by default of HOME as training source."""
     wanted = {"train_source": HOME, **wanted}
     rows = scores[
-        (scores["protocol"] == protocol)
+        (scores["experiment"] == experiment)
         & (scores["step"].isna() if step is None else scores["step"] == step)
     ]
     named = dict(method=method, split=split, level=level, metric=metric, **wanted)

@@ -25,19 +25,30 @@ def write_config(folder: Path, gallery: Path, endpoint: str) -> Path:
     return path
 
 
-def snakemake_command(folder: Path, config: Path, *words: str) -> list[str]:
+def snakemake_command(
+    folder: Path, config: Path, *words: str, snakefile: Path = ROOT / "Snakefile"
+) -> list[str]:
     return [
-        sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder),
+        sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder),
         "--configfile", str(config), "--workflow-profile", str(ROOT / "profiles/cpu"), "--cores", "2", *words,
     ]  # fmt: skip
 
 
+def rules_of(done: subprocess.CompletedProcess) -> set[str]:
+    """Name the rules of which Snakemake ran jobs, or would."""
+    return {
+        line.split()[1].rstrip(":")
+        for line in done.stdout.splitlines()
+        if line.startswith(("rule ", "localrule ", "checkpoint "))
+    }
+
+
 def run_snakemake(
-    folder: Path, config: Path, *words: str, check: bool = True
+    folder: Path, config: Path, *words: str, check: bool = True, **where: Path
 ) -> subprocess.CompletedProcess:
     """Run Snakemake in `folder` and give what it printed."""
     done = subprocess.run(
-        snakemake_command(folder, config, *words),
+        snakemake_command(folder, config, *words, **where),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip

@@ -135,7 +135,7 @@ def test_gpus_of_a_training_are_one_setting_for_every_scheduler(tmp_path):
         [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path),
          "--configfile", str(ROOT / "config/config.yaml"), "--workflow-profile", str(tmp_path),
          "--config", "compute={gpus: 4}", "methods=[unadapted, coda, coda_aligned, supervised_tent, shuffled, oracle]",
-         "protocols={run: [plates, online, compounds, mix]}", "--dry-run"],
+         "experiments={run: [plates, online, compounds, mix]}", "--dry-run"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     blocks = re.findall(r"^rule (\w+):\n(.*?)(?=^\[|\Z)", done.stdout + done.stderr, re.M | re.S)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from coda.crops.store import CropStore
 from coda.errors import UserError
-from coda.evaluation.predict import predict_sites
+from coda.evaluation.predict import Pipeline, predict_sites
 from coda.training.checkpoints import read_header
 from coda.training.compute import Machine
 from coda.training.site_selection import shuffle_labels
@@ -17,9 +17,9 @@ def predict(plates, classifier, foundation=None):
     settings = {
         "model": SETTINGS["model"],
         "image_size": SETTINGS["views"]["global_size"],
-        "depth": None,
     }
-    return predict_sites(plates, classifier, settings, Machine(0, 1), "test", foundation)
+    pipelines = {"one": Pipeline(classifier, foundation=foundation)}
+    return dict(predict_sites(plates, pipelines, settings, Machine(0, 1), "test"))["one"]
 
 
 @pytest.fixture(scope="module")

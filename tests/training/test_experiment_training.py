@@ -1,4 +1,4 @@
-"""What a protocol keeps from a step cannot change it by a bit; the chain of plates goes on from its networks."""
+"""What an experiment keeps from a step cannot change it by a bit; the chain of plates goes on from its networks."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,7 @@ import torch
 from coda.crops.store import CropStore, CropWriter
 from coda.evaluation.alignment import measure_tokens
 from coda.evaluation.controls import position_control
-from coda.evaluation.predict import predict_sites
+from coda.evaluation.predict import Pipeline, predict_sites
 from coda.files import write_table
 from coda.provenance import file_checksum
 from coda.training.adaptation_data import data_settings
@@ -93,7 +93,6 @@ def test_adaptation_and_alignment_do_not_depend_on_mechanisms_that_are_not_there
     settings = {
         "model": model,
         "image_size": SETTINGS["views"]["global_size"],
-        "depth": None,
     }
     statistics = str(tmp_path / "tokens.safetensors")
     weights = classify(places[0], tiny_plates, trained["foundation"])["weights"]
@@ -101,11 +100,13 @@ def test_adaptation_and_alignment_do_not_depend_on_mechanisms_that_are_not_there
     measure_tokens(
         tiny_plates[:-1], trained["foundation"], measured, settings, Machine(0, 1), "test"
     )
+    pipelines = {"aligned": Pipeline(weights, foundation=one, alignment="all")}
     aligned = [
-        predict_sites(
-            plates, weights, settings, Machine(0, 1), "test", one, "all", statistics, each
-        )
+        table
         for plates, each in ((tiny_plates, choice), (other, choice), (tiny_plates, None))
+        for _, table in predict_sites(
+            plates, pipelines, settings, Machine(0, 1), "test", statistics, each
+        )
     ]
     seen = aligned[0]["Metadata_moa"].notna()
     logits = [table.filter(regex="^Logit_")[seen].to_numpy() for table in aligned]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from filelock import FileLock
 from places import ROOT
-from workflow_run import run_snakemake, write_config
+from workflow_run import rules_of, run_snakemake, write_config
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +60,6 @@ def planned(finished) -> Callable[..., set[str]]:
 
     def plan(*changes: str) -> set[str]:
         words = ["--config", *changes] if changes else []
-        done = run_snakemake(folder, config, "--dry-run", *words)
-        return {
-            line.split()[1].rstrip(":")
-            for line in done.stdout.splitlines()
-            if line.startswith(("rule ", "localrule ", "checkpoint "))
-        }
+        return rules_of(run_snakemake(folder, config, "--dry-run", *words))
 
     return plan

@@ -38,7 +38,7 @@ def test_figures_tables_report_and_provenance_are_there(unpacked):
         "figures/accuracy/source_5.pdf", "figures/accuracy/source_5.png", "figures/accuracy/source_5.csv",
         "figures/training/source_5_seed_1.pdf", "models/source_5/seed_1/pretraining.parquet",
         "provenance/models/source_5/seed_1/foundation.json",
-        "provenance/workflow/rules/archive.smk", "provenance/machine.json",
+        "provenance/workflow/rules/report.smk", "provenance/machine.json",
     ):  # fmt: skip
         assert (folder / name).stat().st_size > 0, name
     assert not [

@@ -1,5 +1,8 @@
+import re
+
 import pandas as pd
 import pytest
+import rulegraph
 import yaml
 from coda.methods import ADAPTATIONS, COMPOSED, METHODS, names_of
 from places import ROOT
@@ -33,7 +36,7 @@ def test_a_simulated_config_plans_from_any_folder(tmp_path):
 
 def test_the_methods_that_answer_a_question_plan_every_training(planned):
     rules = planned(f"methods=[{', '.join(METHODS)}]")
-    assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probe"} <= rules
+    assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probes"} <= rules
     assert {"predict_sites", "score_predictions", "plot_accuracy", "write_report"} <= rules
     assert "pretrain_foundation" in rules  # the oracle's
     assert rules.isdisjoint({"download_plate", "extract_crops", "train_supervised"})
@@ -42,7 +45,7 @@ def test_the_methods_that_answer_a_question_plan_every_training(planned):
 def test_a_method_more_trains_only_what_it_needs(planned):
     more = "methods=[unadapted, coda, coda_aligned_means, coda_knn_sphered, unadapted_linear]"
     rules = planned(more)
-    assert {"predict_sites", "predict_probe", "score_predictions"} <= rules
+    assert {"predict_sites", "predict_probes", "score_predictions"} <= rules
     assert rules.isdisjoint({"pretrain_foundation", "adapt_foundation", "train_classifier"})
 
 
@@ -84,7 +87,7 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
     config, jobs = jobs_of(tmp_path, name)
     sources = {*config["train_sources"], *config["target_sources"]}
     assert jobs["download_plate"] == jobs["extract_crops"] == count == 2 * len(sources)
-    assert jobs["measure_intensities"] == count  # once a plate, however many learn from it
+    assert jobs["measure_intensities"] == len(sources)  # however many learn from one
     assert jobs["pretrain_foundation"] == len(config["train_sources"])
     pairs = len(sources) * (len(sources) - 1) if name == "target2" else 1
     assert jobs["adapt_foundation"] == 2 * pairs  # with and without partners
@@ -92,20 +95,37 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
 
 def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
     aligned = [name for name in names_of("network") if COMPOSED[name].alignment]
-    _, jobs = jobs_of(tmp_path, "pair", methods=list(COMPOSED), protocols={"run": ["mix"]})
-    at_home = [
-        sum(COMPOSED[name].at_home for name in names_of(kind)) for kind in ("network", "probe")
-    ]
-    assert jobs["predict_sites"] == len(names_of("network")) + at_home[0]
-    assert jobs["predict_probe"] == len(names_of("probe")) + at_home[1]
-    assert jobs["adapt_foundation"] == jobs["adapt_protocol"] == len(ADAPTATIONS)
-    assert jobs["predict_protocol"] == len(aligned) + 1  # and CODA as it is
+    _, jobs = jobs_of(tmp_path, "pair", methods=list(COMPOSED), experiments={"run": ["mix"]})
+    assert jobs["adapt_foundation"] == jobs["adapt_to_mix"] == len(ADAPTATIONS)
+    said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run").stdout
+    (outputs,) = re.findall(r"^rule predict_mix:\n    input: .*\n    output: (.*)", said, re.M)
+    predicted = [path.split("/mix/")[1].split("/")[0] for path in outputs.split(", ")]
+    assert sorted(predicted) == sorted(["coda", *aligned])
 
 
-def test_a_protocol_adapts_for_no_method_that_was_not_chosen(tmp_path):
+def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
     methods = ["unadapted", "oda", "coda", "unadapted_aligned", "coda_replay_aligned_dmso"]
-    _, jobs = jobs_of(tmp_path, "pair", methods=methods, protocols={"run": ["mix", "compounds"]})
-    assert jobs["adapt_protocol"] == 2  # CODA, and with replay
-    # Half of the mechanisms: two aligned and CODA. New compounds: unadapted (also at home), CODA, unadapted aligned
-    # (also at home).
-    assert jobs["predict_protocol"] == 3 + 5
+    _, jobs = jobs_of(tmp_path, "pair", methods=methods, experiments={"run": ["mix", "compounds"]})
+    assert jobs["adapt_to_mix"] == 2  # CODA, and with replay
+
+
+def test_predictions_take_one_job_a_target_and_kind(tmp_path):
+    _, jobs = jobs_of(
+        tmp_path, "pair", methods=list(METHODS), experiments={"run": ["mix", "compounds"]}
+    )
+    counted = {rule: count for rule, count in jobs.items() if rule.startswith("predict_")}
+    assert counted == {
+        "predict_sites": 1, "predict_home": 1, "predict_probes": 1, "predict_home_probes": 1, "predict_controls": 2,
+        "predict_mix": 1, "predict_new_compounds": 1, "predict_home_new_compounds": 1,
+        "predict_new_compounds_by_controls": 2,
+    }  # fmt: skip
+
+
+def test_the_picture_of_the_rules_is_in_step_with_them():
+    assert rulegraph.PAGE.read_text() == rulegraph.page(rulegraph.plan())
+
+
+def test_an_arrow_that_others_imply_is_left_out():
+    assert rulegraph.reduced({("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("a", "d")}) == [
+        ("a", "b"), ("b", "c"), ("c", "d")
+    ]  # fmt: skip

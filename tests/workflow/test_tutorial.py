@@ -66,7 +66,7 @@ def test_a_setting_makes_one_figure_again(told):
 
 
 def test_changed_code_makes_what_uses_it_again(told):
-    assert jobs(said_by(told, "sed ")) == {"plot_confusion", "write_report", "write_crate", "all"}
+    assert jobs(said_by(told, "sed ")) == {"plot_pair", "write_report", "write_crate", "all"}
 
 
 def test_the_archive_lists_what_the_text_promises(told):

@@ -9,7 +9,6 @@ transductive: a site's prediction depends on the other sites of its plate.
 CLS and patch tokens have different distributions and are treated apart.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from coda.crops.store import CropStore, crops_checksum
 from coda.files import write_table
 from coda.provenance import describe_run, file_checksum
 from coda.training.checkpoints import read_header, save_weights
-from coda.training.compute import Compute, Machine
+from coda.training.compute import Machine
 from coda.training.inference import apply_to_sites
 from coda.training.networks import load_foundation, load_tensors
 from coda.training.settings import ModelSettings
@@ -78,27 +77,14 @@ class TokenStatistics:
     deviation: torch.Tensor
 
 
-def measure_moments(
-    tokens_of: Callable[[torch.Tensor], torch.Tensor],
-    store: CropStore,
-    sites: np.ndarray,
-    size: int,
-    compute: Compute,
-    threads: int = 1,
-    what: str | None = None,
-) -> TokenMoments:
-    """Give the moments of the tokens that `tokens_of` makes of the centre views; see `apply_to_sites`."""
+def token_moments(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Give of each site the CLS token, and mean and variance of the patch tokens: what `TokenMoments` holds.
 
-    def moments(views: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        tokens = tokens_of(views).float()
-        patches = tokens[:, 1:]
-        return tokens[:, 0], patches.mean(dim=1), patches.var(dim=1, correction=0)
-
-    return TokenMoments(
-        *apply_to_sites(
-            compute.compiled(moments), store, sites, size, compute, threads=threads, what=what
-        )
-    )
+    `tokens` are (N, 1 + patches, width).
+    """
+    tokens = tokens.float()
+    patches = tokens[:, 1:]
+    return tokens[:, 0], patches.mean(dim=1), patches.var(dim=1, correction=0)
 
 
 def reference_sites(table: pd.DataFrame, kind: str) -> np.ndarray:
@@ -213,15 +199,21 @@ def measure_tokens(
     store = CropStore(crops)
     size, model = settings["image_size"], ModelSettings(**settings["model"])
     backbone = load_foundation(foundation, model, len(store.channels), size).to(compute.device)
-    moments = measure_moments(
-        backbone.forward_features,
+
+    def moments_of(views: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return token_moments(backbone.forward_features(views))
+
+    sites = np.arange(len(store))
+    parts = apply_to_sites(
+        compute.compiled(moments_of),
         store,
-        np.arange(len(store)),
+        sites,
         size,
         compute,
-        machine.threads,
-        what,
+        threads=machine.threads,
+        what=what,
     )
+    moments = TokenMoments(*parts)
     rows = {kind: reference_sites(store.table, kind) for kind in KINDS}
     print(f"{what}: {len(rows['all']):,} sites of good quality, {len(rows['dmso']):,} with DMSO")
     statistics = {kind: moments.statistics(sites) for kind, sites in rows.items() if len(sites)}

@@ -1,8 +1,8 @@
-"""Choices of compounds and of mechanisms of action that a protocol lets a step see.
+"""Choices of compounds and of mechanisms of action that an experiment lets a step see.
 
 A choice is a table with one row a compound: Metadata_JCP2022, Metadata_pert_iname, Metadata_moa and
-``role``. A step sees the compounds whose role is ``used``; those whose role is ``kept_out`` are what a
-protocol then tests on or leaves away; ``left_out`` is what the protocol cannot use at all.
+``role``. A step sees the compounds whose role is ``used``; those whose role is ``kept_out`` are what an
+experiment then tests on or leaves away; ``left_out`` is what the experiment cannot use at all.
 """
 
 import zlib
@@ -52,7 +52,7 @@ def choose_compounds(compounds: pd.DataFrame, share: float, seed: int) -> pd.Dat
     if not (role == USED).any():
         raise UserError(
             "No mechanism of action has two compounds with sites of good quality on the training plates, so none can "
-            "be kept from the classifier; take compounds out of protocols.run."
+            "be kept from the classifier; take compounds out of experiments.run."
         )
     return _as_choice(compounds, role)
 

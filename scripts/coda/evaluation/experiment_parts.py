@@ -1,9 +1,8 @@
-"""What each protocol compares: which predictions, on which plates and which compounds."""
+"""What each experiment compares: which predictions, on which plates and which compounds."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -22,8 +21,8 @@ class Part(NamedTuple):
 
     Attributes
     ----------
-    protocol, step, method, split
-        As in the table of scores; `step` is None where a protocol has none.
+    experiment, step, method, split
+        As in the table of scores; `step` is None where an experiment has none.
     path
         The file of predictions.
     plates
@@ -32,7 +31,7 @@ class Part(NamedTuple):
         The compounds that count; None for all.
     """
 
-    protocol: str
+    experiment: str
     step: int | None
     method: str
     split: str
@@ -72,19 +71,19 @@ class Pair:
     files: dict[tuple[str, str, str], str]
     choices: dict[str, pd.DataFrame]
 
-    def methods(self, protocol: str) -> list[str]:
-        """Methods that a protocol has predictions of the target from."""
+    def methods(self, experiment: str) -> list[str]:
+        """Methods that an experiment has predictions of the target from."""
         return sorted(
-            m for p, m, place in self.files if (p, place) == (protocol, self.target_source)
+            m for p, m, place in self.files if (p, place) == (experiment, self.target_source)
         )
 
-    def on_target(self, protocol: str, method: str) -> str:
+    def on_target(self, experiment: str, method: str) -> str:
         """Path of the predictions of the target."""
-        return self.files[protocol, method, self.target_source]
+        return self.files[experiment, method, self.target_source]
 
-    def at_home(self, protocol: str = STANDARD, method: str = "unadapted") -> str:
+    def at_home(self, experiment: str = STANDARD, method: str = "unadapted") -> str:
         """Path of the predictions of the training source itself."""
-        return self.files[protocol, method, self.train_source]
+        return self.files[experiment, method, self.train_source]
 
     def compounds(self, choice: str, role: str) -> frozenset[str]:
         """Compounds that have a role in a choice."""
@@ -92,19 +91,19 @@ class Pair:
         return frozenset(table.loc[table["role"] == role, "Metadata_JCP2022"])
 
     def in_domain(
-        self, protocol: str, step: int | None, compounds: frozenset | None = None
+        self, experiment: str, step: int | None, compounds: frozenset | None = None
     ) -> Part:
         """The pipeline on the training source's own held-out plate."""
-        return Part(protocol, step, "in_domain", VALIDATION, self.at_home(), self.home, compounds)
+        return Part(experiment, step, "in_domain", VALIDATION, self.at_home(), self.home, compounds)
 
 
 def plates_parts(pair: Pair, counts: list[int]) -> Iterator[Part]:
     """Growing numbers of plates: tested on those adapted to, on the others, and on the held-out plate."""
     order = spread_over_batches(pair.plates)
     for count in plate_counts(len(order), counts):
-        protocol = STANDARD if count == len(order) else f"plates_{count}"
+        experiment = STANDARD if count == len(order) else f"plates_{count}"
         yield pair.in_domain("plates", count)
-        for method, own in (("unadapted", STANDARD), ("coda", protocol)):
+        for method, own in (("unadapted", STANDARD), ("coda", experiment)):
             splits = {ADAPTED: order[:count], "unseen": order[count:], HELD_OUT: pair.held_out}
             for split, plates in splits.items():
                 if plates:
@@ -132,54 +131,51 @@ def online_parts(pair: Pair) -> Iterator[Part]:
 def compounds_parts(pair: Pair) -> Iterator[Part]:
     """The classifier of some compounds, on those that it knows and on those that are new to it."""
     adapted = tuple(plate for _, plate in pair.plates)
-    for protocol, role in (("new_compounds", KEPT_OUT), ("known_compounds", USED)):
+    for experiment, role in (("new_compounds", KEPT_OUT), ("known_compounds", USED)):
         compounds = pair.compounds("compounds", role)
         for method in pair.methods("compounds"):
             path = pair.on_target("compounds", method)
             for split, plates in ((ADAPTED, adapted), (HELD_OUT, pair.held_out)):
-                yield Part(protocol, None, method, split, path, plates, compounds)
+                yield Part(experiment, None, method, split, path, plates, compounds)
             if ("compounds", method, pair.train_source) in pair.files:
                 name = "in_domain" if method == "unadapted" else method
                 path = pair.at_home("compounds", method)
-                yield Part(protocol, None, name, VALIDATION, path, pair.home, compounds)
+                yield Part(experiment, None, name, VALIDATION, path, pair.home, compounds)
 
 
 def mix_parts(pair: Pair) -> Iterator[Part]:
     """Half of the mechanisms, with what saw only them on the target and with what saw all of them."""
     adapted = tuple(plate for _, plate in pair.plates)
     compounds = pair.compounds("mix", USED)
-    for protocol, own in (("half_mix", "mix"), ("whole_mix", STANDARD)):
-        yield pair.in_domain(protocol, None, compounds)
+    for experiment, own in (("half_mix", "mix"), ("whole_mix", STANDARD)):
+        yield pair.in_domain(experiment, None, compounds)
         methods = {"unadapted": STANDARD} | dict.fromkeys(pair.methods("mix"), own)
         for method, source in methods.items():
             path = pair.on_target(source, method)
             for split, plates in ((ADAPTED, adapted), (HELD_OUT, pair.held_out)):
-                yield Part(protocol, None, method, split, path, plates, compounds)
+                yield Part(experiment, None, method, split, path, plates, compounds)
 
 
-def find_pairs(
-    predictions: Iterable[str], choices: Iterable[str], plates: pd.DataFrame
-) -> list[Pair]:
+def find_pairs(runs: list[dict], choices: list[dict], plates: pd.DataFrame) -> list[Pair]:
     """Sort files of predictions and tables of choices by training run and pair of sources.
 
     Parameters
     ----------
-    predictions
-        ``.../<source>/seed_<n>/[<protocol>/]<method>/<target>.parquet``.
+    runs
+        Of each file of predictions its ``train_source``, ``seed``, ``experiment`` (``"standard"`` beside the
+        experiments), ``method``, ``target_source`` and ``path``.
     choices
-        ``.../<source>/seed_<n>/<choice>.csv``.
+        Of each table its ``train_source``, ``seed``, ``choice`` and ``path``.
     plates
         Metadata_Source, Metadata_Batch, Metadata_Plate and subset.
     """
     files: dict[tuple[str, int], dict] = defaultdict(dict)
-    for path in predictions:
-        source, seed, *protocol, method, target = _after_results(path)
-        place = (*(protocol or [STANDARD]), method, target)
-        files[source, seed][place] = path
+    for run in runs:
+        place = (run["experiment"], run["method"], run["target_source"])
+        files[run["train_source"], run["seed"]][place] = run["path"]
     tables: dict[tuple[str, int], dict] = defaultdict(dict)
-    for path in choices:
-        source, seed, choice = _after_results(path)
-        tables[source, seed][choice] = read_table(path)
+    for each in choices:
+        tables[each["train_source"], each["seed"]][each["choice"]] = read_table(each["path"])
 
     def those(source: str, subset: str) -> pd.DataFrame:
         return plates[(plates["Metadata_Source"] == source) & (plates["subset"] == subset)]
@@ -201,10 +197,3 @@ def find_pairs(
                 )
             )
     return pairs
-
-
-def _after_results(path: str) -> list:
-    """Source, seed as a number, and the names after them, of a path."""
-    parts = Path(path).with_suffix("").parts
-    at = max(number for number, part in enumerate(parts) if part.startswith("seed_"))
-    return [parts[at - 1], int(parts[at].removeprefix("seed_")), *parts[at + 1 :]]

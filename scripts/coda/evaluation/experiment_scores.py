@@ -1,4 +1,4 @@
-"""Scores of the protocols: every part of each scored, compared, and averaged over seeds and pairs."""
+"""Scores of the experiments: every part of each scored, compared, and averaged over seeds and pairs."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -35,20 +35,20 @@ from coda.evaluation.units import LEVELS, classes_of, read_predictions
 from coda.progress import track
 
 
-def score_protocols(
+def score_experiments(
     pairs: Iterable[Pair],
-    protocols: list[str],
+    experiments: list[str],
     counts: list[int],
     replicates: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score the protocols and compare their methods on the same wells.
+    """Score the experiments and compare their methods on the same wells.
 
     Parameters
     ----------
     pairs
         Every training run on every pair of sources.
-    protocols
+    experiments
         ``"plates"``, ``"online"``, ``"compounds"`` or ``"mix"``.
     counts
         Numbers of plates asked for.
@@ -59,9 +59,9 @@ def score_protocols(
     -------
     pandas.DataFrame
         One value a row, as in `coda.evaluation.scores.Evaluation.summary` (means over seeds, and over pairs
-        where both sources are ``"all"``), after the columns ``protocol`` and ``step`` (the number of
+        where both sources are ``"all"``), after the columns ``experiment`` and ``step`` (the number of
         plates adapted to, or of the plate in the chain; empty where there is none). Holm's correction is
-        over all steps, methods and pairs of a protocol, split and level.
+        over all steps, methods and pairs of an experiment, split and level.
 
     Raises
     ------
@@ -76,33 +76,33 @@ def score_protocols(
     }
     pairs = list(pairs)
     groups: dict[tuple[str, int | None], Estimates] = defaultdict(lambda: defaultdict(dict))
-    for pair in track(pairs, "score protocols", len(pairs), "pairs"):
+    for pair in track(pairs, "score experiments", len(pairs), "pairs"):
         estimates = lru_cache(maxsize=None)(_Scorer(replicates, seed))
-        for part in (part for name in protocols for part in parts_of[name](pair)):
+        for part in (part for name in experiments for part in parts_of[name](pair)):
             for level in LEVELS:
                 target = pair.train_source if part.method == "in_domain" else pair.target_source
                 key = Key(pair.train_source, target, pair.seed, part.method, part.split, level)
                 place = pair.train_source if part.at_home else pair.target_source
                 scored, guess = estimates(part.path, place, part.plates, part.compounds, level)
-                runs = groups[part.protocol, part.step]
+                runs = groups[part.experiment, part.step]
                 runs[key] = dict(scored)
                 if guess:
                     runs[key._replace(method="chance")] = {ACCURACY: guess}
-    tables = [_asked_in_vain(pairs, counts)] if "plates" in protocols else []
-    for (protocol, step), runs in groups.items():
+    tables = [_asked_in_vain(pairs, counts)] if "plates" in experiments else []
+    for (experiment, step), runs in groups.items():
         table = _summary(runs, step, replicates, seed)
-        table.insert(0, "protocol", protocol)
+        table.insert(0, "experiment", experiment)
         table.insert(1, "step", step)
         tables.append(table)
     whole = pd.concat(tables, ignore_index=True)
-    whole = corrected(whole, ["protocol", "split", "level", means_over_pairs(whole)])
+    whole = corrected(whole, ["experiment", "split", "level", means_over_pairs(whole)])
     return whole.astype({"step": "Int64"}).sort_values(
-        ["protocol", "step", "train_source", "target_source"], kind="stable", ignore_index=True
+        ["experiment", "step", "train_source", "target_source"], kind="stable", ignore_index=True
     )
 
 
-def read_protocol_scores(path: str | Path) -> pd.DataFrame:
-    """Read the scores of the protocols back, numbers as numbers."""
+def read_experiment_scores(path: str | Path) -> pd.DataFrame:
+    """Read the scores of the experiments back, numbers as numbers."""
     table = read_scores(path)
     return table.assign(step=pd.to_numeric(table["step"]).astype("Int64"))
 
@@ -153,7 +153,7 @@ def _asked_in_vain(pairs: list[Pair], counts: list[int]) -> pd.DataFrame:
     """Rows without a value for the numbers of plates that a target does not have."""
     rows = {
         (pair.train_source, pair.target_source, count, level): dict(
-            protocol="plates",
+            experiment="plates",
             step=count,
             train_source=pair.train_source,
             target_source=pair.target_source,

@@ -1,4 +1,4 @@
-"""Protocols beside the standard one: which plates adaptation sees, in which order, and for how long.
+"""Experiments beside the standard run: which plates adaptation sees, in which order, and for how long.
 
 The rules plan with these functions, so this module imports nothing heavy.
 """

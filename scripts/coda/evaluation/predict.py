@@ -1,6 +1,8 @@
 """Step 4 of the protocol: predictions and embeddings of every site of a source, once and in order."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,11 @@ from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.evaluation.alignment import (
     Alignment,
+    TokenMoments,
     TokenStatistics,
     load_statistics,
-    measure_moments,
     reference_sites,
+    token_moments,
 )
 from coda.training.checkpoints import read_header
 from coda.training.compute import Machine, explain_memory
@@ -25,109 +28,169 @@ from coda.training.settings import ModelSettings
 from coda.training.site_selection import restrict
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """What makes predictions of the crops of a source: one method, as it was trained.
+
+    Attributes
+    ----------
+    classifier
+        Weights of the task model, or of the supervised baseline if there is no `foundation`.
+    depth
+        Depth of the classifier; None for the architecture's.
+    foundation
+        Weights of the foundation, adapted or not.
+    alignment
+        One of `coda.methods.ALIGNMENTS`, to bring the tokens of each plate to those of the training source: by
+        all of the plate's sites (``"all"``), their means only (``"means"``), or by its DMSO wells
+        against the training plates' (``"dmso"``).
+    """
+
+    classifier: str
+    depth: int | None = None
+    foundation: str | None = None
+    alignment: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """The sites that it is aligned by; see `coda.evaluation.alignment.reference_sites`."""
+        return "dmso" if self.alignment == "dmso" else "all"
+
+
 def predict_sites(
     crops: list[str],
-    classifier: str,
+    pipelines: dict[str, Pipeline],
     settings: dict[str, Any],
     machine: Machine,
     what: str,
-    foundation: str | None = None,
-    alignment: str | None = None,
     statistics: str | None = None,
     choice: str | None = None,
-) -> pd.DataFrame:
-    """Predict the mechanism of action for every site of the plates.
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Predict the mechanism of action for every site of the plates, by several methods.
+
+    Methods that share a foundation share its tokens: it sees each site once, and once more where some of them
+    align tokens, as a plate's statistics must be known before.
 
     Parameters
     ----------
     crops
         Crop stores of the plates, in the order of the result.
-    classifier
-        Weights of the task model, or of the supervised baseline if there is no `foundation`.
+    pipelines
+        Each method by its name.
     settings
-        Sections of the config: ``model``, ``image_size`` and ``depth`` (of the classifier).
+        Sections of the config: ``model`` and ``image_size``.
     machine, what
         Device, and the name for progress lines.
-    foundation
-        Weights of the foundation, adapted or not.
-    alignment
-        One of `coda.methods.ALIGNMENTS`, to bring the tokens of each plate to those of the training source: by
-        all of the plate's sites (``"all"``), their means only (``"means"``), or by its DMSO wells against
-        the training plates' (``"dmso"``).
     statistics
-        The training source's statistics for it, from `coda.evaluation.alignment.measure_tokens`.
+        The training source's statistics for alignment, from `coda.evaluation.alignment.measure_tokens`.
     choice
         Table of the compounds that there are, where not all are; the others count as unlabelled.
         See `coda.evaluation.compound_splits`.
 
-    Returns
-    -------
-    DataFrame
-        One row a site: ``Metadata_*``, ``Quality_ok``, ``Logit_<class>`` and ``Embedding`` (the CLS token).
-        Where a plate cannot be aligned these are NaN, and a column ``Reason`` says why.
+    Yields
+    ------
+    str, DataFrame
+        Of each method its name and one row a site: ``Metadata_*``, ``Quality_ok``, ``Logit_<class>`` and
+        ``Embedding`` (the CLS token). Where a plate cannot be aligned these are NaN, and a column ``Reason`` says why.
 
     Raises
     ------
     UserError
-        If the channels of the crops differ from those the classifier was trained on.
+        If the channels of the crops differ from those a classifier was trained on.
     """
     compute = machine.claim().compute()
     store = CropStore(crops)
     restrict(store, choice)
-    classes = _classes(classifier, store)
-    backbone, head = _networks(classifier, foundation, settings, len(store.channels))
-    backbone, head = backbone.to(compute.device), head.to(compute.device)
-    mapping = Alignment(backbone.embed_dim).to(compute.device) if alignment else nn.Identity()
-
-    def infer(views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens = mapping(backbone.forward_features(views))
-        return head(tokens), tokens[:, 0]
-
-    infer = compute.compiled(infer)
-    inputs = dict(size=settings["image_size"], compute=compute, threads=machine.threads)
-    with explain_memory(compute.device, "end other programs that use it, or predict elsewhere"):
-        if not alignment:
-            sites = np.arange(len(store))
-            logits, embedding = apply_to_sites(infer, store, sites, what=what, **inputs)
-            return _as_table(store.table, classes, logits, embedding)
-        kind = {"all": "all", "means": "all", "dmso": "dmso"}[alignment]
-        wanted = load_statistics(statistics).get(kind)
-        measured = measure_plates(backbone.forward_features, store, kind, **inputs)
-        parts = []
-        for plate, (rows, found) in measured.items():
-            table = store.table.iloc[rows]
-            if wanted is None or found is None:
-                who = "the training plates have" if wanted is None else f"plate {plate} has"
-                reason = f"{who} no {'DMSO ' * (kind == 'dmso')}site of good quality to align by"
-                print(f"{what}: {reason}; left empty.", flush=True)
-                parts.append(_empty(table, classes, backbone.embed_dim).assign(Reason=reason))
-                continue
-            mapping.fit(found, wanted, means_only=alignment == "means")
-            name = f"{what}, {plate}"
-            logits, embedding = apply_to_sites(infer, store, rows, what=name, **inputs)
-            parts.append(_as_table(table, classes, logits, embedding))
-    return pd.concat(parts, ignore_index=True)
+    wanted = load_statistics(statistics) if statistics else {}
+    groups: dict[str, dict[str, Pipeline]] = defaultdict(dict)
+    for name, pipeline in pipelines.items():
+        # The supervised baseline has its foundation in the same file.
+        groups[pipeline.foundation or pipeline.classifier][name] = pipeline
+    for group in groups.values():
+        inputs = dict(size=settings["image_size"], compute=compute, threads=machine.threads)
+        with explain_memory(compute.device, "end other programs that use it, or predict elsewhere"):
+            yield from _predict_group(store, group, settings, wanted, what, inputs)
 
 
-def measure_plates(
-    tokens_of: Callable[[torch.Tensor], torch.Tensor], store: CropStore, kind: str, **inputs
-) -> dict[str, tuple[np.ndarray, TokenStatistics | None]]:
-    """Rows of each plate, and the statistics of its tokens over the reference sites of `kind` (None without any).
+def _predict_group(
+    store: CropStore,
+    pipelines: dict[str, Pipeline],
+    settings: dict[str, Any],
+    wanted: dict[str, TokenStatistics],
+    what: str,
+    inputs: dict[str, Any],
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Predict by methods that share a foundation; see `predict_sites`."""
+    compute = inputs["compute"]
+    plain = [name for name, pipeline in pipelines.items() if not pipeline.alignment]
+    aligned = [name for name, pipeline in pipelines.items() if pipeline.alignment]
+    classes = {name: _classes(pipeline.classifier, store) for name, pipeline in pipelines.items()}
+    backbone, heads = _networks(pipelines, settings, len(store.channels))
+    for network in (backbone, *heads.values()):
+        network.eval().to(compute.device)
+    mappings = {name: Alignment(backbone.embed_dim).to(compute.device) for name in aligned}
 
-    `inputs` as in `coda.evaluation.alignment.measure_moments`.
-    """
-    rows = store.table.groupby("Metadata_Plate", sort=False).indices
-    reference = np.zeros(len(store), bool)
-    reference[reference_sites(store.table, kind)] = True
-    sites = np.flatnonzero(reference)
-    moments = measure_moments(tokens_of, store, sites, **inputs) if len(sites) else None
-    return {
-        plate: (
-            mine,
-            moments.statistics(np.isin(sites, mine)) if reference[mine].any() else None,
+    def first(views: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        tokens = backbone.forward_features(views)
+        moments = token_moments(tokens) if aligned else (tokens[:, 0],)
+        return *moments, *(heads[name](tokens) for name in plain)
+
+    def second(views: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        tokens = backbone.forward_features(views)
+        mapped = [mappings[name](tokens) for name in aligned]
+        logits = (heads[name](each) for name, each in zip(aligned, mapped, strict=True))
+        return *(each[:, 0] for each in mapped), *logits
+
+    seen = apply_to_sites(
+        compute.compiled(first),
+        store,
+        np.arange(len(store)),
+        what=f"{what}, {', '.join(plain) or 'statistics'}",
+        **inputs,
+    )
+    for name, logits in zip(plain, seen[len(seen) - len(plain) :], strict=True):
+        yield name, _as_table(store.table, classes[name], logits, seen[0])
+    if not aligned:
+        return
+    moments = TokenMoments(*seen[:3])
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in aligned}
+    apply = compute.compiled(second)
+    for plate, rows in store.table.groupby("Metadata_Plate", sort=False).indices.items():
+        table = store.table.iloc[rows]
+        reasons = {}
+        for name in aligned:
+            pipeline = pipelines[name]
+            reference = rows[reference_sites(table, pipeline.reference)]
+            reasons[name] = _cannot_align(plate, pipeline.reference, wanted, reference)
+            if not reasons[name]:
+                mappings[name].fit(
+                    moments.statistics(reference),
+                    wanted[pipeline.reference],
+                    means_only=pipeline.alignment == "means",
+                )
+        mapped = apply_to_sites(
+            apply, store, rows, what=f"{what}, {', '.join(aligned)}, {plate}", **inputs
         )
-        for plate, mine in rows.items()
-    }
+        for number, name in enumerate(aligned):
+            if reasons[name]:
+                print(f"{what}, {name}: {reasons[name]}; left empty.", flush=True)
+                part = _empty(table, classes[name], backbone.embed_dim).assign(Reason=reasons[name])
+            else:
+                embedding, logits = mapped[number], mapped[len(aligned) + number]
+                part = _as_table(table, classes[name], logits, embedding)
+            parts[name].append(part)
+    for name in aligned:
+        yield name, pd.concat(parts[name], ignore_index=True)
+
+
+def _cannot_align(
+    plate: str, kind: str, wanted: dict[str, TokenStatistics], reference: np.ndarray
+) -> str | None:
+    """Say why a plate cannot be aligned by the reference sites of a kind, if so."""
+    if kind in wanted and len(reference):
+        return None
+    who = f"plate {plate} has" if kind in wanted else "the training plates have"
+    return f"{who} no {'DMSO ' * (kind == 'dmso')}site of good quality to align by"
 
 
 def _classes(classifier: str, store: CropStore) -> list[str]:
@@ -141,18 +204,20 @@ def _classes(classifier: str, store: CropStore) -> list[str]:
 
 
 def _networks(
-    classifier: str, foundation: str | None, settings: dict[str, Any], channels: int
-) -> tuple[nn.Module, nn.Module]:
-    """Load what makes tokens of views, and what makes logits of tokens."""
-    model = ModelSettings(**settings["model"])
-    shape = model, channels, settings["image_size"]
-    if foundation is None:
-        network = load_supervised(classifier, *shape, settings["depth"])
-        parts = network.foundation, OnCls(network.classifier)
-    else:
-        task_model = load_task_model(classifier, *shape, settings["depth"])
-        parts = load_foundation(foundation, *shape), task_model
-    return tuple(part.eval() for part in parts)
+    pipelines: dict[str, Pipeline], settings: dict[str, Any], channels: int
+) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """Load what makes tokens of views, once, and of each method what makes logits of tokens."""
+    shape = ModelSettings(**settings["model"]), channels, settings["image_size"]
+    foundation = next(iter(pipelines.values())).foundation
+    backbone = load_foundation(foundation, *shape) if foundation else None
+    heads: dict[str, nn.Module] = {}
+    for name, pipeline in pipelines.items():
+        if foundation is None:
+            network = load_supervised(pipeline.classifier, *shape, pipeline.depth)
+            backbone, heads[name] = network.foundation, OnCls(network.classifier)
+        else:
+            heads[name] = load_task_model(pipeline.classifier, *shape, pipeline.depth)
+    return backbone, heads
 
 
 def _as_table(

@@ -57,18 +57,18 @@ def features_of(profiles: pd.DataFrame) -> list[str]:
     return [name for name in profiles.columns if name.startswith(FEATURE)]
 
 
-def export_profiles(predictions: list[str], folder: str | Path) -> None:
-    """Write ``<method>/<target>/<plate>.parquet`` below `folder` for every file of predictions.
+def export_profiles(predictions: dict[Path, str], folder: str | Path) -> None:
+    """Write the profiles of every file of predictions, a file a plate.
 
     Parameters
     ----------
     predictions
-        Files ``.../<method>/<target>.parquet`` of one training source and seed.
+        Files of one training source and seed, by the folder below `folder` that their profiles go to.
     folder
         Emptied first: a plate that no longer takes part leaves no profiles behind.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    for path in map(Path, track(predictions, "export profiles", len(predictions), "files")):
+    for place, path in track(predictions.items(), "export profiles", len(predictions), "files"):
         if "Embedding" not in pq.read_schema(path).names:
             raise UserError(
                 f"The predictions {path} have no embeddings; remove the file and predict again."
@@ -76,7 +76,7 @@ def export_profiles(predictions: list[str], folder: str | Path) -> None:
         sites = read_predictions(path, embeddings=True)
         if "Reason" in sites:  # a method without an answer for a plate has no features of it either
             sites = sites[sites["Reason"].isna()]
-        below = Path(folder, path.parent.name, path.stem)
+        below = Path(folder, place)
         below.mkdir(parents=True)
         for plate, rows in sites.groupby("Metadata_Plate"):
             write_table(well_profiles(rows), below / f"{plate}.parquet")

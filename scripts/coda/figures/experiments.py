@@ -1,4 +1,4 @@
-"""Figures of the protocols: more plates, plate after plate, and pairs of bars for what was seen and what was not."""
+"""Figures of the experiments: more plates, plate after plate, and pairs of bars for what was seen and what was not."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -32,7 +32,7 @@ BARS = {
     ADAPTED: "Target, adapted plates",
     HELD_OUT: "Target, held-out plate",
 }
-COLUMNS = ["protocol", "step", "train_source", "target_source", "method", "split", "level"]
+COLUMNS = ["experiment", "step", "train_source", "target_source", "method", "split", "level"]
 COLUMNS += ["value", "low", "high", "n", "seeds", "pairs", "reason"]
 
 
@@ -50,7 +50,7 @@ def plates_curve(scores: pd.DataFrame, level: str = "image") -> Drawing:
     Parameters
     ----------
     scores
-        `coda.evaluation.experiment_scores.score_protocols`.
+        `coda.evaluation.experiment_scores.score_experiments`.
     level
         ``"image"``, ``"well"`` or ``"compound"``.
     """
@@ -115,7 +115,7 @@ def paired_bars(scores: pd.DataFrame, kinds: dict[str, str], level: str = "image
     scores, level
         As in `plates_curve`.
     kinds
-        The two protocols that are compared, and what the legend calls them.
+        The two experiments that are compared, and what the legend calls them.
     """
     table = _accuracy(scores, list(kinds), level)
     # In domain is the pipeline as trained, on the training source.
@@ -130,7 +130,7 @@ def paired_bars(scores: pd.DataFrame, kinds: dict[str, str], level: str = "image
         places = np.arange(len(methods))
         for axes, split in zip(grid, splits, strict=True):
             for number, (kind, label) in enumerate(kinds.items()):
-                part = shown[(shown["split"] == split) & (shown["protocol"] == kind)]
+                part = shown[(shown["split"] == split) & (shown["experiment"] == kind)]
                 rows = part.set_index("method").reindex(methods)
                 value = rows["value"].to_numpy(float)
                 ends = np.abs(rows[["low", "high"]].to_numpy(float).T - value)
@@ -155,14 +155,14 @@ def paired_bars(scores: pd.DataFrame, kinds: dict[str, str], level: str = "image
     return Drawing(figure, table)
 
 
-def _accuracy(scores: pd.DataFrame, protocols: list[str], level: str) -> pd.DataFrame:
+def _accuracy(scores: pd.DataFrame, experiments: list[str], level: str) -> pd.DataFrame:
     rows = scores[
-        scores["protocol"].isin(protocols)
+        scores["experiment"].isin(experiments)
         & (scores["metric"] == "accuracy")
         & (scores["level"] == level)
     ]
     if rows.empty:
-        raise UserError(f"The scores hold no accuracy of {protocols[0]}; check protocols.run.")
+        raise UserError(f"The scores hold no accuracy of {experiments[0]}; check experiments.run.")
     return rows[COLUMNS].reset_index(drop=True)
 
 

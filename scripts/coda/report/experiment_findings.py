@@ -1,4 +1,4 @@
-"""What the protocols showed, in words made from their scores alone."""
+"""What the experiments showed, in words made from their scores alone."""
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,13 @@ SEEN = (
 )
 
 
-def protocol_findings(scores: pd.DataFrame, level: str = "image") -> list[str]:
+def experiment_findings(scores: pd.DataFrame, level: str = "image") -> list[str]:
     """Write the findings in a few sentences; disappointing ones are told as plainly as others.
 
     Parameters
     ----------
     scores
-        `coda.evaluation.experiment_scores.score_protocols`.
+        `coda.evaluation.experiment_scores.score_experiments`.
     level
         Level of the accuracies told.
     """
@@ -33,12 +33,12 @@ def protocol_findings(scores: pd.DataFrame, level: str = "image") -> list[str]:
         "new_compounds": _new_compounds,
         "half_mix": _mix,
     }
-    present = set(rows["protocol"])
+    present = set(rows["experiment"])
     return [" ".join(filter(None, tell(rows))) for name, tell in tellers.items() if name in present]
 
 
 def _plates(rows: pd.DataFrame) -> list[str]:
-    own = rows[(rows["protocol"] == "plates") & rows["value"].notna()]
+    own = rows[(rows["experiment"] == "plates") & rows["value"].notna()]
     pairs = own[own["train_source"] != ALL][["train_source", "target_source"]].drop_duplicates()
     said = ["Growing numbers of plates, each with as many steps of training."]
     for train, target in pairs[pairs["train_source"] != pairs["target_source"]].to_numpy():
@@ -53,14 +53,14 @@ def _plates(rows: pd.DataFrame) -> list[str]:
             f"From {source_name(train)} to {source_name(target)}, accuracy on the {words}: "
             f"{_accuracy(plain)} unadapted, {', '.join(curve)}."
         )
-    reasons = rows.loc[(rows["protocol"] == "plates") & (rows["n"] == 0), "reason"].unique()
+    reasons = rows.loc[(rows["experiment"] == "plates") & (rows["n"] == 0), "reason"].unique()
     if len(reasons):
         said.append(f"Larger numbers asked for are left out: {'; '.join(reasons)}.")
     return said
 
 
 def _online(rows: pd.DataFrame) -> list[str]:
-    own = rows[(rows["protocol"] == "online") & (rows["train_source"] == ALL)]
+    own = rows[(rows["experiment"] == "online") & (rows["train_source"] == ALL)]
     steps = sorted(own["step"].unique())
     gains = own[
         (own["metric"] == "difference") & (own["baseline"] == BEFORE) & (own["split"] == "new")
@@ -77,7 +77,7 @@ def _online(rows: pd.DataFrame) -> list[str]:
             f"before it, and {_points(later['value'].mean())} more from its own adaptation (means over plates); "
             f"the latter is clear of zero at {(later['low'] > 0).sum()} of {len(later)} plates."
         )
-    pairs = rows[(rows["protocol"] == "online") & (rows["train_source"] != ALL)]
+    pairs = rows[(rows["experiment"] == "online") & (rows["train_source"] != ALL)]
     for (train, target), part in pairs[pairs["split"] == "home"].groupby(
         ["train_source", "target_source"]
     ):
@@ -92,7 +92,8 @@ def _online(rows: pd.DataFrame) -> list[str]:
 
 def _new_compounds(rows: pd.DataFrame) -> list[str]:
     own = rows[
-        (rows["train_source"] == ALL) & rows["protocol"].isin(["new_compounds", "known_compounds"])
+        (rows["train_source"] == ALL)
+        & rows["experiment"].isin(["new_compounds", "known_compounds"])
     ]
     said = [
         "New compounds: a task model that learned some compounds of each mechanism, tested on the others.",
@@ -101,14 +102,14 @@ def _new_compounds(rows: pd.DataFrame) -> list[str]:
     away, words = _tested(own)
     for method, split in (("in_domain", VALIDATION), ("unadapted", away), ("coda", away)):
         known, new = (
-            _value(own[own["protocol"] == f"{kind}_compounds"], method, split)
+            _value(own[own["experiment"] == f"{kind}_compounds"], method, split)
             for kind in ("known", "new")
         )
         where = f" ({words})" if split == away else ""
         said.append(
             f"{method_name(method)}{where}: {_accuracy(known)} on known, {_accuracy(new)} on new compounds."
         )
-    new = own[(own["protocol"] == "new_compounds") & (own["split"] == away)]
+    new = own[(own["experiment"] == "new_compounds") & (own["split"] == away)]
     guess = _value(new, "chance", away)
     for control in CONTROLS:
         value = _value(new, control, away)
@@ -135,15 +136,15 @@ def _new_compounds(rows: pd.DataFrame) -> list[str]:
 
 def _mix(rows: pd.DataFrame) -> list[str]:
     own = rows[rows["train_source"] == ALL]
-    split, words = _tested(own[own["protocol"] == "half_mix"])
+    split, words = _tested(own[own["experiment"] == "half_mix"])
     said = [
         "Half of the mechanisms of action on the target: adaptation and alignment saw only these, and only these are "
         f"tested; beside it, what saw all of them, on the same wells of the {words}."
     ]
-    half = own[own["protocol"] == "half_mix"]
+    half = own[own["experiment"] == "half_mix"]
     for method in in_order(set(half["method"]) - {"chance", "in_domain", "unadapted"}):
         values = [
-            _value(own[own["protocol"] == kind], method, split)
+            _value(own[own["experiment"] == kind], method, split)
             for kind in ("half_mix", "whole_mix")
         ]
         said.append(

@@ -17,7 +17,7 @@ from coda.columns import (
 from coda.evaluation.estimates import ALL
 from coda.evaluation.significance import TESTS
 from coda.methods import in_order, method_name
-from coda.report.experiment_findings import protocol_findings
+from coda.report.experiment_findings import experiment_findings
 from coda.report.findings import CONTROLS
 from coda.report.page import Section, settings_table, versions_table
 from coda.report.tables import controls_frame, methods_frame, pairs_frame, undefined_frame
@@ -37,7 +37,7 @@ def report_sections(
     folder: str,
     figures: list[str],
     config: dict,
-    protocols: pd.DataFrame | None = None,
+    experiments: pd.DataFrame | None = None,
 ) -> list[Section]:
     """Arrange the sections of the report.
 
@@ -57,8 +57,8 @@ def report_sections(
         PNG files below `folder`.
     config
         The resolved config.
-    protocols
-        `coda.evaluation.experiment_scores.score_protocols`, where the config switches any on.
+    experiments
+        `coda.evaluation.experiment_scores.score_experiments`, where the config switches any on.
     """
     level = config["figures"]["level"]
     stems = {Path(path).relative_to(folder).with_suffix("").as_posix(): path for path in figures}
@@ -103,7 +103,7 @@ def report_sections(
             ],
         ),
         Section("Pair by pair", folded=folded("gains", "confusion", "calibration", "embedding")),
-        *_protocols(protocols, level, drawn),
+        *_experiments(experiments, level, drawn),
         *_controls(summary, level),
         Section("Settings", tables=[(settings_table(config), "The resolved config.")]),
         Section("Versions", tables=[(versions_table(), "Software that made this report.")]),
@@ -211,14 +211,14 @@ def _in_digits(table: pd.DataFrame) -> pd.DataFrame:
     return text.rename(columns=lambda name: name.replace("_", " ")).rename_axis(columns=None)
 
 
-def _protocols(
-    protocols: pd.DataFrame | None, level: str, drawn: Callable[..., list[tuple[str, str]]]
+def _experiments(
+    experiments: pd.DataFrame | None, level: str, drawn: Callable[..., list[tuple[str, str]]]
 ) -> list[Section]:
-    """Answers of the protocols besides the standard run, where the config asks for any."""
-    if protocols is None:
+    """Answers of the experiments besides the standard run, where the config asks for any."""
+    if experiments is None:
         return []
     figures = drawn("plates_curve", "online", "new_compounds", "class_mix")
-    return [Section("Protocols", "\n\n".join(protocol_findings(protocols, level)), figures)]
+    return [Section("Experiments", "\n\n".join(experiment_findings(experiments, level)), figures)]
 
 
 def _controls(summary: pd.DataFrame, level: str) -> list[Section]:

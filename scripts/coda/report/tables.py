@@ -222,7 +222,7 @@ def standing(
     Parameters
     ----------
     scores
-        Rows of one level of the summary, or of one protocol.
+        Rows of one level of the summary, or of one experiment.
     control, split
         The control, and ``"adapted"`` or ``"held_out"``.
     left_out

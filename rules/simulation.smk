@@ -1,6 +1,7 @@
 """A simulated gallery, where the config asks for one.
 
-In: nothing. Out: <results>/gallery with the gallery's images and the public tables.
+Needs: nothing.
+Gives: <results>/gallery with images and the public tables, in the exact form of the Cell Painting Gallery.
 """
 
 GALLERY = f"{RESULTS}/gallery" if "simulation" in config else []
@@ -9,8 +10,6 @@ if "simulation" in config:
 
     rule simulate_gallery:
         """Draw plates in the exact form of the Cell Painting Gallery."""
-        input:
-            code=code("simulate_gallery"),
         output:
             gallery=directory(GALLERY),
         log:
@@ -25,5 +24,6 @@ if "simulation" in config:
             runtime=growing(60),
         params:
             settings=config["simulation"],
+            code=code("simulate_gallery"),
         script:
             "../scripts/simulate_gallery.py"

@@ -1,0 +1,105 @@
+"""What a reader is handed: the report, where its results come from, and a zip for a paper.
+
+Needs: scores, figures, quality tables, manifests and weights.
+Gives: <results>/report.html, <results>/ro-crate-metadata.json with <results>/provenance, <results>/archive.zip.
+"""
+
+
+rule write_report:
+    """Put findings, figures, tables, settings and versions into one HTML file."""
+    input:
+        summary=rules.score_predictions.output.summary,
+        representation=rules.merge_representation.output.representation,
+        quality=all_quality,
+        plates=f"{RESULTS}/metadata/plates.csv",
+        experiments=rules.score_experiments.output.scores if EXPERIMENTS else [],
+        figures=all_figures,
+        template=local(os.path.relpath(SCRIPTS / "coda/report/report.html.jinja")),
+        captions=[
+            local(os.path.relpath(path)) for path in sorted(SCRIPTS.parent.glob("report/*.rst"))
+        ],
+    output:
+        report=f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/write_report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/write_report.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(20),
+    params:
+        config=config,
+        figures=FIGURES,
+        code=code("write_report"),
+    script:
+        "../scripts/write_report.py"
+
+
+def all_weights(wildcards):
+    """Weights behind the predictions of every method: foundations and classifiers, each once."""
+    methods = [name for name in config["methods"] if COMPOSED[name].kind != "control"]
+    weights = {
+        path.format(source=source, target=target, seed=seed)
+        for source, target in PAIRS
+        for seed in SEEDS
+        for method in methods
+        for path in (foundation_of(method), classifier_of(method))
+        if path
+    }
+    return sorted(weights)
+
+
+rule write_crate:
+    """Say of every result what made it, as an RO-Crate."""
+    input:
+        results=[
+            f"{RESULTS}/report.html",
+            *rules.score_predictions.output,
+            *rules.merge_representation.output,
+            f"{RESULTS}/metadata/plates.csv",
+            rules.label_compounds.output.compounds,
+        ],
+        figures=all_figures,
+        plates=lambda wildcards: tables_of("manifests", *SOURCES) + all_quality(wildcards),
+        weights=all_weights,
+    output:
+        crate=f"{RESULTS}/ro-crate-metadata.json",
+        provenance=directory(f"{RESULTS}/provenance"),
+    log:
+        f"{RESULTS}/logs/write_crate.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/write_crate.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        config=config,
+        code=code("write_crate"),
+    script:
+        "../scripts/write_crate.py"
+
+
+rule pack_archive:
+    """Pack the crate and the files that it describes into one zip."""
+    input:
+        crate=rules.write_crate.output.crate,
+        provenance=rules.write_crate.output.provenance,
+    output:
+        archive=f"{RESULTS}/archive.zip",
+    log:
+        f"{RESULTS}/logs/pack_archive.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pack_archive.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        code=code("pack_archive"),
+    script:
+        "../scripts/pack_archive.py"

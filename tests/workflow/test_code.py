@@ -1,0 +1,46 @@
+"""Code as a reason to run again, by the real Snakefile: what is computed counts, what is said of it does not."""
+
+import shutil
+
+import pytest
+from places import ROOT
+from workflow_run import rules_of, run_snakemake
+
+
+@pytest.fixture
+def planned_after(finished, tmp_path):
+    """Tell which rules a finished run would run again if a file of the workflow said something else."""
+    folder, config = finished
+    workflow = tmp_path / "workflow"
+    unwanted = shutil.ignore_patterns(".*", "results", "__pycache__", "tests", "benchmarks")
+    shutil.copytree(ROOT, workflow, ignore=unwanted)
+
+    def plan(name: str, old: str, new: str) -> set[str]:
+        path = workflow / name
+        assert path.read_text().count(old) == 1
+        path.write_text(path.read_text().replace(old, new))
+        # Not the trigger input: of the copy, the report's captions have other paths.
+        words = ["--dry-run", "--rerun-triggers", "mtime", "params"]
+        return rules_of(run_snakemake(folder, config, *words, snakefile=workflow / "Snakefile"))
+
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("scripts/coda/training/dino.py", '"""DINO: ', '"""What DINO is: '),
+        ("scripts/coda/progress.py", "min {seconds % 60} s", "min, {seconds % 60} s"),
+        ("scripts/pretrain_foundation.py", "train a foundation", "make a foundation"),
+    ],
+)
+def test_other_words_run_nothing(planned_after, name, old, new):
+    assert planned_after(name, old, new) == set()
+
+
+def test_another_constant_in_the_loss_trains_again(planned_after):
+    old, new = "pairs = 2 * len(student) - 2", "pairs = 2 * len(student) - 1"
+    rules = planned_after("scripts/coda/training/dino.py", old, new)
+    trained = {"pretrain_foundation", "adapt_foundation"}
+    assert trained | {"train_classifier", "predict_sites", "score_source", "write_report"} <= rules
+    assert rules.isdisjoint({"download_plate", "extract_crops", "train_supervised", "plot_crops"})
