@@ -26,8 +26,8 @@ All settings of the workflow, with their defaults. To find the setting for a pur
 | tiny.yaml | for tests: every stage in seconds, with meaningless results |
 | schema.yaml | the type, default and description of every key; unknown keys are rejected |
 
-Your own config only needs the keys that differ; it is merged into `config.yaml`: `snakemake --configfile mine.yaml ...`.
-You can also change a key on the command line: `--config 'adapt={epochs: 100}'`.
+Your own config only needs the keys that differ. It is merged into `config.yaml`:
+`snakemake --configfile mine.yaml ...`. You can also change a key on the command line: `--config 'adapt={epochs: 100}'`.
 Defaults are those of the paper unless a description says otherwise.
 """
 
