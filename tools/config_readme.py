@@ -33,7 +33,7 @@ Defaults are those of the paper unless a description says otherwise.
 
 
 def kind_of(schema: dict) -> str:
-    """Say in a word or two what a value may be."""
+    """Describe the type of a value."""
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
@@ -45,7 +45,7 @@ def kind_of(schema: dict) -> str:
 
 
 def rows_of(schema: dict, whole: dict, prefix: str = "") -> list[str]:
-    """Make a table row for each key below `schema`, sections first named, then opened."""
+    """Make a table row for each key below `schema`; the keys of a section follow its own row."""
     rows = []
     for name, part in schema.get("properties", {}).items():
         if "$ref" in part:
@@ -63,7 +63,7 @@ def rows_of(schema: dict, whole: dict, prefix: str = "") -> list[str]:
 
 
 def as_yaml(value: object) -> str:
-    """Write a value as it would stand in a config."""
+    """Write a value as in a config."""
     return (
         yaml.safe_dump(value, default_flow_style=True, width=1000)
         .removesuffix("\n")

@@ -2,7 +2,7 @@
 
     python tools/study_page.py results/world_1 results/world_2 results/world_3
 
-Each folder holds the results of one world. A world counts as one observation, whatever its number of images.
+Each folder contains the results of one world. A world is one observation, regardless of its number of images.
 """
 
 import math
@@ -31,7 +31,7 @@ MARKER = "<!-- Below: written by tools/study_page.py. -->"
 
 
 def read_worlds(folders: list[str]) -> pd.DataFrame:
-    """Read the accuracy of every method in every world, as mean over the world's pairs.
+    """Read the accuracy of every method in every world, as mean over its pairs.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def read_worlds(folders: list[str]) -> pd.DataFrame:
 
 
 def mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean over worlds and its 95 % interval by Student's t; NaN ends for a single world."""
+    """Mean over worlds with a 95 % Student's t interval; the limits are NaN for a single world."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, math.nan, math.nan
@@ -59,7 +59,7 @@ def mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def table_of(wide: pd.DataFrame) -> list[str]:
-    """Make the Markdown table of one split from accuracies, a row a world and a column a method."""
+    """Make the Markdown table of one split from accuracies with one row per world and one column per method."""
     worlds = [f"world {world}" for world in wide.index]
     lines = [f"| method | {' | '.join(worlds)} | mean (95 %) | gap closed (95 %) |"]
     lines += ["|---" * (len(worlds) + 3) + "|"]
@@ -79,7 +79,7 @@ def table_of(wide: pd.DataFrame) -> list[str]:
 
 
 def draw(table: pd.DataFrame) -> Drawing:
-    """Draw a dot a world and method, and the mean as a line; adapted and held-out plates side by side."""
+    """Draw one dot per world and method, with the mean as a line; adapted and held-out plates side by side."""
     methods = [name for name in in_order(table["method"]) if name != "chance"]
     worlds = sorted(table["world"].unique())
     with style():
