@@ -12,7 +12,7 @@ from coda.methods import METHODS
 FOLDER = Path(__file__).parents[1] / "config"
 OPENING = """# Config
 
-<!-- Written by tools/config_readme.py from schema.yaml; change that file and run it again. -->
+<!-- Written by tools/config_readme.py from schema.yaml; to change this page, edit schema.yaml and run the tool. -->
 
 All settings of the workflow, with their defaults. To find the setting for a purpose, see
 [docs/changing.md](../docs/changing.md).

@@ -36,7 +36,7 @@ def read_worlds(folders: list[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns world (1, 2, ...), method, split, value; ``in_domain`` stands in both splits.
+        Columns world (1, 2, ...), method, split, value; ``in_domain`` is in both splits.
     """
     tables = []
     for world, folder in enumerate(folders, start=1):
