@@ -1,7 +1,7 @@
-"""Look the locked packages up in the database of known vulnerabilities: python tools/audit.py requirements.lock.
+"""Check the locked packages for known vulnerabilities: python tools/audit.py requirements.lock.
 
-Ends with 1 if one is known. Where the database cannot be reached it says so and ends with 0: that is no fault
-of the packages, and no clean bill either.
+Exits with 1 if there are any. If the database of vulnerabilities cannot be reached, it says that nothing was checked
+and exits with 0.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 
 
 def verdict(report: str) -> tuple[int, str]:
-    """Read pip-audit's JSON: the exit status, and the verdict in words."""
+    """Read the JSON report of pip-audit; return exit status and message."""
     try:
         packages = json.loads(report)["dependencies"]
     except (ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""Write benchmarks/README.md from benchmarks/results/*.json: every speed we claim, with its command."""
+"""Write benchmarks/README.md from benchmarks/results/*.json: every measured speed, with its command."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,9 @@ OPENING = """# Benchmarks
 
 <!-- Written by tools/benchmarks_readme.py from results/*.json. -->
 
-Each benchmark prints one table and writes it to `results/`. Ratios come from one run on one machine; targets that
-were missed say so. `PATH` stands for a place on the machine that measured.
+All speeds that the documentation mentions, with the command that measures them. Each benchmark prints one table and
+writes it to `results/`. Ratios are from one run on one machine. Targets that were missed are marked **no**. `PATH`
+stands for a path on the machine of the measurement.
 """
 
 
@@ -17,7 +18,7 @@ def section(path: Path) -> str:
     """Make the section of one benchmark."""
     rows = json.loads(path.read_text())
     lines = [f"## {path.stem}", "", f"`{rows[0]['command']}` on {rows[0]['machine']}", ""]
-    lines += ["| what | value | unit | target | met |", "|---|---|---|---|---|"]
+    lines += ["| measurement | value | unit | target | met |", "|---|---|---|---|---|"]
     for row in rows:
         met = {None: "", True: "yes", False: "**no**"}[row["met"]]
         lines.append(

@@ -1,9 +1,9 @@
-"""A headless Chromium, driven over a pipe by its DevTools protocol: no port, no driver, no package.
+"""Control a headless Chromium over a pipe with the DevTools protocol; needs no port, driver or package.
 
     with open_browser() as browser:
         page = browser.open(Path("report.html"), width=390, height=844)
 
-The protocol's messages are JSON texts, each closed by a zero byte, on file descriptors 3 and 4 of the browser:
+Messages of the protocol are JSON, each followed by a zero byte, on file descriptors 3 and 4 of the browser:
 https://chromedevtools.github.io/devtools-protocol/
 """
 
@@ -25,27 +25,27 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def find_chromium() -> str | None:
-    """Give the path of a Chromium on this machine, None where there is none; `CHROMIUM` names another."""
+    """Return the path of Chromium, or None; the environment variable `CHROMIUM` can name another one."""
     return next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *NAMES))), None)
 
 
 @dataclass
 class Page:
-    """What became of an opened page.
+    """What happened while a page was loaded.
 
     Attributes
     ----------
     requested : list of str
-        Addresses asked for, without ``data:`` ones.
+        Requested URLs, except ``data:`` URLs.
     faults : list of str
-        Errors and warnings of the console, and requests that failed.
+        Console errors and warnings, and failed requests.
     """
 
     requested: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def note(self, method: str, event: dict[str, Any]) -> None:
-        """Keep what an event of the protocol says of the page."""
+        """Record a protocol event that concerns the page."""
         if method == "Network.requestWillBeSent":
             if not event["request"]["url"].startswith("data:"):
                 self.requested.append(event["request"]["url"])
@@ -67,7 +67,7 @@ class Browser:
     to_browser, from_browser
         File descriptors of the pipes.
     patience
-        Seconds to wait for an answer.
+        Seconds to wait for a response.
     """
 
     def __init__(self, to_browser: int, from_browser: int, patience: float = 60.0):
@@ -83,7 +83,7 @@ class Browser:
     def open(
         self, path: Path, width: int, height: int, scale: float = 1, dark: bool = False
     ) -> Page:
-        """Open a file in a window of the given size in CSS pixels, and wait until it is drawn."""
+        """Open a file in a window of the given size in CSS pixels, and wait until it is rendered."""
         self.page = Page()
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -99,7 +99,7 @@ class Browser:
         return self.page
 
     def evaluate(self, script: str) -> Any:
-        """Give the value of a JavaScript expression in the page, awaiting promises."""
+        """Evaluate a JavaScript expression in the page, awaiting promises."""
         answer = self.call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
@@ -108,11 +108,11 @@ class Browser:
         return answer["result"].get("value")
 
     def screenshot(self) -> bytes:
-        """Take a picture of the window, as PNG."""
+        """Take a screenshot of the window, as PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and give its answer; events that come before it are noted."""
+        """Send a command and return its response; events received before it are recorded."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": params}
         if self.session:
@@ -142,12 +142,12 @@ class Browser:
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Start Chromium and end it after the block, with all its processes' files.
+    """Start Chromium, and stop it and remove its files after the block.
 
     Raises
     ------
     RuntimeError
-        If there is no Chromium, or it does not answer.
+        If Chromium is not found or does not respond.
     """
     chromium = find_chromium()
     if chromium is None:
@@ -161,7 +161,7 @@ def open_browser() -> Iterator[Browser]:
         ]  # fmt: skip
         if os.geteuid() == 0:
             words.append("--no-sandbox")  # Chromium refuses to run as root with it
-        # The browser wants its pipes as descriptors 3 and 4, whatever they are called here.
+        # The browser expects its pipes as descriptors 3 and 4.
         shell = f'exec "$@" 3<&{child_in} 4>&{child_out}'
         running = subprocess.Popen(
             ["bash", "-c", shell, "browser", *words],
@@ -172,7 +172,7 @@ def open_browser() -> Iterator[Browser]:
         try:
             yield Browser(to_browser, from_browser)
         finally:
-            os.close(to_browser)  # a browser without its pipe ends by itself
+            os.close(to_browser)  # the browser exits when its pipe is closed
             try:
                 running.wait(10)
             except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Write config/README.md from config/schema.yaml: every key with its kind, default and meaning."""
+"""Write config/README.md from config/schema.yaml: every key with its type, default and description."""
 
 import sys
 from pathlib import Path
@@ -12,25 +12,28 @@ from coda.methods import ADAPTATIONS, ALIGNMENTS, COMPOSED, METHODS, PROBES
 FOLDER = Path(__file__).parents[1] / "config"
 OPENING = """# Config
 
-<!-- Written by tools/config_readme.py from schema.yaml; change that file and run it again. -->
+<!-- Written by tools/config_readme.py from schema.yaml; to change this page, edit schema.yaml and run the tool. -->
 
-| file | what |
+All settings of the workflow, with their defaults. To find the setting for a purpose, see
+[docs/changing.md](../docs/changing.md).
+
+| file | content |
 |---|---|
-| config.yaml | the paper's run: four labs, every pair |
-| pair.yaml | a first run on real plates: one pair of the paper's labs, the two with the fewest plates |
+| config.yaml | the paper's configuration: four labs, every pair; always loaded first |
+| pair.yaml | a first run on real plates: the two labs of the paper with the fewest plates |
 | target2.yaml | all sources with Target-2 plates, every pair |
-| demo.yaml | the demo: three simulated labs, a small transformer, minutes without a GPU |
-| tiny.yaml | the tests' run: every stage in seconds, no meaning |
-| schema.yaml | what each key may be; misspelt keys are refused |
+| demo.yaml | the demo: three simulated labs and a small transformer, minutes without a GPU |
+| tiny.yaml | for tests: every stage in seconds, with meaningless results |
+| schema.yaml | the type, default and description of every key; unknown keys are rejected |
 
-A config of your own need only hold what differs; it is laid over `config.yaml`: `snakemake --configfile mine.yaml ...`.
-A key can be changed on the command line too: `--config 'adapt={epochs: 100}'`.
-Defaults are the paper's, except where a description says otherwise.
+Your own config only needs the keys that differ. It is merged into `config.yaml`:
+`snakemake --configfile mine.yaml ...`. You can also change a key on the command line: `--config 'adapt={epochs: 100}'`.
+Defaults are those of the paper unless a description says otherwise.
 """
 
 
 def kind_of(schema: dict) -> str:
-    """Say in a word or two what a value may be."""
+    """Describe the type of a value."""
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
@@ -42,7 +45,7 @@ def kind_of(schema: dict) -> str:
 
 
 def rows_of(schema: dict, whole: dict, prefix: str = "") -> list[str]:
-    """Make a table row for each key below `schema`, sections first named, then opened."""
+    """Make a table row for each key below `schema`; the keys of a section follow its own row."""
     rows = []
     for name, part in schema.get("properties", {}).items():
         if "$ref" in part:
@@ -60,7 +63,7 @@ def rows_of(schema: dict, whole: dict, prefix: str = "") -> list[str]:
 
 
 def as_yaml(value: object) -> str:
-    """Write a value as it would stand in a config."""
+    """Write a value as in a config."""
     return (
         yaml.safe_dump(value, default_flow_style=True, width=1000)
         .removesuffix("\n")
@@ -116,7 +119,7 @@ def methods() -> str:
 def page() -> str:
     """Make the whole page."""
     schema = yaml.safe_load((FOLDER / "schema.yaml").read_text())
-    head = ["| key | kind | default | meaning |", "|---|---|---|---|"]
+    head = ["| key | type | default | description |", "|---|---|---|---|"]
     return "\n".join([OPENING, *head, *rows_of(schema, schema)]) + "\n" + methods()
 
 

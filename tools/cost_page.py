@@ -1,4 +1,4 @@
-"""Write docs/cost.md: what a run takes, extrapolated from what was measured in benchmarks/results/*.json."""
+"""Write docs/cost.md: time, disk space and GPU hours, extrapolated from benchmarks/results/*.json."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ WELLS, LABELLED, SITES, CHANNELS = 384, 141, 9, 3
 SIDE, CROP = 1080, 448  # pixels
 EPOCHS = 300
 IN_FLIGHT = 4
-LINE = 1e9 / 8  # bytes a second, assumed: the way to the gallery was not measured
-# Plates that train, without validation plates, and pairs, by config; a test counts them again.
+LINE = 1e9 / 8  # bytes per second, assumed: the bandwidth to the gallery was not measured
+# Training plates (without held-out plates), and adapted plates summed over pairs, by config; a test counts them again.
 RUNS = {"pair.yaml": (6, 3), "config.yaml": (56, 168), "target2.yaml": (129, 1290)}
 
-JUDGED = ("source_3", 24)  # a source and its plates that train, beside one validation plate
+JUDGED = ("source_3", 24)  # a source and its number of training plates, besides one held-out plate
 
 
 def measured(benchmark: str, start: str) -> float:
@@ -25,7 +25,7 @@ def measured(benchmark: str, start: str) -> float:
 
 
 def machine(benchmark: str) -> str:
-    """Say on what a benchmark was measured."""
+    """Give the machine on which a benchmark was measured."""
     return json.loads((ROOT / f"benchmarks/results/{benchmark}.json").read_text())[0]["machine"]
 
 
@@ -38,14 +38,14 @@ def by_plates() -> str:
     plain = measured("crops", "uncompressed: ours, 1 process") / field * images / 3600
     packed = measured("crops", "LZW: ours, 1 process") / field * images / 3600
     rows = {
-        "to fetch, uncompressed images, GB": (raw, 1),
-        "time to fetch at 1 Gbit/s (assumed), hours": (raw * 1e9 / LINE / 3600, 1),
-        "crops, which stay, GB": (crops, 1),
-        "from images to crops, uncompressed, core hours": (plain, 2),
-        "from images to crops, LZW, core hours": (packed, 2),
-        "one DINO training on the plates, GPU hours": (training_hours(), 2),
+        "download, uncompressed images, GB": (raw, 1),
+        "download time at 1 Gbit/s (assumed), hours": (raw * 1e9 / LINE / 3600, 1),
+        "crops (kept), GB": (crops, 1),
+        "making crops from uncompressed images, core hours": (plain, 2),
+        "making crops from LZW-compressed images, core hours": (packed, 2),
+        "one DINO training, GPU hours": (training_hours(), 2),
     }
-    lines = [f"| | {' | '.join(f'{n} plates' if n > 1 else 'a plate' for n in PLATES)} |"]
+    lines = [f"| | {' | '.join(f'{n} plates' if n > 1 else '1 plate' for n in PLATES)} |"]
     lines += ["|---|" + "---|" * len(PLATES)]
     for name, (value, digits) in rows.items():
         cells = " | ".join(f"{value * plates:,.{digits}f}" for plates in PLATES)
@@ -54,19 +54,19 @@ def by_plates() -> str:
 
 
 def training_hours() -> float:
-    """GPU hours of one DINO training for each plate: every labelled site, once an epoch."""
+    """GPU hours of one DINO training per plate: every labelled site, once per epoch."""
     return EPOCHS * LABELLED * SITES / measured("training", "end to end, batch 128") / 3600
 
 
 def judging() -> str:
-    """Say what the GPU hours leave out: the nearest neighbours that judge a pretraining."""
+    """Say what the GPU hours leave out: the kNN evaluation of pretraining."""
     source, plates = JUDGED
     images = (plates + 1) * LABELLED * SITES
     epoch = training_hours() / EPOCHS * plates * 3600
-    return f"""- GPU hours of pretraining leave out its judge, not measured on a GPU either: every `knn.every`
-  epochs (1) all labelled sites of the training plates and of the validation plate go through the teacher, one view
-  each, without gradients. For {source} these are {images:,} images ({plates} plates and one) after each epoch of
-  {epoch:.1f} s; `knn.every: 5` makes it a fifth. Adaptation has no judge."""
+    return f"""- GPU hours of pretraining do not include the kNN evaluation on the held-out plate, which has not been
+  measured on a GPU. Every `knn.every` epochs (1), it applies the teacher to one view of every labelled site of the
+  training plates and the held-out plate. For {source} these are {images:,} images ({plates} plates and one) after
+  each epoch of {epoch:.1f} s; `knn.every: 5` reduces this to a fifth. Adaptation has no such evaluation."""
 
 
 def by_run() -> str:
@@ -85,7 +85,7 @@ def demo() -> str:
     """Make the table of the demo's stages."""
     rows = json.loads((ROOT / "benchmarks/results/demo.json").read_text())
     memory = {row["name"].split(",")[0]: row["value"] for row in rows if row["unit"] == "MiB"}
-    lines = ["| rule, jobs | seconds, summed | largest memory, MiB |", "|---|---|---|"]
+    lines = ["| rule, jobs | seconds, sum over jobs | peak memory, MiB |", "|---|---|---|"]
     for row in rows:
         if row["unit"] == "s":
             most = memory.get(row["name"].split(",")[0])
@@ -100,43 +100,44 @@ def page() -> str:
     peak = IN_FLIGHT * WELLS * SITES * CHANNELS * SIDE**2 * 2 / 1e9
     speed = measured("training", "end to end, batch 128")
     memory = measured("training", "peak memory, batch 128")
-    return f"""# What a run takes
+    return f"""# Time, disk space and GPU hours
 
 <!-- Written by tools/cost_page.py from benchmarks/results/*.json. -->
 
-Measured in parts and multiplied; no whole run on real plates stands behind these figures. For the plates of your
-own config, `snakemake plan` lists the gallery and counts objects and bytes exactly.
+This page estimates what a run costs before you start it. The numbers are extrapolated from measurements of single
+stages; no complete run on real plates has been measured. For your own config, `snakemake plan` counts exactly the files
+and bytes to download.
 
-## By plates
+## By number of plates
 
-A Target-2 plate has {WELLS} wells of {SITES} sites; {LABELLED} wells hold compounds with a mechanism of action,
-and those alone are trained on. {CHANNELS} channels of {SIDE} x {SIDE} pixels, 16 bit;
-crops of {CROP} x {CROP}, 8 bit; {EPOCHS} epochs.
+A Target-2 plate has {WELLS} wells with {SITES} sites each. {LABELLED} wells contain compounds with a mechanism of
+action; only these are used for training. The estimates are for {CHANNELS} channels of {SIDE} x {SIDE} pixels with
+16 bit, crops of {CROP} x {CROP} pixels with 8 bit, and {EPOCHS} epochs.
 
 {by_plates()}
 
-- Images lie on the disk only between download and crops: of at most {IN_FLIGHT} plates at once
-  (`gallery.plates_in_flight`), {peak:,.0f} GB; plates of 1,536 wells take up to 40 GB each. Images that the
-  gallery keeps compressed are smaller. `choose.labelled: true` fetches and keeps the labelled wells only.
-- Crops: one process on {machine("crops")}, 96 sites; two processes were
+- Images are on disk only from download until the crops have been made, for at most {IN_FLIGHT} plates at a time
+  (`gallery.plates_in_flight`): {peak:,.0f} GB. Plates with 1,536 wells take up to 40 GB each; images that are
+  compressed in the gallery take less. With `choose.labelled: true`, only labelled wells are downloaded.
+- Crops: one process on {machine("crops")}, 96 sites. Two processes were
   {measured("crops", "uncompressed: 2 processes over 1"):.1f} times as fast.
 - Training: {machine("training")},
-  DeiT-S/16 at batch 128, {speed:,.0f} sites a second and {memory:.0f} GiB of the GPU's memory;
-  another GPU has another speed (`python benchmarks/training.py`).
+  DeiT-S/16 with batch size 128: {speed:,.0f} sites per second, {memory:.0f} GiB of GPU memory. To measure your
+  own GPU, run `python benchmarks/training.py`.
 {judging()}
-- Not measured, and so not here: the line to the gallery; classifier, supervised baseline and predictions on a GPU.
+- Not measured: the bandwidth to the gallery; classifier, supervised baseline and predictions on a GPU.
 
 ## By config
 
-Each source is pretrained once a seed, and adapted to each of its targets with and without partners from other batches.
+Each source is pretrained once per seed, and adapted to each of its targets by both ODA and CODA.
 
 {by_run()}
 
-With one GPU these are hours of waiting; jobs are independent, so n GPUs take about 1/n of it until single jobs remain.
+Jobs are independent, so n GPUs need about 1/n of this time until only a few jobs are left.
 
-## The demo, stage by stage
+## The demo, by rule
 
-`make demo` on {machine("demo")}; jobs ran side by side, so it took less than the sum.
+`make demo` on {machine("demo")}. Jobs run in parallel, so the total time is shorter than the sum.
 
 {demo()}
 """

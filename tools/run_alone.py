@@ -1,13 +1,13 @@
-"""Run Snakemake as the only one in this folder, and pick up where a killed run left off.
+"""Run Snakemake once at a time in this folder, and continue where a killed run stopped.
 
     python tools/run_alone.py snakemake --cores 2 ...
 
-Snakemake locks its folder with a file that outlives a kill -9 and then asks for ``--unlock`` by hand.
-Here the lock is one of the operating system's, which ends with the processes that hold it; whoever has
-it may clear Snakemake's file safely.
+Snakemake locks its folder with a file that remains after ``kill -9`` and must then be removed with ``--unlock``.
+This script takes a lock of the operating system, which is released when the processes that hold it end. While it
+holds that lock, no other run is active, so it can remove Snakemake's file safely.
 
-Jobs on Slurm outlive a killed Snakemake, which forgets them and would submit them a second time. So they are
-waited for: what they complete counts, and what they do not is made again.
+Slurm jobs keep running when Snakemake is killed; Snakemake does not know them afterwards and would submit them again.
+This script waits for them first. Snakemake then uses the outputs of completed jobs and repeats the others.
 """
 
 import fcntl
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TextIO
 
 PATIENCE = 10.0  # seconds
-SLURM_LOGS = Path(".snakemake/slurm_logs")  # exists once this folder's jobs went to Slurm
+SLURM_LOGS = Path(".snakemake/slurm_logs")  # exists once jobs were submitted to Slurm
 
 
 def taken(lock: TextIO, seconds: float) -> bool:
-    """Try to take the lock for some seconds: a killed run needs a moment to be gone."""
+    """Try to take the lock for some seconds, because a killed run takes a moment to exit."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -42,11 +42,11 @@ def jobs_in_flight() -> list[str]:
     Raises
     ------
     CalledProcessError
-        If Slurm does not answer: then nobody knows.
+        If Slurm does not respond.
     """
     if not SLURM_LOGS.exists() or not shutil.which("squeue"):
         return []
-    # Snakemake's plugin for Slurm submits from its folder and puts the rule into the comment.
+    # The Slurm plugin of Snakemake submits from this folder and writes the rule into the comment of a job.
     query = ["squeue", "--me", "--noheader", "--format=%i|%Z|%k"]
     listed = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout
     rows = [line.split("|", 2) for line in listed.splitlines()]
@@ -58,7 +58,7 @@ def jobs_in_flight() -> list[str]:
 
 
 def await_jobs(pause: float = 5.0) -> None:
-    """Wait until the jobs that an earlier run submitted are gone."""
+    """Wait until the jobs submitted by an earlier run have ended."""
     told = False
     while jobs := jobs_in_flight():
         if not told:
@@ -73,7 +73,7 @@ def await_jobs(pause: float = 5.0) -> None:
 
 
 def main(command: list[str]) -> int:
-    """Run `command` under the lock and give its exit status."""
+    """Run `command` while holding the lock; return its exit status."""
     folder = Path(".snakemake")
     folder.mkdir(exist_ok=True)
     # Through a link, another file would be opened for writing.
@@ -93,7 +93,7 @@ def main(command: list[str]) -> int:
         if any(folder.glob("locks/*")):
             print("An earlier run was killed; going on from what it completed.", file=sys.stderr)
             subprocess.run([*command, "--unlock", "--quiet"], check=True)
-        # Inherited, so that the lock stays as long as Snakemake lives, even if this process does not.
+        # Snakemake inherits the lock, so it is held as long as Snakemake runs, even if this process is killed.
         return subprocess.run(command, pass_fds=[lock.fileno()], check=False).returncode
 
 

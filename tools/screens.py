@@ -1,4 +1,4 @@
-"""Take the README's pictures of the report in a real browser.
+"""Take the screenshots of the report that the documentation shows, in Chromium.
 
 python tools/screens.py results/demo/report.html docs/images
 """
@@ -10,17 +10,17 @@ from pathlib import Path
 from browser import open_browser
 from PIL import Image
 
-# Name, window in CSS pixels, dark or not, the heading to scroll to (none: the top).
+# Name, window size in CSS pixels, dark mode, heading to scroll to (None: top of the page).
 SCREENS = [
     ("report", (1100, 760), False, None),
     ("report-data", (1100, 600), False, "Data"),
     ("report-phone", (390, 844), True, None),
 ]
-COLOURS = 256  # of the palette: a third of the bytes
+COLOURS = 256  # a palette makes the files three times smaller
 
 
 def take_screens(report: Path, folder: Path) -> None:
-    """Write a picture of each of `SCREENS`."""
+    """Write one PNG for each of `SCREENS`."""
     with open_browser() as browser:
         for name, (width, height), dark, heading in SCREENS:
             browser.open(report, width, height, dark=dark)

@@ -2,7 +2,7 @@
 
     python tools/study_page.py results/world_1 results/world_2 results/world_3
 
-Each folder holds the results of one world. A world counts as one observation, whatever its number of images.
+Each folder contains the results of one world. A world is one observation, regardless of its number of images.
 """
 
 import math
@@ -30,12 +30,12 @@ MARKER = "<!-- Below: written by tools/study_page.py. -->"
 
 
 def read_worlds(folders: list[str]) -> pd.DataFrame:
-    """Read the accuracy of every method in every world, as mean over the world's pairs.
+    """Read the accuracy of every method in every world, as mean over its pairs.
 
     Returns
     -------
     DataFrame
-        Columns world (1, 2, ...), method, split, value; ``in_domain`` stands in both splits.
+        Columns world (1, 2, ...), method, split, value; ``in_domain`` is in both splits.
     """
     tables = []
     for world, folder in enumerate(folders, start=1):
@@ -49,7 +49,7 @@ def read_worlds(folders: list[str]) -> pd.DataFrame:
 
 
 def mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean over worlds and its 95 % interval by Student's t; NaN ends for a single world."""
+    """Mean over worlds with a 95 % Student's t interval; the limits are NaN for a single world."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, math.nan, math.nan
@@ -58,7 +58,7 @@ def mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def table_of(wide: pd.DataFrame) -> list[str]:
-    """Make the Markdown table of one split from accuracies, a row a world and a column a method."""
+    """Make the Markdown table of one split from accuracies with one row per world and one column per method."""
     worlds = [f"world {world}" for world in wide.index]
     lines = [f"| method | {' | '.join(worlds)} | mean (95 %) | gap closed (95 %) |"]
     lines += ["|---" * (len(worlds) + 3) + "|"]
@@ -78,7 +78,7 @@ def table_of(wide: pd.DataFrame) -> list[str]:
 
 
 def draw(table: pd.DataFrame) -> Drawing:
-    """Draw a dot a world and method, and the mean as a line; adapted and held-out plates side by side."""
+    """Draw one dot per world and method, with the mean as a line; adapted and held-out plates side by side."""
     methods = [name for name in in_order(table["method"]) if name != "chance"]
     worlds = sorted(table["world"].unique())
     with style():

@@ -62,8 +62,8 @@ def test_the_arithmetic_by_hand():
         line.split("|")[1].strip(): line.split("|")[2].strip()
         for line in cost_page.by_plates().splitlines()
     }
-    assert rows["to fetch, uncompressed images, GB"] == "24.2"
-    assert rows["crops, which stay, GB"] == "2.1"
+    assert rows["download, uncompressed images, GB"] == "24.2"
+    assert rows["crops (kept), GB"] == "2.1"
     speed = cost_page.measured("training", "end to end, batch 128")
     assert "31,725 images" in cost_page.judging()  # 25 plates of 141 wells of 9 sites
     assert cost_page.training_hours() == pytest.approx(300 * 141 * 9 / speed / 3600)

@@ -101,3 +101,26 @@ def test_versions_agree():
 def test_the_page_of_benchmarks_is_in_step_with_their_results():
     tool = runpy.run_path(str(ROOT / "tools/benchmarks_readme.py"))
     assert (ROOT / "benchmarks/README.md").read_text() == tool["page"]()
+
+
+def test_the_readme_is_short():
+    prose = re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
+    assert len(prose.split()) <= 700
+    assert README.count("```mermaid") == 1  # the diagram of the stages
+
+
+def test_every_rule_is_on_the_page_of_outputs_and_no_other():
+    rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    names = set(re.findall(r"^ *(?:rule|checkpoint|use rule \w+ as) (\w+)", rules, re.M))
+    rows = re.findall(r"^\|.*\|([^|]*)\|$", (ROOT / "docs/outputs.md").read_text(), re.M)
+    assert set(re.findall(r"`(\w+)`", "".join(rows))) == names
+
+
+def test_every_setting_on_the_page_of_changes_exists():
+    schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
+    rows = re.findall(r"^\|.*\|([^|]*)\|$", (ROOT / "docs/changing.md").read_text(), re.M)
+    for key in re.findall(r"`([a-z_]+(?:\.[\w<>]+)*)(?::[^`]*)?`", "".join(rows)):
+        part = schema
+        for name in key.split("."):
+            part = part["additionalProperties" if name.startswith("<") else "properties"]
+            part = part if name.startswith("<") else part[name]
