@@ -1,7 +1,6 @@
 """CODA: from plates in the Cell Painting Gallery to the figures of the study.
 
-Named targets: all (the default), figures, metrics, crops, plan, archive.
-A config given with --configfile is laid over the one of this folder, wherever the run is started.
+Named targets: all (the default), figures, metrics, crops, plan, archive. A config file is laid over config/config.yaml.
 """
 
 from snakemake.utils import min_version
