@@ -226,9 +226,7 @@ def main() -> None:
     gpu = torch.cuda.is_available()
     size, compute = (PAPER, Machine(1).claim().compute()) if gpu else (SMALL, Machine(0).compute())
     steps = options.steps or (60 if gpu else 8)
-    table = Table("training")
-    if not gpu:
-        table.name = "training_cpu"
+    table = Table("training" if gpu else "training_toy")
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "plate.arrow", size)
         if gpu:
