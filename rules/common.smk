@@ -44,6 +44,8 @@ ADAPTED_BY = [
 ]
 # For profiles of executors that do not know the resource gpu and have a word of their own for it.
 os.environ.update(CODA_GPUS=str(config["compute"]["gpus"]))
+# Threads that wait for others give their core to whoever else has work, such as the next job on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 wildcard_constraints:
