@@ -37,8 +37,8 @@ CAP = 4.0
 REFERENCES = ("controls", "shrunken", "all")
 FEWEST = 2  # control wells: one alone does not tell how far it is from others
 MARGIN = 16  # pixels that are mirrored at each border before the filter
-# Crops filtered at once on a CPU. Tensors of more than 32 MiB would be taken from and given back to the system each time,
-# which doubles the time (measured).
+# Crops filtered at once on a CPU. Tensors of more than 32 MiB would be taken from the system and given back each
+# time, which doubles the time (measured).
 TOGETHER = 4
 TOLERANCE = 4e-3  # of a pixel size: less than two pixels across a crop of 448
 BLANK = 1e-3  # grey levels: a channel with a lower standard deviation shows nothing
