@@ -19,7 +19,6 @@ networks see them: each channel less its mean, over its standard deviation.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,8 +37,8 @@ CAP = 4.0
 REFERENCES = ("controls", "shrunken", "all")
 FEWEST = 2  # control wells: one alone does not tell how far it is from others
 MARGIN = 16  # pixels that are mirrored at each border before the filter
-# Crops filtered at once. Tensors of more than 32 MiB would be taken from and given back to the system each time,
-# which doubles the time on a CPU (measured).
+# Crops filtered at once on a CPU. Tensors of more than 32 MiB would be taken from the system and given back each
+# time, which doubles the time (measured).
 TOGETHER = 4
 TOLERANCE = 4e-3  # of a pixel size: less than two pixels across a crop of 448
 BLANK = 1e-3  # grey levels: a channel with a lower standard deviation shows nothing
@@ -506,12 +505,13 @@ class Harmoniser:
     def __call__(self, crops: torch.Tensor, plates: Sequence[tuple[str, str]]) -> torch.Tensor:
         """Filter uint8 crops (N, C, H, W) of N `plates`, (source, plate); float32 within 0 to 255."""
         result = torch.empty(crops.shape, dtype=torch.float32, device=crops.device)
-        rows: dict[Any, list[int]] = {}
+        rows: dict[tuple[str, str], list[int]] = {}
         for row, plate in enumerate(plates):
             rows.setdefault(plate, []).append(row)
         for plate, mine in rows.items():
-            for start in range(0, len(mine), TOGETHER):
-                chosen = torch.tensor(mine[start : start + TOGETHER], device=crops.device)
+            together = TOGETHER if self.device.type == "cpu" else len(mine)
+            for start in range(0, len(mine), together):
+                chosen = torch.tensor(mine[start : start + together], device=crops.device)
                 part = crops[chosen].float()
                 if plate in self.filters:
                     part = self.filters[plate](part)
