@@ -34,6 +34,11 @@ def test_a_simulated_config_plans_from_any_folder(tmp_path):
     assert "simulate_gallery" in done.stdout and "train_classifier" in done.stdout
 
 
+def test_the_papers_config_plans(tmp_path):
+    done = run_snakemake(tmp_path, ROOT / "config/config.yaml", "--dry-run")
+    assert "select_plates" in done.stdout and "pretrain_foundation" in done.stdout
+
+
 def test_the_methods_that_answer_a_question_plan_every_training(planned):
     rules = planned(f"methods=[{', '.join(METHODS)}]")
     assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probes"} <= rules
