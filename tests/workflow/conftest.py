@@ -13,6 +13,14 @@ from tutorial import BLOCKS, RUN, copy_workflow, follow
 from workflow_run import rules_of, run_snakemake, write_config
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Whatever waits for the whole run is slow."""
+    for item in items:
+        if "finished" in item.fixturenames:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory) -> Path:
     """A tiny simulated gallery with its tables."""

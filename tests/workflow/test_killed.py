@@ -5,10 +5,12 @@ import signal
 import subprocess
 import time
 
+import pytest
 from places import ROOT
 from workflow_run import snakemake_command
 
 
+@pytest.mark.slow
 def test_killed_while_downloading_and_while_training_it_still_completes(workdir):
     folder, config = workdir
     command = snakemake_command(folder, config, "metrics", "--config", "methods=[unadapted]")
