@@ -1,5 +1,6 @@
 # make demo   sets up what it needs and runs the whole chain on a simulated gallery
-# make test   sets up what it needs and runs all tests
+# make test   sets up what it needs and runs the unit tests and those of the workflow
+# make test-unit, make test-workflow  the two of them, one by one; make test-fast  neither's slow ones
 # make test-cluster  runs the workflow on a real Slurm: the one here, or (as root on Debian) one of its own
 # make coverage  the unit tests, and the lines that they miss
 # make lint   formatters and linters, as CI runs them
@@ -31,9 +32,11 @@ TORCH ?= $(if $(filter Linux,$(shell uname -s)),$(if $(CUDA),cuda,cpu),pypi)
 CPU_TORCH := $(firstword $(wildcard requirements-cpu.lock) requirements-cpu.txt)
 # One lock for every platform and Python from 3.11 on.
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+# Tests of one file share what it prepares, so they stay in one process.
+TEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host progress
 
-.PHONY: demo test test-cluster coverage lint format setup lock audit rulegraph screens clean
+.PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph screens clean
 
 demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
@@ -43,11 +46,19 @@ demo: $(VENV)/run
 	@echo "Report:"; ls results/demo/report.html
 
 test: $(VENV)/dev
-	@echo "Running all tests."
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/cluster $(PYTEST)
+	$(TEST) --ignore tests/cluster $(PYTEST)
+
+test-unit: $(VENV)/dev
+	$(TEST) --ignore tests/workflow --ignore tests/cluster $(PYTEST)
+
+test-workflow: $(VENV)/dev
+	$(TEST) tests/workflow $(PYTEST)
+
+test-fast: $(VENV)/dev
+	$(TEST) --ignore tests/cluster -m "not slow" $(PYTEST)
 
 coverage: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --ignore tests/workflow --ignore tests/cluster
+	$(TEST) --cov --cov-report=term:skip-covered --ignore tests/workflow --ignore tests/cluster
 
 test-cluster: $(VENV)/cluster
 	@echo "Running $(CONFIG) on Slurm, through kills, cancels and limits."

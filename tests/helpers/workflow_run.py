@@ -1,6 +1,7 @@
 """The real Snakefile, run in a folder of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,11 +26,17 @@ def write_config(folder: Path, gallery: Path, endpoint: str) -> Path:
     return path
 
 
-def snakemake_command(
-    folder: Path, config: Path, *words: str, snakefile: Path = ROOT / "Snakefile"
-) -> list[str]:
+def copy_run(run: Path, folder: Path) -> Path:
+    """Copy a folder with the workflow and its results, so that there is nothing to be done in the copy either."""
+    # Another process may be at work there, with a lock of Snakemake's.
+    return Path(shutil.copytree(run, folder, ignore=shutil.ignore_patterns("locks")))
+
+
+def snakemake_command(folder: Path, config: Path, *words: str) -> list[str]:
+    """Run in `folder` the workflow that lies there, or else the project's."""
+    workflow = folder if (folder / "Snakefile").exists() else ROOT
     return [
-        sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder),
+        sys.executable, "-m", "snakemake", "--snakefile", str(workflow / "Snakefile"), "--directory", str(folder),
         "--configfile", str(config), "--workflow-profile", str(ROOT / "profiles/cpu"), "--cores", "2", *words,
     ]  # fmt: skip
 
@@ -44,11 +51,11 @@ def rules_of(done: subprocess.CompletedProcess) -> set[str]:
 
 
 def run_snakemake(
-    folder: Path, config: Path, *words: str, check: bool = True, **where: Path
+    folder: Path, config: Path, *words: str, check: bool = True
 ) -> subprocess.CompletedProcess:
     """Run Snakemake in `folder` and give what it printed."""
     done = subprocess.run(
-        snakemake_command(folder, config, *words, **where),
+        snakemake_command(folder, config, *words),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip

@@ -137,6 +137,7 @@ def add_ranks(rank, ranks, path):
     (path / f"{rank}_of_{ranks}").write_text(str(total.item()))
 
 
+@pytest.mark.slow
 def test_ranks_work_together(tmp_path):
     run_ranks(add_ranks, 2, tmp_path)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"0_of_2": "3.0", "1_of_2": "3.0"}
@@ -215,6 +216,7 @@ def test_other_faults_are_not_taken_for_a_full_memory():
         raise RuntimeError("shape mismatch")
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_is_not_run_again_by_its_ranks(tmp_path):
     """Snakemake's scripts use a name that only the first run of them has."""
     script = tmp_path / "script.py"

@@ -16,6 +16,7 @@ def take(folder, count, name, seconds, results):
     time.sleep(seconds)
 
 
+@pytest.mark.slow
 def test_jobs_at_once_get_different_devices_and_the_rest_wait(tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

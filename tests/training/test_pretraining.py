@@ -69,6 +69,7 @@ def test_weights_say_where_they_come_from(trained, tiny_plates):
     assert header["device"].startswith("CPU")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the variables are those of x86")
 def test_a_processor_with_avx2_alone_trains_in_float32(tiny_plates, tmp_path):
     said = finish_training(
@@ -252,6 +253,7 @@ def losses_of_a_rank(rank, ranks, plates, path, batch_norm):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_two_processes_train_like_one_with_the_same_batch(tiny_plates, tmp_path, batch_norm):
     losses_of_a_rank(0, 1, tiny_plates, tmp_path, batch_norm)

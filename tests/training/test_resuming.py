@@ -63,6 +63,7 @@ def equal(one: str, two: str) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(tiny_plates, tmp_path):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     train(calm, tiny_plates, watch=OFTEN)
@@ -77,6 +78,7 @@ def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(tiny_pl
     assert not (killed / "foundation.states").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_classifier_ends_with_the_same_weights(tiny_plates, tmp_path):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     outputs = classify(calm, tiny_plates, epochs=2)
@@ -90,6 +92,7 @@ def test_a_killed_classifier_ends_with_the_same_weights(tiny_plates, tmp_path):
     assert not (killed / "weights.states").exists()
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_leaves_with_the_status_to_try_again(tiny_plates, tmp_path):
     running = start_training(tmp_path, tiny_plates, EPOCHS=1000)
     wait_for_a_state(tmp_path, running)
@@ -99,6 +102,7 @@ def test_sigterm_saves_and_leaves_with_the_status_to_try_again(tiny_plates, tmp_
     assert "the state is saved" in said and len(states_in(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_of_two_processes_makes_both_leave_after_the_same_step(
     tiny_plates, tmp_path
 ):

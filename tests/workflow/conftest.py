@@ -1,5 +1,6 @@
-"""The real Snakefile on a tiny simulated gallery, served by a real S3 server."""
+"""The real Snakefile: one whole run that tests share, and folders to run in from a gallery on a real S3 server."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,16 @@ import pytest
 import yaml
 from filelock import FileLock
 from places import ROOT
+from tutorial import BLOCKS, RUN, copy_workflow, follow
 from workflow_run import rules_of, run_snakemake, write_config
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Whatever waits for the whole run is slow."""
+    for item in items:
+        if "finished" in item.fixturenames:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
@@ -39,18 +49,29 @@ def workdir(tmp_path, gallery, endpoint) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, gallery, endpoint) -> tuple[Path, Path]:
-    """A whole run, made once for all tests that look at it; they leave it as it is.
+def finished(tmp_path_factory) -> tuple[Path, Path]:
+    """A copy of the workflow in which the tutorial was followed through its whole run, and the config of that.
 
-    Tests at work in several processes share it: the first makes it, the others wait.
+    It is made once for all tests that look at it; they leave it as it is. Tests at work in several
+    processes share it: the first makes it, the others wait.
     """
     shared = tmp_path_factory.getbasetemp()
-    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "finished"
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / "lock"):
-        if not (folder / "run.yaml").exists():
-            run_snakemake(folder, write_config(folder, gallery, endpoint))
-    return folder, folder / "run.yaml"
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    folder = shared / "finished"
+    with FileLock(shared / "finished.lock"):
+        if not folder.exists():
+            copy_workflow(folder)
+            said = follow(folder, BLOCKS[:RUN])
+            (folder / "said.json").write_text(json.dumps(said))
+    if not (folder / "said.json").exists():
+        pytest.fail("the whole run failed in another test")
+    return folder, folder / "config/tiny.yaml"
+
+
+@pytest.fixture
+def results(finished) -> Path:
+    """Results of the whole run."""
+    return finished[0] / "results/tiny"
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def test_a_gallery_that_does_not_answer_is_named(workdir):
     )
 
 
+@pytest.mark.slow
 def test_broken_and_missing_images_cost_their_site_and_are_named(tmp_path, gallery):
     import shutil
 

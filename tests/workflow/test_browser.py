@@ -21,18 +21,18 @@ def browser():
 
 @pytest.mark.parametrize("window", WIDTHS)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_the_report_opens_whole_and_without_a_fault(finished, browser, window, dark):
-    path = finished[0] / "results/report.html"
+def test_the_report_opens_whole_and_without_a_fault(results, browser, window, dark):
+    path = results / "report.html"
     width, height = WIDTHS[window]
     page = browser.open(path, width, height, dark=dark)
     assert page.faults == [] and page.requested == [path.as_uri()]
-    figures = list((finished[0] / "results/figures").rglob("*.png"))
+    figures = list((results / "figures").rglob("*.png"))
     assert browser.evaluate(LAYOUT) == [width, len(figures)]
     assert browser.evaluate(BROKEN) == [] and browser.evaluate(OUTSIDE) == []
 
 
-def test_links_of_the_contents_lead_to_their_parts(finished, browser):
-    browser.open(finished[0] / "results/report.html", *WIDTHS["desktop"])
+def test_links_of_the_contents_lead_to_their_parts(results, browser):
+    browser.open(results / "report.html", *WIDTHS["desktop"])
     dead = "[...document.querySelectorAll('nav a')].filter(a => !document.querySelector(a.hash)).map(a => a.hash)"
     assert browser.evaluate("document.querySelectorAll('nav a').length") >= 5
     assert browser.evaluate(dead) == []

@@ -30,6 +30,7 @@ def test_the_gallerys_functions_and_nuclei_are_fetched_only_where_asked_for(
     assert jobs & FETCH == fetched
 
 
+@pytest.mark.slow
 def test_cells_from_the_gallerys_nuclei_under_its_illumination(workdir, gallery):
     folder, config = workdir
     crops = "crops={size: 32, kind: cells, nuclei: gallery, illumination: gallery}"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 import tifffile
 import yaml
 from workflow_run import run_snakemake
@@ -31,6 +32,7 @@ def make_plate(root, folder):
     )
 
 
+@pytest.mark.slow
 def test_an_own_plate_is_planned_indexed_and_fetched_beside_the_gallerys(workdir):
     folder, path = workdir
     make_plate(folder / "mine", folder)

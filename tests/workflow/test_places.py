@@ -4,9 +4,11 @@ import subprocess
 import time
 
 import pandas as pd
+import pytest
 from workflow_run import run_snakemake, snakemake_command
 
 
+@pytest.mark.slow
 def test_no_more_plates_than_allowed_lie_on_the_disk(workdir):
     """With cores that are no multiple of what a job takes, and plates that an earlier run began.
 

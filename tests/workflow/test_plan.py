@@ -34,6 +34,11 @@ def test_a_simulated_config_plans_from_any_folder(tmp_path):
     assert "simulate_gallery" in done.stdout and "train_classifier" in done.stdout
 
 
+def test_the_papers_config_plans(tmp_path):
+    done = run_snakemake(tmp_path, ROOT / "config/config.yaml", "--dry-run")
+    assert "select_plates" in done.stdout and "pretrain_foundation" in done.stdout
+
+
 def test_the_methods_that_answer_a_question_plan_every_training(planned):
     rules = planned(f"methods=[{', '.join(METHODS)}]")
     assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probes"} <= rules
@@ -82,6 +87,7 @@ def jobs_of(folder, name, **changes):
     return config, {rule: int(count) for rule, count in jobs if count.isdigit()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("pair", 4), ("target2", 22)])
 def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, name, count):
     config, jobs = jobs_of(tmp_path, name)
@@ -93,6 +99,7 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
     assert jobs["adapt_foundation"] == 2 * pairs  # with and without partners
 
 
+@pytest.mark.slow
 def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
     aligned = [name for name in names_of("network") if COMPOSED[name].alignment]
     _, jobs = jobs_of(tmp_path, "pair", methods=list(COMPOSED), experiments={"run": ["mix"]})
@@ -103,12 +110,14 @@ def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path
     assert sorted(predicted) == sorted(["coda", *aligned])
 
 
+@pytest.mark.slow
 def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
     methods = ["unadapted", "oda", "coda", "unadapted_aligned", "coda_replay_aligned_dmso"]
     _, jobs = jobs_of(tmp_path, "pair", methods=methods, experiments={"run": ["mix", "compounds"]})
     assert jobs["adapt_to_mix"] == 2  # CODA, and with replay
 
 
+@pytest.mark.slow
 def test_predictions_take_one_job_a_target_and_kind(tmp_path):
     _, jobs = jobs_of(
         tmp_path, "pair", methods=list(METHODS), experiments={"run": ["mix", "compounds"]}
@@ -121,6 +130,7 @@ def test_predictions_take_one_job_a_target_and_kind(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_rules_is_in_step_with_them():
     assert rulegraph.PAGE.read_text() == rulegraph.page(rulegraph.plan())
 

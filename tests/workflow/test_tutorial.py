@@ -1,58 +1,45 @@
-"""The tutorial's commands, word for word and in their order, in a copy of the workflow."""
+"""What the tutorial's commands do: the first made the finished run, the others follow in a copy of it."""
 
+import json
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from places import ROOT
+from tutorial import ACTIVATE, BLOCKS, COMMANDS, RUN, follow
+from workflow_run import copy_run
 
-PAGE = (ROOT / "docs/tutorial.md").read_text()
 CHANGED = "snakemake --configfile config/tiny.yaml mine.yaml --workflow-profile profiles/cpu"
-BLOCKS = re.findall(r"(<!-- long: .*? -->\n)?```bash\n(.*?)```", PAGE, re.S)
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory) -> Path:
-    """The files of the workflow as a newcomer gets them, with an environment already set up."""
-    folder = tmp_path_factory.mktemp("tutorial") / "workflow"
-    unwanted = shutil.ignore_patterns(".*", "results", "__pycache__", "tests", "benchmarks")
-    shutil.copytree(ROOT, folder, ignore=unwanted)
-    (folder / ".venv/bin").mkdir(parents=True)
-    (folder / ".venv/bin/activate").write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
-    return folder
+def copy(finished, tmp_path_factory) -> Path:
+    return copy_run(finished[0], tmp_path_factory.mktemp("tutorial") / "workflow")
 
 
 @pytest.fixture(scope="module")
 def told(copy) -> list[str]:
-    """What each block said; steps marked as long are left out, the environment stands in for them."""
-    said, before = [], ""
-    for long, commands in BLOCKS:
-        if long:
-            said.append("")
-            continue
-        if commands.startswith(". "):
-            before = commands  # each block runs in a shell of its own
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", before + commands],
-            cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{commands}\n{done.stdout[-4000:]}"
-        said.append(done.stdout)
-    return said
+    """What each block said."""
+    return json.loads((copy / "said.json").read_text()) + follow(copy, BLOCKS[RUN:])
 
 
 def said_by(told: list[str], start: str) -> str:
     """What the one block whose commands begin with `start` said."""
-    (number,) = [number for number, (_, text) in enumerate(BLOCKS) if text.startswith(start)]
+    (number,) = [number for number, text in enumerate(COMMANDS) if text.startswith(start)]
     return told[number]
 
 
 def jobs(said: str) -> set[str]:
     """Rules in Snakemake's tables of jobs."""
     return set(re.findall(r"^(\w+) +\d+$", said, re.M)) - {"total"}
+
+
+def test_the_environment_is_activated_before_the_first_command_of_the_workflow():
+    first = next(number for number, text in enumerate(COMMANDS) if text.startswith("snakemake"))
+    assert ACTIVATE in COMMANDS[:first]
+
+
+def test_a_dry_run_lists_the_first_jobs(told):
+    assert "select_plates" in jobs(told[RUN - 2]) and "write_report" in jobs(told[RUN - 2])
 
 
 def test_the_run_gives_a_report_and_says_its_numbers(copy, told):
