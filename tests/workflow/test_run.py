@@ -211,7 +211,7 @@ def test_switching_experiments_on_trains_nothing_again_and_never_adapts_to_the_p
     jobs = re.findall(r"^(?:local)?rule (\w+):\n    input: (.*)", plan, re.M)
     rules = {rule for rule, _ in jobs}
     assert {
-        "adapt_experiment",
+        "adapt_to_mix",
         "adapt_online",
         "train_known_compounds",
         "score_experiments",
