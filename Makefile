@@ -25,7 +25,7 @@ INSTALL_DEV := -r requirements-dev.txt
 endif
 # One lock for every platform and Python from 3.11 on.
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host progress
+DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
 .PHONY: demo test test-cluster coverage lint format setup lock audit rulegraph screens clean
 
