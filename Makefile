@@ -34,7 +34,7 @@ CPU_TORCH := $(firstword $(wildcard requirements-cpu.lock) requirements-cpu.txt)
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 # Tests of one file share what it prepares, so they stay in one process.
 TEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile
-DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host progress
+DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
 .PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph screens clean
 

@@ -149,7 +149,11 @@ class RunProgress(logging.Handler):
             self.took[self.rules.get(record.job_id, "")].append(seconds)
 
     def line(self) -> str | None:
-        """Say how far the run has come; None where its jobs are just being planned anew, or all are done."""
+        """Say how far the run has come.
+
+        None where its jobs are just being planned anew, where all are done, and before the first is: with
+        ``--quiet progress`` Snakemake does not say which are.
+        """
         now, begun = time.monotonic(), dict(self.begun)
         try:
             jobs = {
@@ -158,9 +162,9 @@ class RunProgress(logging.Handler):
             }
         except RuntimeError:  # changed while it was read
             return None
-        if not jobs:
-            return None
         done = sum(map(len, self.took.values()))
+        if not jobs or not done:
+            return None
         told = f"Whole run: {done} of {done + len(jobs)} jobs, {duration(now - self.start)}"
         left = seconds_left(jobs, dict(self.took), self.work, self.cores) if self.cores else None
         return told if left is None else f"{told}, about {duration(left)} left"
