@@ -1,5 +1,6 @@
 """Scores of the experiments against plain pandas, and the figures and words made of them."""
 
+import gc
 import re
 
 import numpy as np
@@ -172,7 +173,8 @@ def test_plate_after_plate_before_after_seen_and_forgotten(world):
         before = after
 
 
-def test_tests_are_corrected_once_over_the_steps_of_an_experiment(world):
+def test_tests_are_corrected_once_over_the_steps_of_an_experiment(world, monkeypatch):
+    monkeypatch.setattr(gc, "collect", int)  # statsmodels' Holm calls it each time; it takes long
     _, _, scores = world
     tests = scores[scores["p"].notna()]
     families = tests.groupby(["experiment", "split", "level", tests["train_source"] == "all"])

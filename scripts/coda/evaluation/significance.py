@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.stats import t
-from statsmodels.stats.multitest import multipletests
 
 from coda.methods import compared_with
 
@@ -78,10 +77,12 @@ def paired_test(difference: float, replicates: np.ndarray, compounds: int) -> Pa
 
 def holm(p: np.ndarray) -> np.ndarray:
     """Correct p-values for multiple testing (Holm, 1979); NaN stays NaN and counts as no test."""
-    tested = ~np.isnan(p)
-    corrected = p.copy()
-    if tested.any():
-        corrected[tested] = multipletests(p[tested], method="holm")[1]
+    # As statsmodels' multipletests, which collects garbage at every call: a third of a second, for each family.
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
+    corrected = np.full(len(p), np.nan)
+    corrected[order] = np.minimum(steps, 1.0)
     return corrected
 
 
