@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from coda.errors import UserError
-from coda.files import read_table
+from coda.files import parse_table, read_table
 from coda.gallery.labels import label_compounds, sole
-from coda.gallery.public_tables import parse_table
 
 SHARED = Path("../shared/data/metadata")
 
