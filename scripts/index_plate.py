@@ -3,8 +3,8 @@
 from coda.files import read_table, write_table
 from coda.gallery.open import open_gallery
 from coda.gallery.plates import read_wells
-from coda.gallery.site_filter import check_choice, choose_sites
-from coda.gallery.site_index import index_plate
+from coda.gallery.site_filter import check_choice, choose_sites, is_chosen
+from coda.gallery.site_index import index_plate, judge_missing, plate_layout
 from coda.logs import reported
 
 with reported(snakemake.log[0]):
@@ -25,4 +25,7 @@ with reported(snakemake.log[0]):
         snakemake.params.channels,
         snakemake.params.load_data,
     )
+    layout = plate_layout(wells, labels, source, plate)
+    choice = [choose[key] for key in ("wells", "compounds", "moas", "labelled")]
+    judge_missing(index, layout[is_chosen(layout, *choice)], settings["max_lost"])
     write_table(choose_sites(index, **choose), snakemake.output.index)

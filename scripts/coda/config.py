@@ -47,6 +47,16 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
     UserError
         On the first error, naming the key and the way out.
     """
+    sources = config.get("sources")
+    if (
+        unquoted := [name for name in sources if not isinstance(name, str)]
+        if isinstance(sources, dict)
+        else []
+    ):
+        raise UserError(
+            f"sources names {unquoted[0]!r}, which YAML does not read as text; put the name in quotes, there and in "
+            "train_sources and target_sources."
+        )
     errors = list(_FillingValidator(schema).iter_errors(config))
     if errors:
         # An unknown key is the most likely mistake, and often the reason for the other errors.

@@ -1,15 +1,23 @@
 """Files written whole or not at all, and tables whose ids are strings."""
 
+import codecs
+import csv
+import gzip
+import io
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import pandas as pd
+import pyarrow
+import pyarrow.csv
 from filelock import lock_descriptor
+from pandas.api.types import is_numeric_dtype
 
 from coda.errors import UserError
 
@@ -83,11 +91,14 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
             table.to_csv(temporary, index=False)
 
 
-def read_table(path: str | os.PathLike, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a Parquet, CSV or TSV table (gzipped or not), text columns as strings.
+# What tables write where a cell holds nothing.
+MISSING = ["", "-", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "None", "NULL", "null"]
+# How web pages begin that servers send instead of a table.
+NO_TABLES = (b"<!doctype", b"<html", b"<?xml", b"version https://git-lfs")
 
-    Plate ids such as ``1053597806`` look like numbers, so text formats are read as strings
-    throughout; empty cells become ``None``.
+
+def read_table(path: str | os.PathLike, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a Parquet, CSV or TSV table (gzipped or not), see `parse_table`.
 
     Parameters
     ----------
@@ -103,15 +114,12 @@ def read_table(path: str | os.PathLike, columns: list[str] | None = None) -> pd.
     """
     path = Path(path)
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            separator = "," if ".csv" in path.suffixes else "\t"
-            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-            table = table.where(table != "", None)
+        # A large table of this workflow is not held twice.
+        parquet = path.suffix == ".parquet"
+        table = _clean(pd.read_parquet(path)) if parquet else parse_table(path.read_bytes(), path)
     except FileNotFoundError:
         raise UserError(f"The table {path} does not exist.") from None
-    except (ValueError, OSError, pd.errors.ParserError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"The table {path} cannot be read: {error}") from error
     missing = [name for name in columns or [] if name not in table.columns]
     if missing:
@@ -119,6 +127,142 @@ def read_table(path: str | os.PathLike, columns: list[str] | None = None) -> pd.
             f"The table {path} lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}."
         )
     return table[columns] if columns else table
+
+
+def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
+    """Read the bytes of a Parquet, CSV or TSV table, whoever wrote it.
+
+    Text loses the spaces around it, and what stands for nothing (`MISSING`) is missing. Ids of plates
+    look like numbers, so all cells of CSV and TSV are text, as are the columns ``Metadata_*`` of Parquet
+    but the site. The encoding is UTF-8, UTF-16 with its mark, or else Latin-1. Leading lines with ``!``
+    (the Repurposing Hub's header), rows without a value and columns without a name are left out, and
+    so is an empty cell behind the last column. In tables with tabs a quote is a character, unless it
+    closes its own cell.
+
+    Parameters
+    ----------
+    data
+        Content of the file.
+    name
+        Its name or address, whose suffix tells the format.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are of another format, are cut off, or have rows that do not fit the heading.
+    """
+    suffixes = PurePosixPath(name).suffixes
+    if ".parquet" in suffixes:
+        return _clean(pd.read_parquet(io.BytesIO(data)))
+    if suffixes and suffixes[-1] == ".gz":
+        data = gzip.decompress(data)
+    if data[:200].lstrip().lower().startswith(NO_TABLES):
+        raise ValueError("the answer is not a table but a web page or a Git LFS pointer")
+    while data.startswith(b"!"):
+        data = data.partition(b"\n")[2]
+    heading, _, rows = _decoded(data).lstrip("\r\n").partition("\n")
+    if not heading.strip():
+        raise ValueError("it is empty")
+    by_suffix = "," if ".csv" in suffixes else "\t"
+    separator = next((mark for mark in (by_suffix, *",;\t") if mark in heading), by_suffix)
+    (names,) = csv.reader([heading.rstrip("\r")], delimiter=separator)
+    names = [cell.strip() for cell in names]
+    if twice := [cell for cell in names if cell and names.count(cell) > 1]:
+        raise ValueError(f"its heading names the column {twice[0]} twice")
+    table = _clean(_cells(rows.encode(), len(names), separator)).dropna(how="all")
+    return table.reset_index(drop=True).set_axis(names, axis=1).loc[:, [*map(bool, names)]]
+
+
+def _decoded(data: bytes) -> str:
+    """Decode the text of a table."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+class _UnfitRow(ValueError):
+    """A row with another number of cells than the heading."""
+
+    def __init__(self, number: int, cells: int, width: int, cut: bool):
+        end = ", and the table has no line end after it, so it may be cut off" if cut else ""
+        super().__init__(f"row {number} has {cells} cell(s), the heading {width}{end}")
+        self.cells = cells
+
+
+def _cells(data: bytes, width: int, separator: str) -> pd.DataFrame:
+    """Read the rows below a heading of `width` cells; in some exports each ends with a separator more."""
+    if not data.strip():
+        return pd.DataFrame(columns=range(width), dtype="str")
+    try:
+        return _split(data, width, separator)
+    except _UnfitRow as unfit:
+        if unfit.cells != width + 1:
+            raise
+        with suppress(_UnfitRow):
+            table = _split(data, width + 1, separator)
+            if table.pop(width).str.strip().eq("").all():
+                return table
+        raise
+
+
+def _split(data: bytes, width: int, separator: str) -> pd.DataFrame:
+    """Split rows into `width` cells of text."""
+    unfit = []
+
+    def stop(row: pyarrow.csv.InvalidRow) -> str:
+        unfit.append(row)
+        return "error"
+
+    names, tabs = [str(number) for number in range(width)], separator == "\t"
+    try:
+        table = pyarrow.csv.read_csv(
+            io.BytesIO(data),
+            pyarrow.csv.ReadOptions(column_names=names, use_threads=False),
+            pyarrow.csv.ParseOptions(
+                delimiter=separator,
+                quote_char=False if tabs else '"',
+                newlines_in_values=not tabs,
+                invalid_row_handler=stop,
+            ),
+            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string())),
+        ).to_pandas()
+    except pyarrow.ArrowInvalid:
+        if not unfit:
+            raise
+        row = unfit[0]
+        cut = row.actual_columns < width and not data.endswith(b"\n")
+        raise _UnfitRow(row.number, row.actual_columns, width, cut) from None
+    table.columns = range(width)
+    for number in table:
+        column = table[number]
+        if tabs:
+            own = column.str.fullmatch(r'\s*".*"\s*')
+            inner = column.str.strip().str.slice(1, -1).str.replace('""', '"', regex=False)
+            table[number] = column.mask(own, inner)
+        elif data.count(b"\n") > len(table) and (broken := column.str.contains("\n")).any():
+            raise ValueError(
+                f"a quote in row {broken.idxmax() + 1} is not closed before the line ends"
+            )
+    return table
+
+
+def _clean(table: pd.DataFrame) -> pd.DataFrame:
+    """Mark missing text, strip the rest, and make text of ids that are numbers."""
+    for name, column in table.items():
+        if column.dtype == "str":
+            text = column.str.strip()
+            table[name] = text.mask(text.isin(MISSING))
+        elif (
+            str(name).startswith("Metadata_")
+            and name != "Metadata_Site"
+            and is_numeric_dtype(column)
+        ):
+            whole = column.dropna().mod(1).eq(0).all()
+            table[name] = (column.astype("Int64") if whole else column).astype("str")
+    return table
 
 
 def write_json(value: object, path: str | os.PathLike) -> None:

@@ -6,9 +6,8 @@ import pytest
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.evaluation.compound_splits import choose_compounds, choose_mechanisms
-from coda.files import read_table, write_table
+from coda.files import parse_table, read_table, write_table
 from coda.gallery.labels import label_compounds
-from coda.gallery.public_tables import parse_table
 from coda.training.site_selection import class_names, labelled_rows, restrict, usable_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from coda.errors import UserError
-from coda.files import read_table
-from coda.gallery.labels import label_compounds, sole
-from coda.gallery.public_tables import parse_table
+from coda.files import parse_table, read_table
+from coda.gallery.labels import PLACEHOLDERS, label_compounds, sole
+from hypothesis import given
+from hypothesis import strategies as st
 
 SHARED = Path("../shared/data/metadata")
 
@@ -131,6 +132,63 @@ def test_two_classes_with_one_id_leave_it_unlabelled():
     assert sole(pd.Series(["a", None, "a"])) == "a"
     assert sole(pd.Series(["a", "b"])) is None
     assert sole(pd.Series([None, None], dtype=object)) is None
+
+
+def relabelled(capsys, **moas):
+    """Labels by name where `small_tables` gives these names these mechanisms, and what is told."""
+    tables = small_tables()
+    rows = [(name, moa) for name, given in moas.items() for moa in given]
+    others = tables["drugs"][~tables["drugs"]["pert_iname"].str.lower().isin(moas)]
+    tables["drugs"] = pd.concat([others, pd.DataFrame(rows, columns=["pert_iname", "moa"])])
+    table = label_compounds(**tables)
+    return table.set_index("Metadata_pert_iname")["Metadata_moa"], capsys.readouterr().err
+
+
+@pytest.mark.parametrize("order", [[None, "x inhibitor"], ["x inhibitor", None]])
+def test_a_name_twice_has_the_moa_of_the_row_that_has_one(capsys, order):
+    labels, told = relabelled(capsys, alpha=order)
+    assert labels["alpha"] == labels["Beta"] == "x inhibitor" and "no moa" not in told
+
+
+def test_a_name_with_two_mechanisms_has_no_label_and_is_named(capsys):
+    labels, told = relabelled(
+        capsys, gamma=["y agonist|z blocker", "x inhibitor"], lonely=["x inhibitor"]
+    )
+    assert pd.isna(labels["gamma"]) and labels["alpha"] == "x inhibitor"
+    assert "1 compound(s) have several moa in tables.drugs and no label (gamma)" in told
+    labels, told = relabelled(capsys, gamma=["z blocker|y agonist", "Y agonist | z blocker"])
+    assert labels["gamma"] == labels["delta"] == "y agonist|z blocker"
+    assert "several moa" not in told
+
+
+@given(
+    st.lists(
+        st.sampled_from(["x inhibitor", "X Inhibitor", " x  inhibitor ", "X INHIBITOR"]),
+        min_size=2,
+        max_size=2,
+    )
+)
+def test_spellings_of_a_mechanism_are_one(spellings):
+    tables = small_tables()
+    tables["drugs"].loc[[0, 1], "moa"] = spellings
+    tables["drugs"].loc[[2, 3], "moa"] = ["y agonist|z blocker", "Z blocker|y agonist"]
+    labels = label_compounds(**tables).set_index("Metadata_pert_iname")["Metadata_moa"]
+    assert labels["alpha"] == labels["Beta"] and labels["gamma"] == labels["delta"]
+    assert labels[["alpha", "gamma"]].notna().all() and labels.nunique() == 2
+
+
+def test_other_spellings_are_told(capsys):
+    _, told = relabelled(capsys, gamma=["Y agonist|z blocker"])
+    assert "'Y agonist|z blocker' is also written 'y agonist|z blocker'" in told or (
+        "'y agonist|z blocker' is also written 'Y agonist|z blocker'" in told
+    )
+
+
+@pytest.mark.parametrize("placeholder", PLACEHOLDERS)
+def test_a_placeholder_is_no_compound_even_with_a_key(placeholder):
+    tables = small_tables()
+    tables["compounds"].loc[0, "Metadata_JCP2022"] = placeholder
+    assert placeholder not in set(label_compounds(**tables)["Metadata_JCP2022"])
 
 
 def test_what_cannot_be_joined_is_counted_and_named(capsys):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from coda.errors import UserError
 from coda.gallery.base import checked_key
-from coda.gallery.load_data import find_load_data, read_columns, read_load_data, relative_keys
+from coda.gallery.load_data import find_load_data, read_load_data, relative_keys
 from coda.gallery.open import open_gallery
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,7 +71,7 @@ def as_bytes(table, name):
 )
 def test_every_style_gives_the_same_keys(tmp_path, style, name, root):
     gallery = put(tmp_path, name, as_bytes(styled(style, root), name))
-    key = find_load_data(gallery, "source_3", "CP59", "BR5867a3")
+    (key,) = find_load_data(gallery, "source_3", "CP59", "BR5867a3")
     assert key == PLACE + name
     rows = read_load_data(gallery, key, "source_3", ["Mito", "DNA"])
     assert list(rows) == ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Key_Mito", "Key_DNA"]
@@ -82,10 +82,13 @@ def test_every_style_gives_the_same_keys(tmp_path, style, name, root):
 
 def test_the_plain_table_comes_before_the_one_with_illumination(tmp_path):
     gallery = put(tmp_path, "load_data_with_illum.parquet", b"")
-    assert find_load_data(gallery, "source_3", "CP59", "BR5867a3").endswith("parquet")
+    assert len(find_load_data(gallery, "source_3", "CP59", "BR5867a3")) == 1
     put(tmp_path, "load_data.csv.gz", b"")
-    assert find_load_data(gallery, "source_3", "CP59", "BR5867a3").endswith("load_data.csv.gz")
-    assert find_load_data(gallery, "source_3", "CP59", "other") is None
+    names = ["load_data.csv.gz", "load_data_with_illum.parquet"]
+    assert find_load_data(gallery, "source_3", "CP59", "BR5867a3") == [
+        PLACE + name for name in names
+    ]
+    assert find_load_data(gallery, "source_3", "CP59", "other") == []
 
 
 def test_integer_sites_in_parquet(tmp_path):
@@ -230,13 +233,30 @@ def test_real_tables(tmp_path, file, rows):
         )
 
 
-def test_only_the_columns_that_matter_are_read():
-    table = styled("url").assign(Metadata_AbsTime="x")
-    wanted = [
-        "Metadata_Well",
-        "Metadata_Site",
-        "Metadata_Plate",
-        *[f"URL_Orig{c}" for c in CHANNELS],
-    ]
-    for name in ("load_data.csv", "load_data.csv.gz", "load_data.parquet"):
-        assert sorted(read_columns(as_bytes(table, name), name)) == sorted(wanted)
+def test_columns_that_differ_between_rows_are_kept_to_tell_repeated_sites_apart(tmp_path):
+    table = styled("url").assign(Metadata_AbsTime="x", Metadata_Z=["1", "2", "1", "2"])
+    gallery = put(tmp_path, "load_data.csv", as_bytes(table, "load_data.csv"))
+    rows = read_load_data(gallery, PLACE + "load_data.csv", "source_3", ["DNA"])
+    places = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+    assert list(rows) == [*places, "Metadata_Z", "Key_DNA"]
+
+
+@pytest.mark.parametrize("kind", ["Frame", "Series"])
+@pytest.mark.parametrize("name", ["load_data.csv", "load_data.parquet"])
+def test_a_plane_within_files_is_refused(tmp_path, kind, name):
+    """As CellProfiler names the planes of a stack; the first plane of a file is the file."""
+    table = styled("url").assign(**{f"{kind}_Orig{channel}": 0 for channel in CHANNELS})
+    gallery = put(tmp_path, name, as_bytes(table, name))
+    assert len(read_load_data(gallery, PLACE + name, "source_3", CHANNELS)) == 4
+    table.loc[2, f"{kind}_OrigER"] = 1
+    put(tmp_path, name, as_bytes(table, name))
+    assert len(read_load_data(gallery, PLACE + name, "source_3", ["DNA", "Mito"])) == 4
+    with pytest.raises(UserError, match=rf"takes ER from plane 1 of its files \({kind}_OrigER\)"):
+        read_load_data(gallery, PLACE + name, "source_3", CHANNELS)
+
+
+def test_a_table_that_was_cut_off_is_told(tmp_path):
+    whole = as_bytes(styled("url"), "load_data.csv")
+    gallery = put(tmp_path, "load_data.csv", whole[: whole.rindex(b",")])
+    with pytest.raises(UserError, match="it may be cut off; correct it or leave its plate out"):
+        read_load_data(gallery, PLACE + "load_data.csv", "source_3", ["DNA"])

@@ -115,6 +115,17 @@ def test_a_bad_group_costs_its_sites_and_is_named(tmp_path, capsys):
         assert words in said
 
 
+def test_an_odd_site_in_a_table_of_images_costs_its_group(tmp_path, capsys):
+    root = tmp_path / "gallery"
+    write_groups(root, "well")
+    image = root / f"{PLATE}/A01/Image.csv"
+    image.write_text(image.read_text().replace("A01,1", "A01,s1"))
+    index = index_of([(well, site) for well, site, *_ in SITES])
+    found = download_nuclei(LocalGallery(str(root)), index, tmp_path / "P1.parquet", max_lost=0.5)
+    assert list(found.itertuples(index=False, name=None)) == expected_of(SITES[2:])
+    assert "Row 2 of Image.csv of A01 has the site 's1'" in capsys.readouterr().err
+
+
 class Throttled(LocalGallery):
     """A gallery that does not deliver the objects below some folders."""
 
@@ -190,6 +201,14 @@ def test_bad_nuclei_are_named(tmp_path):
     assert read_nuclei(nuclei, "P1", "P1", images)["Metadata_Well"].tolist() == ["B03"]
     with pytest.raises(UserError, match="P1-A02.*Image.csv"):
         read_nuclei(nuclei, "P1-A02", "P1")
+    for row, words in (
+        ("11,A02,s2", "the site 's2'"),
+        ("11,,1", "no well"),
+        ("11,A02,", "no site"),
+    ):
+        images = file("i.csv", f"ImageNumber,Metadata_Well,Metadata_Site\n10,b3,4\n{row}\n")
+        with pytest.raises(UserError, match=f"Row 2 of Image.csv of P1 has {words}"):
+            read_nuclei(nuclei, "P1", "P1", images)
     images = file("i.csv", "ImageNumber,Metadata_Well,Metadata_Site\n1,A01,1\n")
     with pytest.raises(UserError, match="image numbers of 1 nuclei"):
         read_nuclei(nuclei, "P1", "P1", images)

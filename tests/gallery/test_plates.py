@@ -68,6 +68,37 @@ def test_batches_are_chosen_and_the_validation_plate_may_be_of_another(plates):
         chosen(batches=["Batch_2"], validation_plate="1053597806")
 
 
+def test_a_plate_in_two_batches_is_refused_until_one_is_chosen(plates):
+    """Unless both rows are the same, or of another type."""
+    again = plates[:1].assign(Metadata_Batch="Batch_9")
+    twice = pd.concat([plates, again])
+    with pytest.raises(
+        UserError, match=r"1053597806 is in 2 batches \(Batch_2, Batch_9\); name the right"
+    ):
+        select_plates(twice, "TARGET2", {"source_2": {}})
+    for wish in ({}, {"validation_plate": "1053597806"}, {"plates": ["1053597806", "1053597807"]}):
+        wish = {"source_2": wish | {"batches": ["Batch_9", "Batch_1"]}}
+        table = select_plates(twice, "TARGET2", wish).set_index("Metadata_Plate")
+        assert table.loc["1053597806", "Metadata_Batch"] == "Batch_9" and len(table) == 2
+    for more in (plates[:1], again.assign(Metadata_PlateType="COMPOUND")):
+        table = select_plates(pd.concat([more, plates, more]), "TARGET2", {"source_2": {}})
+        assert table["Metadata_Batch"].tolist() == ["Batch_1", "Batch_2"]
+
+
+def test_a_sheet_replaces_the_rows_of_its_plates_and_no_others(plates):
+    again = pd.concat([plates, plates[:1].assign(Metadata_Batch="Batch_9")])
+    sheet = plates[3:4].assign(Metadata_Batch="mine", root="plates")
+    both = add_own_plates(again, sheet)
+    assert both["Metadata_Batch"].tolist() == [
+        "Batch_2",
+        "Batch_1",
+        "Batch_1",
+        "CP60",
+        "Batch_9",
+        "mine",
+    ]
+
+
 def test_excluded_plates_are_left_out(plates):
     table = select_plates(plates, "TARGET2", {"source_2": {}}, exclude=[1053597806])
     assert table["Metadata_Plate"].tolist() == ["1053597807"]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from coda.errors import UserError
-from coda.files import read_table
+from coda.files import parse_table, read_table
 from coda.gallery import public_tables as tables
-from coda.gallery.public_tables import COLUMNS, fetch_table, parse_table
+from coda.gallery.public_tables import COLUMNS, fetch_table
 from s3_server import free_port, s3_server
 
 SHARED = Path("../shared/data/metadata")
@@ -127,7 +127,7 @@ def test_attempts_are_bounded_and_what_was_there_stays(tmp_path):
         (body(b"<!DOCTYPE html><html></html>"), "page"),
         (body(b"version https://git-lfs.github.com/spec/v1\n"), "pointer"),
         (body(b"a,b\n1,2\n"), "lacks the column(s) Metadata_Source"),
-        (body(b""), "No columns"),
+        (body(b""), "it is empty"),
     ],
 )
 def test_what_trying_again_cannot_mend_is_told_at_once(tmp_path, answer, word):

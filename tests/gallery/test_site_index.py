@@ -1,5 +1,9 @@
 """The site index: joined, counted and complete, for the style of every source."""
 
+import tempfile
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,13 +11,21 @@ from coda.errors import UserError
 from coda.files import read_table, write_table
 from coda.gallery.base import BrokenObject
 from coda.gallery.download import download_plate
-from coda.gallery.labels import label_compounds
+from coda.gallery.labels import PLACEHOLDERS, label_compounds
 from coda.gallery.open import open_gallery
 from coda.gallery.plates import select_plates
 from coda.gallery.public_tables import fetch_table
 from coda.gallery.site_filter import choose_sites
-from coda.gallery.site_index import index_plate, site_numbers, well_names
+from coda.gallery.site_index import (
+    index_plate,
+    judge_missing,
+    site_numbers,
+    sites_of_plate,
+    well_names,
+)
 from coda.simulation.plates import simulate_gallery
+from hypothesis import given
+from hypothesis import strategies as st
 from places import REFERENCE
 from s3_server import s3_server
 
@@ -82,7 +94,7 @@ def test_index_by_hand(tmp_path, capsys):
     assert table["Key_Mito"][0] == f"{FOLDER}/A01_0_Mito.tif"
     told = capsys.readouterr().err
     assert "1 imaged well(s) are not in tables.well and get no compound (A04)" in told
-    assert "1 well(s) of tables.well have no images (A03)" in told
+    assert "1 well(s) are empty or of an unknown compound (A03)" in told
 
 
 def test_channels_come_in_the_order_asked_for(tmp_path):
@@ -103,10 +115,26 @@ def test_types_do_not_depend_on_the_plate(tmp_path):
 
 
 def test_a_compound_that_is_not_on_the_platemap_is_counted(tmp_path, capsys):
-    table = index(tmp_path, load_data([("A03", 1)]))
-    assert table["Metadata_JCP2022"].tolist() == ["JCP2022_UNKNOWN"]
+    table = index(
+        tmp_path, load_data([("A03", 1)]), WELLS.replace("JCP2022_UNKNOWN", "JCP2022_000077")
+    )
+    assert table["Metadata_JCP2022"].tolist() == ["JCP2022_000077"]
     assert table["Metadata_pert_type"].tolist() == ["unknown"]
     assert "1 well(s) hold no compound of the platemap (A03)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("placeholder", PLACEHOLDERS)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_placeholder_is_no_compound(tmp_path, capsys, placeholder, listed, monkeypatch):
+    """Not even where a table of compounds holds it; so no partners, and no treated wells."""
+    if listed:
+        more = COMPOUNDS[:1].assign(Metadata_JCP2022=placeholder)
+        monkeypatch.setitem(globals(), "COMPOUNDS", pd.concat([COMPOUNDS, more]))
+    wells = WELLS.replace("JCP2022_UNKNOWN", placeholder)
+    table = index(tmp_path, load_data([("A03", 1), ("A01", 1)]), wells)
+    assert table["Metadata_JCP2022"].isna().tolist() == [False, True]
+    assert table["Metadata_moa"].isna().tolist() == [False, True]
+    assert "1 well(s) are empty or of an unknown compound (A03)" in capsys.readouterr().err
 
 
 def test_a_site_twice_is_taken_from_the_later_measurement(tmp_path, capsys):
@@ -127,6 +155,50 @@ def test_a_site_without_a_channel_is_left_out(tmp_path, capsys):
         index(tmp_path, rows)
 
 
+def test_measurements_are_told_apart_by_number_not_by_text(tmp_path):
+    """Of planes or times in rows none is later; see the next test."""
+    folders = [f"{FOLDER}__2021-05-02T00_00_00-Measurement {number}" for number in (2, 10, 9)]
+    table = index(tmp_path, load_data([("A01", 1, folder) for folder in folders]))
+    assert table["Key_DNA"].tolist() == [f"{folders[1]}/A01_1_DNA.tif"]
+
+
+@pytest.mark.parametrize("column", ["Metadata_Z", "Metadata_T", None])
+def test_planes_and_times_in_rows_are_refused_with_the_column_that_differs(tmp_path, column):
+    rows = load_data([("A01", 1), ("A02", 1), ("A01", 1)])
+    rows.loc[2, ["URL_OrigDNA", "URL_OrigMito"]] += ".t10.tif"
+    if column:
+        rows[column] = ["2", "2", "10"]
+    differ = column or "the images alone"
+    with pytest.raises(
+        UserError,
+        match=rf"rows 1 and 3 .* different images of A01 site 1 \(they differ in {differ}\)",
+    ):
+        index(tmp_path, rows)
+
+
+def test_measurements_of_different_files_or_in_one_channel_only_are_refused(tmp_path):
+    late, early = (f"{FOLDER}__2021-0{month}-02T00_00_00-Measurement1" for month in (7, 5))
+    rows = load_data([("A01", 1, late), ("A01", 1, early)])
+    for column, value in (
+        ("URL_OrigMito", rows["URL_OrigMito"][0] + "_z2.tif"),
+        ("URL_OrigMito", rows["URL_OrigMito"][1]),
+    ):
+        with pytest.raises(UserError, match="different images of A01 site 1"):
+            index(tmp_path, rows.assign(**{column: [value, rows[column][1]]}))
+
+
+def test_an_image_of_two_sites_or_channels_is_refused(tmp_path):
+    rows = load_data([("A01", 1), ("A02", 1)])
+    stack = rows.assign(URL_OrigMito=rows["URL_OrigDNA"])
+    with pytest.raises(
+        UserError, match="the image of A01 site 1 DNA and of A01 site 1 Mito; .*stack"
+    ):
+        index(tmp_path, stack)
+    rows.loc[1, "URL_OrigDNA"] = rows.loc[0, "URL_OrigDNA"]
+    with pytest.raises(UserError, match="the image of A01 site 1 DNA and of A02 site 1 DNA"):
+        index(tmp_path, rows)
+
+
 def test_rows_of_another_plate_are_left_out(tmp_path, capsys):
     rows = load_data([("A01", 1), ("A02", 1)])
     rows.loc[1, "Metadata_Plate"] = "1053601757"
@@ -134,14 +206,110 @@ def test_rows_of_another_plate_are_left_out(tmp_path, capsys):
     assert "1 row(s) of other plates (1053601757)" in capsys.readouterr().err
     rows["Metadata_Plate"] = "P01_1053601756"
     assert len(index(tmp_path, rows)) == 2
-    assert "P01_1053601756; it is taken for 1053601756" in capsys.readouterr().err
+    assert "calls the plate P01_1053601756; it is taken for 1053601756" in capsys.readouterr().err
+    rows["Metadata_Plate"] = "1053601757"
+    with pytest.raises(UserError, match=r"names the plate\(s\) 1053601757, and it is not clear"):
+        index(tmp_path, rows)
+
+
+FORMS = {
+    "as it is": lambda number: f"{number:04d}",
+    "without zeros": str,
+    "as a float": lambda number: f"{number}.0",
+    "with spaces": lambda number: f" {number:04d} ",
+}
+
+
+@given(
+    numbers=st.lists(st.integers(1, 60), min_size=1, max_size=4, unique=True),
+    form=st.sampled_from(sorted(FORMS)),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_one_table_for_several_plates_gives_each_its_own_rows(numbers, form, shuffle):
+    """Whatever a spreadsheet did to the ids; a plate that is not in the table gets no rows of others."""
+    table = pd.DataFrame(
+        [
+            {"Metadata_Plate": FORMS[form](number), "Metadata_Well": well, "Metadata_Site": "1"}
+            | {"URL_OrigDNA": f"lab/images/{number}/{well}.tif"}
+            for number in numbers
+            for well in ("A01", "B02")
+        ]
+    )
+    table = table.iloc[shuffle.sample(range(len(table)), len(table))]
+    with tempfile.TemporaryDirectory() as folder:
+        table.to_csv(Path(folder) / "all.csv", index=False)
+        gallery = open_gallery(folder)
+        found = {
+            number: sites_of_plate(gallery, "lab", "b", f"{number:04d}", ["DNA"], "all.csv")
+            for number in numbers
+        }
+        for number, sites in found.items():
+            assert sorted(sites["Key_DNA"]) == [
+                f"lab/images/{number}/{w}.tif" for w in ("A01", "B02")
+            ]
+        with pytest.raises(UserError, match="it is not clear which rows are those of 0061"):
+            sites_of_plate(gallery, "lab", "b", "0061", ["DNA"], "all.csv")
+
+
+def test_rows_without_a_plate_are_those_of_the_one_that_is_named(tmp_path, capsys):
+    rows = load_data([("A01", 1), ("A01", 2), ("B02", 1)])
+    rows.loc[1:, "Metadata_Plate"] = None
+    assert len(index(tmp_path, rows)) == 3
+    assert "2 row(s) without a plate are taken for rows of 1053601756" in capsys.readouterr().err
+    rows.loc[2, "Metadata_Plate"] = "1053601757"
+    with pytest.raises(UserError, match=r"names 2 plates .*, and none in row 2; fill in"):
+        index(tmp_path, rows)
+
+
+def test_two_ids_that_are_one_number_are_refused(tmp_path):
+    rows = load_data([("A01", 1), ("A02", 1)])
+    rows["Metadata_Plate"] = ["01053601756", "001053601756"]
+    with pytest.raises(UserError, match="it is not clear which rows"):
+        index(tmp_path, rows)
+
+
+def test_an_empty_load_data_gives_way_to_the_next(tmp_path, capsys):
+    rows = load_data([("A01", 1)])
+    write_table(rows, tmp_path / PLACE / "load_data_with_illum.parquet")
+    assert len(index(tmp_path, rows[:0])) == 1
+    assert "load_data.csv.gz is empty" in capsys.readouterr().err
+    (tmp_path / PLACE / "load_data_with_illum.parquet").unlink()
+    with pytest.raises(UserError, match="has an empty load_data and no image folder"):
+        index(tmp_path, rows[:0])
+
+
+@given(
+    sites=st.lists(
+        st.tuples(st.integers(1, 8), st.integers(1, 3)), min_size=1, max_size=24, unique=True
+    ),
+    max_lost=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+)
+def test_planned_sites_without_images_count_as_lost(sites, max_lost):
+    """Against counting by hand: eight wells planned, as many sites each as most wells have."""
+    table = pd.DataFrame(
+        [("lab", "P1", f"A{well:02d}", site) for well, site in sites],
+        columns=["Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_Site"],
+    )
+    layout = pd.DataFrame({"Metadata_Well": [f"A{well:02d}" for well in range(1, 9)]}).assign(
+        Metadata_JCP2022="JCP2022_000001"
+    )
+    per_well = Counter(well for well, _ in sites)
+    counts = Counter(per_well.values())
+    usual = max(size for size in counts if counts[size] == max(counts.values()))
+    lost = sum(max(0, usual - per_well[well]) for well in range(1, 9))
+    if lost > max_lost * 8 * usual:
+        with pytest.raises(UserError, match=f"no images of {lost} of {8 * usual} planned sites"):
+            judge_missing(table, layout, max_lost)
+    else:
+        judge_missing(table, layout, max_lost)
+    judge_missing(table, layout.assign(Metadata_JCP2022=None), 0.0)  # none of them holds a compound
 
 
 def test_wells_are_written_one_way(tmp_path):
     rows = load_data([("a1", 1), ("A002", 1), (" A03", 1)])
     table = index(tmp_path, rows, WELLS.assign(Metadata_Well=["A1", "A02", "a03", "A01", "A01"]))
     assert table["Metadata_Well"].tolist() == ["A01", "A02", "A03"]
-    assert table["Metadata_JCP2022"].tolist() == WELLS["Metadata_JCP2022"].tolist()[:3]
+    assert table["Metadata_JCP2022"].tolist()[:2] == WELLS["Metadata_JCP2022"].tolist()[:2]
     assert well_names(pd.Series(["AF48", "aa7", "P24"]), "x").tolist() == ["AF48", "AA07", "P24"]
 
 

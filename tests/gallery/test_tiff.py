@@ -74,6 +74,64 @@ def test_what_is_no_image_is_named(tmp_path, content, reason):
         read_tiff(path)
 
 
+def pages(*planes: np.ndarray, reduced: tuple[int, ...] = (), **options: object) -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for number, plane in enumerate(planes):
+            writer.write(
+                plane, subfiletype=1 if number in reduced else 0, contiguous=False, **options
+            )
+    return buffer.getvalue()
+
+
+@settings(
+    max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.booleans(), min_size=1, max_size=5))
+def test_the_one_full_page_is_read_and_several_are_refused(tmp_path, full):
+    """Previews may stand before it, behind it or on both sides."""
+    planes = [image(seed=n) if whole else image(8, 8, n) for n, whole in enumerate(full)]
+    reduced = tuple(number for number, whole in enumerate(full) if not whole)
+    path = tmp_path / "image.tiff"
+    path.write_bytes(pages(*planes, reduced=reduced))
+    if sum(full) == 1:
+        check_header(path)
+        np.testing.assert_array_equal(read_tiff(path), planes[full.index(True)])
+    else:
+        for read in (check_header, read_tiff):
+            with pytest.raises(BrokenImage, match="several planes" if any(full) else "no page"):
+                read(path)
+
+
+@pytest.mark.parametrize("ome", [False, True])
+def test_a_stack_is_refused_before_its_pixels_are_decoded(tmp_path, ome):
+    path = tmp_path / "image.ome.tiff"
+    path.write_bytes(encoded(np.stack([image(seed=n) for n in range(5)]), ome=ome))
+    with pytest.raises(BrokenImage, match="several planes"):
+        check_header(path)
+
+
+@given(lowest=st.integers(-3, 3))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_signed_pixels_are_read_if_none_is_negative(tmp_path, lowest):
+    pixels = np.arange(lowest, lowest + 400, dtype=np.int16).reshape(20, 20)
+    path = tmp_path / "image.tiff"
+    path.write_bytes(encoded(pixels))
+    if lowest < 0:
+        with pytest.raises(BrokenImage, match="signed, with values below zero"):
+            read_tiff(path)
+    else:
+        np.testing.assert_array_equal(read_tiff(path), pixels)
+        assert read_tiff(path).dtype == np.uint16
+
+
+def test_a_negative_of_an_image_is_refused(tmp_path):
+    path = tmp_path / "image.tiff"
+    path.write_bytes(encoded(image(), photometric="miniswhite"))
+    with pytest.raises(BrokenImage, match="its zero is white"):
+        read_tiff(path)
+
+
 def test_a_missing_file_is_not_a_broken_one(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_tiff(tmp_path / "image.tiff")

@@ -52,6 +52,16 @@ def test_defaults_of_watching_are_those_of_the_library():
     assert checked()["watch"] == {name: known[name] for name in known if name != "folder"}
 
 
+@pytest.mark.parametrize("name", ["2024", "no", "1.5", "null", "2024-05-01"])
+def test_a_source_that_yaml_does_not_read_as_text_is_refused(name):
+    text = f"sources: {{{name}: {{validation_plate: P1}}}}\ntarget_sources: [{name}]"
+    with pytest.raises(UserError, match="does not read as text; put the name in quotes"):
+        check_config({**deepcopy(BASE), **yaml.safe_load(text)}, deepcopy(SCHEMA))
+    quoted = {**deepcopy(BASE), **yaml.safe_load(text.replace(name, f"'{name}'"))}
+    quoted["sources"] |= BASE["sources"]
+    assert check_config(quoted, deepcopy(SCHEMA))["target_sources"] == [name]
+
+
 def test_sizes_of_views_that_the_patches_divide_are_right():
     assert checked(views__local_size=104, model__options={"patch_size": 8})
 

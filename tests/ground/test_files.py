@@ -6,7 +6,9 @@ import sys
 import pandas as pd
 import pytest
 from coda.errors import UserError
-from coda.files import read_table, replacing, write_json, write_table
+from coda.files import MISSING, parse_table, read_table, replacing, write_json, write_table
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from places import SCRIPTS
 
 
@@ -81,11 +83,106 @@ def test_ids_stay_text(tmp_path, name):
     assert again["Metadata_moa"].isna().tolist() == [False, True]
 
 
-def test_text_that_looks_missing_stays_text(tmp_path):
-    (tmp_path / "t.csv").write_text("name,other\nNA,null\n,nan\n")
-    table = read_table(tmp_path / "t.csv")
-    assert table["name"].iloc[0] == "NA" and table["other"].tolist() == ["null", "nan"]
-    assert table["name"].isna().tolist() == [False, True]
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.parquet"])
+def test_what_stands_for_nothing_is_missing_in_every_format(tmp_path, name):
+    words = [*MISSING, *(f" {word} " for word in MISSING), "kept"]
+    table = pd.DataFrame({"id": [f"x{number}" for number in range(len(words))], "moa": words})
+    if name.endswith("parquet"):
+        table.to_parquet(tmp_path / name)
+    else:
+        table.to_csv(tmp_path / name, sep="," if name.endswith("csv") else "\t", index=False)
+    assert read_table(tmp_path / name)["moa"].isna().tolist() == [True] * (len(words) - 1) + [False]
+
+
+def test_ids_are_text_whatever_parquet_says(tmp_path):
+    table = pd.DataFrame(
+        {
+            "Metadata_Plate": [1053600674, 1053600681],
+            "Metadata_Batch": [20210503.0, None],
+            "Metadata_Site": [1, 2],
+            "score": [0.5, 1.5],
+        }
+    )
+    table.to_parquet(tmp_path / "t.parquet")
+    again = read_table(tmp_path / "t.parquet")
+    assert again["Metadata_Plate"].tolist() == ["1053600674", "1053600681"]
+    assert again["Metadata_Batch"].iloc[0] == "20210503" and again["Metadata_Batch"].isna().iloc[1]
+    assert again["Metadata_Site"].dtype == "int64" and again["score"].dtype == "float64"
+
+
+TEXT = st.text(
+    st.characters(codec="latin-1", exclude_categories=["C", "Z"], exclude_characters='"!')
+)
+
+
+@given(
+    rows=st.lists(st.lists(TEXT, min_size=3, max_size=3), min_size=1, max_size=6),
+    separator=st.sampled_from([",", "\t", ";"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1"]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    trailing=st.booleans(),
+    blank_rows=st.booleans(),
+    quoted=st.booleans(),
+)
+def test_a_table_is_read_alike_however_it_was_exported(
+    rows, separator, encoding, line_end, trailing, blank_rows, quoted
+):
+    """Against the cells that were written; a semicolon or comma within a cell needs quotes."""
+    rows = [
+        ["a", *(cell.translate({ord(mark): "x" for mark in ",;"}) for cell in row[1:])]
+        for row in rows
+    ]
+    cells = [[f'"{cell}"' if quoted else cell for cell in row] for row in rows]
+    lines = [separator.join(row) + (separator if trailing else "") for row in cells]
+    if blank_rows:
+        blank = ["", separator * (2 + trailing)]
+        lines = [row for line in lines for row in (line, blank[len(line) % 2])]
+    text = line_end.join([separator.join(["one", "two", "three"]), *lines, ""])
+    try:
+        data = text.encode(encoding)
+        assume(encoding != "latin-1" or data.decode("utf-8", errors="replace").count("\ufffd"))
+    except UnicodeEncodeError:
+        assume(False)
+    table = parse_table(data, "t.tsv" if separator == "\t" else "t.csv")
+    expected = [[None if cell in MISSING else cell for cell in row] for row in rows]
+    assert list(table) == ["one", "two", "three"]
+    assert table.astype(object).where(table.notna(), None).to_numpy().tolist() == expected
+
+
+def test_a_quote_is_a_character_in_tables_with_tabs():
+    data = b'name\tmoa\n"beta\tx\ngamma\ty\n5"-epsilon"\ty\n"a ""b"""\tz\n'
+    assert parse_table(data, "drugs.txt")["name"].tolist() == [
+        '"beta',
+        "gamma",
+        '5"-epsilon"',
+        'a "b"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2\n1,", None),
+        ("a,b\n1,2\n1", "row 2 has 1 cell.*no line end after it, so it may be cut off"),
+        ("a,b\n1\n1,2\n", r"row 1 has 1 cell\(s\), the heading 2$"),
+        ("a,b\n1,2,3\n", "row 1 has 3 cell"),
+        ("a,b\n1,2\n1,2,\n", "row 2 has 3 cell"),
+        ('a,b\n"x,2\ny,3\nz",4\n', "quote in row 1 is not closed"),
+        ("a,b,a\n1,2,3\n", "names the column a twice"),
+        ("", "it is empty"),
+        ("<html>no</html>", "web page"),
+    ],
+)
+def test_rows_that_do_not_fit_the_heading_are_refused(text, words):
+    if words is None:
+        assert len(parse_table(text.encode(), "t.csv")) == 2
+    else:
+        with pytest.raises(ValueError, match=words):
+            parse_table(text.encode(), "t.csv")
+
+
+def test_columns_without_a_name_are_left_out():
+    assert list(parse_table(b",a,b,\n0,1,2,\n", "t.csv")) == ["a", "b"]
 
 
 def test_a_missing_column_is_named(tmp_path):

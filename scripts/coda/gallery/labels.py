@@ -6,6 +6,8 @@ from coda.errors import UserError
 from coda.logs import some, tell
 
 UNLABELLED_CONTROLS = ("negcon", "poscon_cp")
+# JUMP's ids of wells whose compound is not known, and of empty wells: neither is a compound.
+PLACEHOLDERS = ("JCP2022_UNKNOWN", "JCP2022_999999")
 BLOCK = 14  # letters of an InChIKey that encode the skeleton; the others encode stereochemistry and charge
 
 
@@ -19,8 +21,9 @@ def label_compounds(
     """Give each compound of a platemap its mechanism of action.
 
     The label is the whole ``moa`` string of the Repurposing Hub, joined by name without regard to
-    case. It counts as a class if `min_compounds` names on the platemap share it. Negative controls
-    and the controls ``poscon_cp``, chosen for their strong effects, are not labelled.
+    case; mechanisms that differ in case, spaces or the order of their parts are one. It counts as a class
+    if `min_compounds` names on the platemap share it. A name with several mechanisms has no label. Negative
+    controls and the controls ``poscon_cp``, chosen for their strong effects, are not labelled.
 
     JUMP's ids are joined by InChIKey or, since the tables' keys have lost stereochemistry at
     different times, by its first 14 letters where the whole key is not found. Names that share an
@@ -93,14 +96,19 @@ def samples_on_platemap(platemap: pd.DataFrame, target_compounds: pd.DataFrame) 
 
 def class_labels(samples: pd.DataFrame, drugs: pd.DataFrame, min_compounds: int) -> pd.Series:
     """Give each sample its class, missing where it has none."""
-    drugs = drugs.assign(name=drugs["pert_iname"].str.lower()).drop_duplicates("name")
-    mechanisms = drugs.set_index("name")["moa"]
+    mechanisms, several = mechanisms_by_name(drugs)
     candidates = samples[~samples["control_type"].isin(UNLABELLED_CONTROLS)]
-    unknown = set(candidates["pert_iname"][~candidates["name"].isin(mechanisms.index)])
+    listed = {*mechanisms.index, *several}
+    unknown = set(candidates["pert_iname"][~candidates["name"].isin(listed)])
     if unknown:
         tell(f"labels: {len(unknown)} compound(s) are not in tables.drugs ({some(unknown)})")
+    torn = set(candidates["pert_iname"][candidates["name"].isin(several)])
+    if torn:
+        tell(
+            f"labels: {len(torn)} compound(s) have several moa in tables.drugs and no label ({some(torn)})"
+        )
     found = candidates["name"].map(mechanisms)
-    blank = set(candidates["pert_iname"][found.isna()]) - unknown
+    blank = set(candidates["pert_iname"][found.isna()]) - unknown - torn
     if blank:
         tell(f"labels: {len(blank)} compound(s) have no moa in tables.drugs ({some(blank)})")
     sizes = candidates["name"].groupby(found).nunique()
@@ -115,9 +123,37 @@ def class_labels(samples: pd.DataFrame, drugs: pd.DataFrame, min_compounds: int)
     return found.where(found.isin(classes)).reindex(samples.index)
 
 
+def mechanisms_by_name(drugs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
+    """Give the mechanism of each name in small letters, and the names that have several.
+
+    Mechanisms that differ in case, spaces or the order of their parts are one, spelt as most rows do.
+    """
+    rows = drugs.dropna(subset="pert_iname").assign(
+        name=lambda table: table["pert_iname"].str.lower(),
+        key=drugs["moa"].map(mechanism_key, "ignore"),
+    )
+    known = rows.dropna(subset="key")
+    spellings = known.groupby("key")["moa"].agg(lambda moas: moas.value_counts().index.tolist())
+    for usual, *others in spellings:
+        if others:
+            tell(
+                f"labels: {usual!r} is also written {some(map(repr, others))}; they count as one moa"
+            )
+    keys = known.groupby("name")["key"].agg(lambda found: sorted(set(found)))
+    several = keys.index[keys.str.len() > 1]
+    one = keys.drop(several).str[0].map(spellings.str[0])
+    return one.reindex(rows["name"].drop_duplicates()).drop(several), [*several]
+
+
+def mechanism_key(moa: str) -> str:
+    """Give what spellings of a mechanism share: small letters, single spaces, its parts in order."""
+    return "|".join(sorted(" ".join(part.split()) for part in moa.lower().split("|")))
+
+
 def join_ids(samples: pd.DataFrame, compounds: pd.DataFrame) -> pd.DataFrame:
     """Join samples to JUMP's ids, one row per pair; by skeleton where the whole key is not found."""
     compounds = compounds[["Metadata_JCP2022", "Metadata_InChIKey"]].dropna()
+    compounds = compounds[~compounds["Metadata_JCP2022"].isin(PLACEHOLDERS)]
     whole = samples.merge(compounds, left_on="InChIKey", right_on="Metadata_InChIKey")
     rest = samples[~samples["InChIKey"].isin(whole["InChIKey"])].dropna(subset="InChIKey")
     blocks = compounds.assign(block=compounds["Metadata_InChIKey"].str[:BLOCK])

@@ -1,16 +1,15 @@
 """JUMP's load_data tables: which images make up a site, in any of the gallery's styles."""
 
-import io
 import zlib
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from coda.errors import UserError
+from coda.files import parse_table
 from coda.gallery.base import FetchError, Gallery
 
-# The first that exists is read; corrections by JUMP are made in the plain tables.
+# The first that exists and has rows is read; corrections by JUMP are made in the plain tables.
 NAMES = (
     "load_data.csv",
     "load_data.csv.gz",
@@ -22,11 +21,14 @@ PUBLIC_ROOT = "s3://cellpainting-gallery/cpg0016-jump"
 MOUNT = "/home/ubuntu/bucket"  # where the machines that made the older tables saw the bucket
 
 
-def find_load_data(gallery: Gallery, source: str, batch: str, plate: str) -> str | None:
-    """Give the key of a plate's load_data, or None if it has none."""
+PLACE = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+
+
+def find_load_data(gallery: Gallery, source: str, batch: str, plate: str) -> list[str]:
+    """Give the keys of a plate's load_data, the one to read first."""
     folder = f"{source}/workspace/load_data_csv/{batch}/{plate}/"
     there = {entry.key for entry in gallery.entries(folder)}
-    return next((folder + name for name in NAMES if folder + name in there), None)
+    return [folder + name for name in NAMES if folder + name in there]
 
 
 def read_load_data(gallery: Gallery, key: str, source: str, channels: list[str]) -> pd.DataFrame:
@@ -49,34 +51,38 @@ def read_load_data(gallery: Gallery, key: str, source: str, channels: list[str])
     Returns
     -------
     pandas.DataFrame
-        As text: Metadata_Plate if the table has it, Metadata_Well, Metadata_Site and a column
-        ``Key_<channel>`` a channel with keys relative to the gallery's root, missing where the
-        table has none. Row i of the table has index i.
+        As text: Metadata_Plate if the table has it, Metadata_Well, Metadata_Site, what other columns
+        ``Metadata_*`` differ between rows, and a column ``Key_<channel>`` a channel with keys relative to
+        the gallery's root, missing where the table has none. Row i of the table has index i.
 
     Raises
     ------
     UserError
-        If the table cannot be read, lacks a column or names a file outside the source's folder.
+        If the table cannot be read, lacks a column, names a file outside the source's folder or a plane
+        within files.
     """
     try:
-        table = read_columns(gallery.read(key), key)
+        table = parse_table(gallery.read(key), key)
     except (OSError, ValueError, EOFError, zlib.error, FetchError) as error:
         raise UserError(
             f"{key} cannot be read: {error}; correct it or leave its plate out (exclude_plates)."
         ) from error
-    missing = [column for column in ("Metadata_Well", "Metadata_Site") if column not in table]
+    missing = [column for column in PLACE[1:] if column not in table]
     if missing:
         raise UserError(
             f"{key} lacks the column(s) {', '.join(missing)}; "
             "correct it or leave its plate out (exclude_plates)."
         )
-    rows = table[
-        [
-            column
-            for column in ("Metadata_Plate", "Metadata_Well", "Metadata_Site")
-            if column in table
-        ]
-    ].copy()
+    refuse_planes(table, channels, key)
+    others = [
+        column
+        for column in table
+        if column.startswith("Metadata_")
+        and column not in PLACE
+        and table[column].nunique(dropna=False) > 1
+    ]
+    place = [column for column in PLACE if column in table]
+    rows = table[[*place, *others]].astype("str")
     for channel in channels:
         rows[f"Key_{channel}"] = relative_keys(
             image_paths(table, channel, key), gallery.root, source, rows, key
@@ -84,30 +90,19 @@ def read_load_data(gallery: Gallery, key: str, source: str, channels: list[str])
     return rows
 
 
-def read_columns(data: bytes, key: str) -> pd.DataFrame:
-    """Read the columns that are needed, as text; a real table has 36 and ten times the bytes."""
-    if key.endswith(".parquet"):
-        names = pq.read_schema(io.BytesIO(data)).names
-        table = pq.read_table(
-            io.BytesIO(data), columns=[name for name in names if wanted(name)]
-        ).to_pandas()
-        return table.astype({name: "str" for name in table})
-    compression = "gzip" if key.endswith(".gz") else None
-    return pd.read_csv(
-        io.BytesIO(data),
-        dtype=str,
-        usecols=wanted,
-        compression=compression,
-        na_values=[""],
-        keep_default_na=False,
-    )
-
-
-def wanted(column: str) -> bool:
-    """Tell whether a column of load_data is needed."""
-    return column in ("Metadata_Plate", "Metadata_Well", "Metadata_Site") or column.startswith(
-        ("URL_Orig", "PathName_Orig", "FileName_Orig")
-    )
+def refuse_planes(table: pd.DataFrame, channels: list[str], key: str) -> None:
+    """Refuse a table by which an image is not the first plane of its file, as in stacks of all channels."""
+    for channel in channels:
+        for column in (f"Frame_Orig{channel}", f"Series_Orig{channel}"):
+            if column in table:
+                planes = table[column].dropna().astype("str")
+                further = planes[~planes.str.fullmatch(r"0+(\.0+)?")]
+                if len(further):
+                    raise UserError(
+                        f"{key} takes {channel} from plane {further.iloc[0]} of its files ({column}), but files of "
+                        "several planes are not read; save a TIFF a site and channel, or leave the plate out "
+                        "(exclude_plates)."
+                    )
 
 
 def image_paths(table: pd.DataFrame, channel: str, key: str) -> pd.Series:

@@ -16,6 +16,7 @@ from coda.columns import SITE_KEYS
 from coda.errors import UserError
 from coda.files import write_table
 from coda.gallery.base import Entry, FetchError, Gallery
+from coda.gallery.site_index import site_numbers, well_names
 from coda.logs import some, tell
 from coda.progress import Progress
 
@@ -278,8 +279,9 @@ def read_nuclei(
     sites = _read(image, ["ImageNumber", *SITE], f"Image.csv of {folder}").drop_duplicates(
         "ImageNumber"
     )
-    sites["Metadata_Well"] = [parse_group(str(name), "")[0] for name in sites["Metadata_Well"]]
-    sites["Metadata_Site"] = sites["Metadata_Site"].astype(int)
+    name = f"Image.csv of {folder}"
+    sites["Metadata_Well"] = well_names(sites["Metadata_Well"], name)
+    sites["Metadata_Site"] = site_numbers(sites["Metadata_Site"], name)
     table = table.merge(sites, on="ImageNumber", how="left", validate="m:1")
     unknown = table["Metadata_Site"].isna().sum()
     if unknown:

@@ -42,7 +42,7 @@ def select_plates(
     ------
     UserError
         If a source, batch or plate is not in the table or not of the type, a plate is both excluded
-        and named, or a source is left without training plates.
+        and named or is in several batches, or a source is left without training plates.
     """
     excluded = {str(plate) for plate in exclude}
     for plate in sorted(excluded - set(plates["Metadata_Plate"])):
@@ -68,7 +68,8 @@ def source_plates(
     if own.empty:
         hint = did_you_mean(source, plates["Metadata_Source"])
         raise UserError(f"sources names {source}, which is not in tables.plate{hint}")
-    types = dict(zip(own["Metadata_Plate"], own["Metadata_PlateType"], strict=True))
+    own = own.drop_duplicates(PLATE_COLUMNS)
+    types = own.groupby("Metadata_Plate")["Metadata_PlateType"].agg(set).to_dict()
     # Ids of digits alone are numbers to YAML unless quoted.
     asked = None if wish.get("plates") is None else [str(plate) for plate in wish["plates"]]
     held = None if wish.get("validation_plate") is None else str(wish["validation_plate"])
@@ -79,10 +80,20 @@ def source_plates(
     fit = (own["Metadata_PlateType"] == plate_type) & ~own["Metadata_Plate"].isin(excluded)
     if batches := [str(batch) for batch in wish.get("batches") or []]:
         check_batches(f"sources.{source}", batches, own[fit], asked or [])
-        fit &= own["Metadata_Batch"].isin(batches) | (own["Metadata_Plate"] == held)
+        among = own["Metadata_Batch"].isin(batches)
+        elsewhere = (own["Metadata_Plate"] == held) & (
+            held not in set(own.loc[fit & among, "Metadata_Plate"])
+        )
+        fit &= among | elsewhere
     if asked is not None:
         fit &= own["Metadata_Plate"].isin([*asked, held])
     own = own[fit].sort_values(["Metadata_Batch", "Metadata_Plate"])
+    for plate, rows in own.groupby("Metadata_Plate"):
+        if len(rows) > 1:
+            raise UserError(
+                f"{source} {plate} is in {len(rows)} batches ({', '.join(map(str, rows['Metadata_Batch']))}); name "
+                f"the right ones under sources.{source}.batches, or leave the plate out (exclude_plates)."
+            )
     subset = ["validation" if plate == held else "train" for plate in own["Metadata_Plate"]]
     if "train" not in subset:
         raise UserError(
@@ -93,15 +104,16 @@ def source_plates(
 
 
 def check_choice(
-    key: str, plate: str, plate_type: str, types: dict[str, str], excluded: set[str]
+    key: str, plate: str, plate_type: str, types: dict[str, set[str]], excluded: set[str]
 ) -> None:
     """Refuse a plate named in the config that is not there, of another type or excluded."""
     if plate not in types:
         hint = did_you_mean(plate, types)
         raise UserError(f"{key} names {plate}, which is no plate of this source{hint}")
-    if types[plate] != plate_type:
+    if plate_type not in types[plate]:
+        found = ", ".join(sorted(map(str, types[plate])))
         raise UserError(
-            f"{key} names {plate}, a plate of type {types[plate]}; plate_type is {plate_type}."
+            f"{key} names {plate}, a plate of type {found}; plate_type is {plate_type}."
         )
     if plate in excluded:
         raise UserError(f"{key} names {plate}, which exclude_plates leaves out; drop it from one.")
@@ -113,11 +125,11 @@ def check_batches(key: str, batches: list[str], own: pd.DataFrame, asked: list[s
         if batch not in set(own["Metadata_Batch"]):
             hint = did_you_mean(batch, own["Metadata_Batch"])
             raise UserError(f"{key}.batches names {batch}, of which no plate can be used{hint}")
-    batch_of = dict(zip(own["Metadata_Plate"], own["Metadata_Batch"], strict=True))
     for plate in asked:
-        if batch_of[plate] not in batches:
+        found = own.loc[own["Metadata_Plate"] == plate, "Metadata_Batch"]
+        if not found.isin(batches).any():
             raise UserError(
-                f"{key}.plates names {plate} of the batch {batch_of[plate]}, which {key}.batches leaves out; "
+                f"{key}.plates names {plate} of the batch {', '.join(found)}, which {key}.batches leaves out; "
                 "add the batch or drop the plate."
             )
 
@@ -161,8 +173,9 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
 
 def add_own_plates(plates: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
     """Add the plates of a sample sheet to JUMP's; for a plate in both, the row of the sheet is used."""
-    both = pd.concat([plates, sheet], ignore_index=True)
-    return both.drop_duplicates(PLATE_KEYS, keep="last")
+    own = pd.MultiIndex.from_frame(sheet[PLATE_KEYS])
+    others = plates[~pd.MultiIndex.from_frame(plates[PLATE_KEYS]).isin(own)]
+    return pd.concat([others, sheet], ignore_index=True)
 
 
 def read_wells(

@@ -1,8 +1,6 @@
 """Public tables: fetched whole from the web, a bucket or a folder, and checked."""
 
-import gzip
 import http.client
-import io
 import random
 import sys
 import time
@@ -10,12 +8,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from pathlib import Path, PurePosixPath
-
-import pandas as pd
+from pathlib import Path
 
 from coda.errors import UserError
-from coda.files import write_table
+from coda.files import parse_table, write_table
 from coda.gallery.base import FetchError
 from coda.gallery.open import open_gallery
 from coda.gallery.plates import PLATE_COLUMNS, WELL_COLUMNS
@@ -69,7 +65,8 @@ def fetch_table(
     """
     try:
         data = read_location(location, attempts, timeout, endpoint, region)
-        table = parse_table(data, location)
+        web = "://" in location
+        table = parse_table(data, urllib.parse.urlsplit(location).path if web else location)
     except (
         OSError,
         ValueError,
@@ -158,40 +155,3 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, urllib.error.URLError):
         return str(error.reason)
     return str(error) or type(error).__name__
-
-
-def parse_table(data: bytes, location: str) -> pd.DataFrame:
-    """Read a table's bytes, every text cell as a string, empty cells as missing.
-
-    Leading lines that start with ``!`` (the Repurposing Hub's header) are skipped; bytes that are
-    not UTF-8 are taken for Latin-1, as in that table.
-
-    Raises
-    ------
-    ValueError
-        If the bytes are not a table of the format that the suffix of `location` says.
-    """
-    suffixes = PurePosixPath(
-        urllib.parse.urlsplit(location).path if "://" in location else location
-    ).suffixes
-    if ".parquet" in suffixes:
-        return pd.read_parquet(io.BytesIO(data))
-    if suffixes and suffixes[-1] == ".gz":
-        data = gzip.decompress(data)
-    if (
-        data[:200]
-        .lstrip()
-        .lower()
-        .startswith((b"<!doctype", b"<html", b"<?xml", b"version https://git-lfs"))
-    ):
-        raise ValueError("the answer is not a table but a web page or a Git LFS pointer")
-    while data.startswith(b"!"):
-        data = data.partition(b"\n")[2]
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    table = pd.read_csv(
-        io.StringIO(text), sep="," if ".csv" in suffixes else "\t", dtype=str, keep_default_na=False
-    )
-    return table.where(table != "", None)

@@ -91,25 +91,7 @@ def choose_sites(
     UserError
         If nothing is left.
     """
-    keep = pd.Series(True, index=index.index)
-    if wells is not None:
-        keep &= index["Metadata_Well"].isin(
-            well_names(pd.Series(wells, dtype=str), "the choice of wells")
-        )
-    if compounds is not None:
-        asked = {compound.lower() for compound in compounds}
-        named = (
-            index["Metadata_pert_iname"]
-            .fillna("")
-            .str.lower()
-            .map(lambda names: not asked.isdisjoint(names.split("|")))
-        )
-        keep &= index["Metadata_JCP2022"].str.lower().isin(asked) | named
-    if moas is not None:
-        keep &= index["Metadata_moa"].isin(moas)
-    if labelled:
-        keep &= index["Metadata_moa"].notna()
-    chosen = index[keep]
+    chosen = index[is_chosen(index, wells, compounds, moas, labelled)]
     if sites_per_well is not None:
         chosen = (
             chosen.sort_values(["Metadata_Well", "Metadata_Site"])
@@ -123,3 +105,32 @@ def choose_sites(
             "widen it or leave the plate out (exclude_plates)."
         )
     return chosen.reset_index(drop=True)
+
+
+def is_chosen(
+    rows: pd.DataFrame,
+    wells: list[str] | None,
+    compounds: list[str] | None,
+    moas: list[str] | None,
+    labelled: bool,
+) -> pd.Series:
+    """Tell which rows of a plate's index or layout are of the wells chosen; see `choose_sites`."""
+    keep = pd.Series(True, index=rows.index)
+    if wells is not None:
+        keep &= rows["Metadata_Well"].isin(
+            well_names(pd.Series(wells, dtype=str), "the choice of wells")
+        )
+    if compounds is not None:
+        asked = {compound.lower() for compound in compounds}
+        named = (
+            rows["Metadata_pert_iname"]
+            .fillna("")
+            .str.lower()
+            .map(lambda names: not asked.isdisjoint(names.split("|")))
+        )
+        keep &= rows["Metadata_JCP2022"].str.lower().isin(asked) | named
+    if moas is not None:
+        keep &= rows["Metadata_moa"].isin(moas)
+    if labelled:
+        keep &= rows["Metadata_moa"].notna()
+    return keep

@@ -2,9 +2,11 @@
 
 import pandas as pd
 
+from coda.columns import natural_order
 from coda.errors import UserError
 from coda.gallery.base import FetchError, Gallery
 from coda.gallery.file_patterns import list_images, plate_folders
+from coda.gallery.labels import PLACEHOLDERS
 from coda.gallery.load_data import find_load_data, read_load_data
 from coda.logs import some, tell
 
@@ -14,6 +16,9 @@ COMPOUND_COLUMNS = [
     "Metadata_pert_type",
     "Metadata_moa",
 ]
+WELL_SITE = ["Metadata_Well", "Metadata_Site"]
+# Microscopes name the folder of a measurement by its plate and time.
+MEASUREMENT = r"^(?P<folder>.*__\d{4}-\d\d-\d\dT\d\d_\d\d_\d\d-Measurement ?\d+)/(?P<file>.*)$"
 TEXT = [
     "Metadata_Source",
     "Metadata_Batch",
@@ -79,7 +84,7 @@ def index_plate(
     sites.insert(0, "Metadata_Source", source)
     sites.insert(1, "Metadata_Batch", batch)
     sites.insert(2, "Metadata_Plate", plate)
-    return add_compounds(sites, wells, compounds, name)
+    return add_compounds(sites, plate_layout(wells, compounds, source, plate), name)
 
 
 def sites_of_plate(
@@ -91,8 +96,8 @@ def sites_of_plate(
     load_data: str | None,
 ) -> pd.DataFrame:
     """Give a plate's sites from its load_data or, if it has none, from its image folder."""
-    key = load_data or find_load_data(gallery, source, batch, plate)
-    if key is not None:
+    tables = [load_data] if load_data else find_load_data(gallery, source, batch, plate)
+    for key in tables:
         rows = read_load_data(gallery, key, source, channels)
         if not rows.empty:
             return rows_of_plate(rows, plate, key)
@@ -100,8 +105,9 @@ def sites_of_plate(
     parent = f"{source}/images/{batch}/images"
     folders = plate_folders(gallery.folders(parent), plate)
     if not folders:
+        lacking = "an empty load_data and no" if tables else "neither a load_data nor an"
         raise UserError(
-            f"The plate {source} {plate} has neither a load_data nor an image folder in "
+            f"The plate {source} {plate} has {lacking} image folder in "
             f"{gallery.root}/{parent}; check its batch or leave it out (exclude_plates)."
         )
     tell(f"{source} {plate} has no load_data; its sites are those of the files in {folders[-1]}")
@@ -114,19 +120,53 @@ def sites_of_plate(
 
 
 def rows_of_plate(rows: pd.DataFrame, plate: str, key: str) -> pd.DataFrame:
-    """Keep the rows of `plate`; where the table has another name throughout, its folder decides."""
+    """Keep the rows of `plate` in a load_data.
+
+    Ids are compared as they are written, then without what spreadsheets do to numbers: zeros lost in
+    front, or ``.0`` behind. In the plate's own folder a table may call it as image folders do
+    (`plate_folders`) throughout. Rows without an id belong to the one plate that the others name.
+
+    Raises
+    ------
+    UserError
+        If the table does not say which rows are the plate's.
+    """
     if "Metadata_Plate" not in rows:
         return rows
     own = rows.pop("Metadata_Plate")
-    others = own.index[own != plate]
-    if len(others) == 0:
+    names = [*own.dropna().unique()]
+    if not names:
         return rows
-    called = ", ".join(map(str, own[others].unique()[:3]))
-    if len(others) == len(rows):
-        tell(f"{key} calls the plate {called}; it is taken for {plate}, in whose folder it lies")
-        return rows
-    tell(f"{key}: {len(others)} row(s) of other plates ({called}) are left out")
+    called = [name for name in names if name == plate] or [
+        name for name in names if as_number(name) == as_number(plate)
+    ]
+    if not called and len(names) == 1 and plate in key.split("/"):
+        called = plate_folders(names, plate)
+    if len(called) != 1:
+        raise UserError(
+            f"{key} names the plate(s) {some(names)}, and it is not clear which rows are those of {plate}; correct its "
+            "Metadata_Plate, or leave the plate out (exclude_plates)."
+        )
+    blank = own.isna()
+    if blank.any() and len(names) > 1:
+        raise UserError(
+            f"{key} names {len(names)} plates ({some(names)}), and none in row {blank.idxmax() + 1}; fill in "
+            "Metadata_Plate, or leave the plate out (exclude_plates)."
+        )
+    if blank.any():
+        tell(f"{key}: {blank.sum()} row(s) without a plate are taken for rows of {plate}")
+    if called != [plate]:
+        tell(f"{key} calls the plate {called[0]}; it is taken for {plate}")
+    others = own.index[~blank & (own != called[0])]
+    if len(others):
+        left = some(set(names) - set(called))
+        tell(f"{key}: {len(others)} row(s) of other plates ({left}) are left out")
     return rows.drop(others)
+
+
+def as_number(name: str) -> str:
+    """Give an id without zeros in front and ``.0`` behind, where it is a number."""
+    return name.removesuffix(".0").lstrip("0") if name.removesuffix(".0").isdigit() else name
 
 
 def well_names(wells: pd.Series, name: str) -> pd.Series:
@@ -138,7 +178,7 @@ def well_names(wells: pd.Series, name: str) -> pd.Series:
     if clean.isna().any():
         row = clean.isna().idxmax()
         raise UserError(
-            f"Row {row + 1} of {name} has the well {wells[row]!r}; a well is written like A01."
+            f"Row {row + 1} of {name} has {named('well', wells[row])}; a well is written like A01."
         )
     return clean
 
@@ -150,50 +190,118 @@ def site_numbers(sites: pd.Series, name: str) -> pd.Series:
     if wrong.any():
         row = wrong.idxmax()
         raise UserError(
-            f"Row {row + 1} of {name} has the site {sites[row]!r}; a site is a whole number from 0."
+            f"Row {row + 1} of {name} has {named('site', sites[row])}; a site is a whole number from 0."
         )
     return numbers.astype("int64")
 
 
-def whole_sites(sites: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
-    """Keep one row per site, and only sites with an image in every channel.
+def named(kind: str, value: object) -> str:
+    """Say what a cell of a table holds."""
+    return f"no {kind}" if pd.isna(value) else f"the {kind} {value!r}"
 
-    Where a site occurs twice, the images whose keys come last in order are kept: folders end with
-    the time of the measurement, so that is the later one, as it is among folders.
-    """
+
+def whole_sites(sites: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
+    """Keep one row per site, only sites with an image in every channel, each image in one place."""
     lacking = sites[keys].isna().any(axis=1)
     if lacking.any():
         wells = sites.loc[lacking, "Metadata_Well"]
         tell(f"{name}: {lacking.sum()} site(s) lack a channel and are left out ({some(wells)})")
-    place = ["Metadata_Well", "Metadata_Site"]
-    ordered = sites[~lacking].sort_values([*place, *keys])
-    kept = ordered.drop_duplicates(place, keep="last")
-    if len(kept) < len(ordered):
-        wells = ordered.loc[ordered.duplicated(place), "Metadata_Well"]
-        tell(
-            f"{name}: {len(ordered) - len(kept)} row(s) repeat a site; "
-            f"the later measurement is kept ({some(wells)})"
-        )
+    kept = latest_measurements(sites[~lacking], keys, name)
     if kept.empty:
         raise UserError(
             f"The plate {name} has no site with an image in every channel ({', '.join(keys)}); "
             "leave it out (exclude_plates) or use fewer channels."
         )
-    return kept[[*place, *keys]].reset_index(drop=True)
+    refuse_shared_images(kept, keys, name)
+    return kept.sort_values(WELL_SITE)[[*WELL_SITE, *keys]].reset_index(drop=True)
 
 
-def add_compounds(
-    sites: pd.DataFrame, wells: pd.DataFrame, compounds: pd.DataFrame, name: str
+def latest_measurements(sites: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame:
+    """Keep one row of those that repeat a site: of copies any, of measurements of the plate the last.
+
+    Raises
+    ------
+    UserError
+        If rows of a site differ in anything else, such as plane or time.
+    """
+    different = sites.drop_duplicates([*WELL_SITE, *keys])
+    again = different[different.duplicated(WELL_SITE, keep=False)]
+    parts = [again[key].str.extract(MEASUREMENT) for key in keys]
+    folders = pd.concat([part["folder"] for part in parts], axis=1)
+    # Only the folder differs, and it is the same for all channels.
+    alike = folders.notna().all(axis=1) & (folders.nunique(axis=1) == 1)
+    for part in parts:
+        alike &= (
+            part["file"].groupby([again[column] for column in WELL_SITE]).transform("nunique") == 1
+        )
+    if not alike.all():
+        first = again.loc[alike.idxmin(), WELL_SITE]
+        rows = again[(again[WELL_SITE] == first).all(axis=1)].iloc[:2]
+        told = [column for column in rows if column.startswith("Metadata_")]
+        differ = [column for column in told if rows[column].nunique(dropna=False) > 1]
+        raise UserError(
+            f"{name}: rows {' and '.join(str(row + 1) for row in rows.index)} of its table name different images of "
+            f"{first.iloc[0]} site {first.iloc[1]} (they differ in {', '.join(differ) or 'the images alone'}); keep "
+            "the rows of one plane and time, or leave the plate out (exclude_plates)."
+        )
+    order = sorted(parts[0]["folder"].unique(), key=natural_order)
+    ranks = parts[0]["folder"].map({folder: rank for rank, folder in enumerate(order)})
+    earlier = ranks < ranks.groupby([again[column] for column in WELL_SITE]).transform("max")
+    kept = different.drop(again.index[earlier])
+    if len(kept) < len(sites):
+        wells = sites.loc[sites.duplicated(WELL_SITE), "Metadata_Well"]
+        tell(
+            f"{name}: {len(sites) - len(kept)} row(s) repeat a site; "
+            f"the later measurement is kept ({some(wells)})"
+        )
+    return kept
+
+
+def refuse_shared_images(sites: pd.DataFrame, keys: list[str], name: str) -> None:
+    """Refuse an image that stands for two sites or channels."""
+    images = sites.melt(WELL_SITE, keys, "channel", "key")
+    shared = images[images["key"].duplicated(keep=False)].sort_values("key", kind="stable")
+    if len(shared):
+        one, other = (
+            f"{row.Metadata_Well} site {row.Metadata_Site} {row.channel.removeprefix('Key_')}"
+            for row in shared.iloc[:2].itertuples()
+        )
+        raise UserError(
+            f"{name}: {shared['key'].iloc[0]} is named as the image of {one} and of {other}; an image belongs to "
+            "one site and channel, so correct the table (and save a stack of channels as a TIFF a channel), or leave "
+            "the plate out (exclude_plates)."
+        )
+
+
+def plate_layout(
+    wells: pd.DataFrame, compounds: pd.DataFrame, source: str, plate: str
 ) -> pd.DataFrame:
-    """Add each well's compound; say which wells have images only, or a compound only."""
-    source, plate = sites.loc[0, ["Metadata_Source", "Metadata_Plate"]]
+    """Give each well of a plate its compound, missing where a placeholder says that there is none.
+
+    Parameters
+    ----------
+    wells, compounds
+        As in `index_plate`.
+    source, plate
+        Which plate.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per well: Metadata_Well, Metadata_JCP2022, Metadata_InChIKey, Metadata_pert_iname,
+        Metadata_pert_type, Metadata_moa.
+
+    Raises
+    ------
+    UserError
+        If a well has two compounds.
+    """
+    name = f"{source} {plate}"
     layout = wells.loc[
         (wells["Metadata_Source"] == source) & (wells["Metadata_Plate"] == plate),
         ["Metadata_Well", "Metadata_JCP2022"],
-    ].copy()
-    layout["Metadata_Well"] = well_names(
-        layout["Metadata_Well"].reset_index(drop=True), f"{name} in tables.well"
-    ).to_numpy()
+    ].reset_index(drop=True)
+    layout["Metadata_Well"] = well_names(layout["Metadata_Well"], f"{name} in tables.well")
     layout = layout.drop_duplicates()
     twice = layout["Metadata_Well"].duplicated()
     if twice.any():
@@ -201,34 +309,74 @@ def add_compounds(
             f"tables.well gives well {layout.loc[twice, 'Metadata_Well'].iloc[0]} of {name} "
             "two compounds; correct the table."
         )
-
-    imaged, planned = set(sites["Metadata_Well"]), set(layout["Metadata_Well"])
-    if imaged - planned:
-        tell(
-            f"{name}: {len(imaged - planned)} imaged well(s) are not in tables.well "
-            f"and get no compound ({some(imaged - planned)})"
-        )
-    if planned - imaged:
-        tell(
-            f"{name}: {len(planned - imaged)} well(s) of tables.well have no images "
-            f"({some(planned - imaged)})"
-        )
-    unknown = layout.loc[
-        ~layout["Metadata_JCP2022"].isin(compounds["Metadata_JCP2022"]), "Metadata_Well"
-    ]
-    if len(unknown):
-        tell(f"{name}: {len(unknown)} well(s) hold no compound of the platemap ({some(unknown)})")
-
-    index = sites.merge(layout, on="Metadata_Well", how="left", validate="many_to_one")
-    index = index.merge(
-        compounds[["Metadata_JCP2022", *COMPOUND_COLUMNS]],
+    known = ~layout["Metadata_JCP2022"].isin(PLACEHOLDERS)
+    layout["Metadata_JCP2022"] = layout["Metadata_JCP2022"].where(known)
+    return layout.merge(
+        compounds[["Metadata_JCP2022", *COMPOUND_COLUMNS]].dropna(subset="Metadata_JCP2022"),
         on="Metadata_JCP2022",
         how="left",
         validate="many_to_one",
     )
+
+
+def add_compounds(sites: pd.DataFrame, layout: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Add each well's compound; say which wells have none, and why."""
+    unplanned = set(sites["Metadata_Well"]) - set(layout["Metadata_Well"])
+    if unplanned:
+        tell(
+            f"{name}: {len(unplanned)} imaged well(s) are not in tables.well "
+            f"and get no compound ({some(unplanned)})"
+        )
+    known = layout["Metadata_JCP2022"].notna()
+    if not known.all():
+        wells = layout.loc[~known, "Metadata_Well"]
+        tell(f"{name}: {len(wells)} well(s) are empty or of an unknown compound ({some(wells)})")
+    wells = layout.loc[known & layout["Metadata_pert_type"].isna(), "Metadata_Well"]
+    if len(wells):
+        tell(f"{name}: {len(wells)} well(s) hold no compound of the platemap ({some(wells)})")
+    index = sites.merge(layout, on="Metadata_Well", how="left", validate="many_to_one")
     index["Metadata_pert_type"] = index["Metadata_pert_type"].fillna("unknown")
     keys = [column for column in index if column.startswith("Key_")]
     # All plates get the same types, even one whose labels are all missing.
     return index.astype({column: "str" for column in [*TEXT, *keys]})[
         [*TEXT[:4], "Metadata_Site", *TEXT[4:], *keys]
     ]
+
+
+def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) -> None:
+    """Say which sites of planned wells are not in a plate's tables, or refuse the plate if they are too many.
+
+    A load_data that was cut at the end of a line looks whole; that wells of the layout are not in it tells.
+    How many sites a well should have is what most wells have.
+
+    Parameters
+    ----------
+    index
+        As from `index_plate`.
+    layout
+        As from `plate_layout`, of the wells that the run chooses; those without a compound need no images.
+    max_lost
+        Share of the sites, 0 to 1, that may be lost.
+
+    Raises
+    ------
+    UserError
+        If more are missing.
+    """
+    name = " ".join(index.loc[0, ["Metadata_Source", "Metadata_Plate"]])
+    counts = index.groupby("Metadata_Well").size()
+    usual = int(counts.mode().max())
+    planned = layout.loc[layout["Metadata_JCP2022"].notna(), "Metadata_Well"]
+    lost = usual - counts.reindex(planned).fillna(0).clip(upper=usual)
+    if not lost.any():
+        return
+    told = (
+        f"{name}: the tables have no images of {int(lost.sum())} of {usual * len(planned)} planned sites "
+        f"(wells {some(lost.index[lost > 0])})"
+    )
+    if lost.sum() > max_lost * usual * len(planned):
+        raise UserError(
+            f"{told}. That is more than gallery.max_lost = {max_lost:g} allows: complete its load_data, take the wells "
+            "out of its layout, leave the plate out (exclude_plates) or raise gallery.max_lost."
+        )
+    tell(told)

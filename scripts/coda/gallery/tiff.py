@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import tifffile
@@ -26,18 +27,19 @@ def check_header(path: str | os.PathLike) -> None:
     BrokenImage
         If the file cannot be a whole TIFF.
     """
-    with first_page(path):
+    with only_page(path):
         pass
 
 
 @contextmanager
-def first_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
-    """Open the first page of a TIFF, all of whose pixels must lie within the file.
+def only_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
+    """Open the one page of a TIFF that is no reduced copy, all of whose pixels must lie within the file.
 
     Raises
     ------
     BrokenImage
-        If they do not, or decoding them in the block fails.
+        If there are several, as in a stack of planes or channels, if pixels lie beyond the end of the
+        file, or if decoding them in the block fails.
     """
     with open(path, "rb") as handle:
         size = os.fstat(handle.fileno()).st_size
@@ -50,7 +52,15 @@ def first_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
         handle.seek(0)
         try:
             with tifffile.TiffFile(handle) as file:
-                page = file.pages[0]
+                # Of the pages of a long stack two are looked at.
+                full = [*islice((page for page in file.pages if not page.is_reduced), 2)]
+                if len(full) != 1:
+                    raise BrokenImage(
+                        "it holds several planes; save a TIFF a site and channel"
+                        if full
+                        else "it holds no page of full size"
+                    )
+                page = full[0]
                 places = zip(page.dataoffsets, page.databytecounts, strict=False)
                 end = max((offset + count for offset, count in places), default=None)
                 if end is None:
@@ -83,13 +93,15 @@ def read_tiff(path: str | os.PathLike) -> np.ndarray:
     ------
     BrokenImage
         If the file is unreadable, truncated, blank (one value throughout, as where zeros replace
-        the pixels), not two-dimensional or not of 16 bits.
+        the pixels), not one two-dimensional plane, not of 16 bits, negative, or white where values are low.
     FileNotFoundError
         If there is no such file.
     """
-    with first_page(path) as page:
+    with only_page(path) as page:
         check_page(page)
         image = page.asarray()
+    if image.dtype == np.int16 and image.min() < 0:
+        raise BrokenImage("signed, with values below zero")
     image = image.astype(np.uint16, copy=False)
     if image.flat[0] == image.flat[-1] and image.min() == image.max():
         raise BrokenImage(f"blank: every pixel is {image.flat[0]}")
@@ -100,7 +112,9 @@ def check_page(page: tifffile.TiffPage) -> None:
     """Raise `BrokenImage` unless a page is a whole 16-bit plane."""
     if len(page.shape) != 2:
         raise BrokenImage(f"not a single plane: its shape is {page.shape}")
-    if page.dtype != np.uint16:
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        raise BrokenImage("its zero is white, not black")
+    if page.dtype not in (np.uint16, np.int16):
         raise BrokenImage(f"not of 16 bits: its type is {page.dtype}")
     # tifffile fills segments that are absent with zeros instead of refusing them.
     counts = page.databytecounts
