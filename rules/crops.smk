@@ -2,7 +2,7 @@
 
 Needs: index, images and manifest of a plate; the gallery's own functions and nuclei where the config asks for them.
 Gives: <results>/illumination/<source>/<plate>.npz, <results>/crops/<source>/<plate>.arrow and
-<results>/quality/<source>/<plate>.parquet.
+<results>/quality/<source>/<plate>.parquet; of all plates <results>/warnings.csv.
 """
 
 
@@ -93,6 +93,29 @@ rule inspect_plate:
         code=code("inspect_plate"),
     script:
         "../scripts/inspect_plate.py"
+
+
+rule collect_warnings:
+    """Gather what a reader of the results should know of the inputs: oddities of tables, images that are copies."""
+    input:
+        compounds=rules.label_compounds.output.compounds,
+        indexes=lambda wildcards: tables_of("index", *SOURCES),
+        quality=all_quality,
+    output:
+        warnings=f"{RESULTS}/warnings.csv",
+    log:
+        f"{RESULTS}/logs/collect_warnings.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/collect_warnings.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(10),
+    params:
+        code=code("collect_warnings"),
+    script:
+        "../scripts/collect_warnings.py"
 
 
 def all_crops(wildcards):

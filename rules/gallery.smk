@@ -1,7 +1,7 @@
 """All that is fetched: public tables, and of each plate its sites, images and what else of the gallery is asked for.
 
 Needs: the tables that the config names; the gallery, or a folder with its layout.
-Gives: <results>/metadata/*.csv and compounds.parquet; of a plate <results>/index/<source>/<plate>.parquet,
+Gives: <results>/metadata/*.csv (plates, and how many images each has) and compounds.parquet; of a plate <results>/index/<source>/<plate>.parquet,
 <results>/images/<source>/<plate>/ (gone once its crops exist) and <results>/manifests/<source>/<plate>.parquet, which
 stays; where the config asks for the gallery's, <results>/functions/<source>/<plate>/<channel>.npy and
 <results>/nuclei/<source>/<plate>.parquet; <results>/plan.txt.
@@ -153,6 +153,34 @@ rule index_plate:
         "../scripts/index_plate.py"
 
 
+def all_roots(wildcards):
+    """Give the root of each plate, in the order of `tables_of`."""
+    return [root_of(source, plate) for source in SOURCES for plate in plates_of(source)]
+
+
+rule check_plates:
+    """Refuse plates that share images, before any of them trains a network."""
+    input:
+        indexes=lambda wildcards: tables_of("index", *SOURCES),
+    output:
+        plates=f"{RESULTS}/metadata/images.csv",
+    log:
+        f"{RESULTS}/logs/check_plates.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/check_plates.tsv"
+    priority: 100
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(10),
+    params:
+        roots=all_roots,
+        code=code("check_plates"),
+    script:
+        "../scripts/check_plates.py"
+
+
 rule download_functions:
     """Fetch the gallery's own illumination functions of a plate."""
     input:
@@ -271,9 +299,7 @@ rule plan_download:
             key: config["gallery"][key]
             for key in ("endpoint", "region", "workers", "attempts", "timeout")
         },
-        roots=lambda wildcards: [
-            root_of(source, plate) for source in SOURCES for plate in plates_of(source)
-        ],
+        roots=all_roots,
         wanted=lambda wildcards: dict(
             channels=config["channels"],
             functions=bool(GALLERY_FUNCTIONS),

@@ -12,6 +12,7 @@ rule write_report:
         representation=rules.merge_representation.output.representation,
         quality=all_quality,
         plates=f"{RESULTS}/metadata/plates.csv",
+        warnings=rules.collect_warnings.output.warnings,
         experiments=rules.score_experiments.output.scores if EXPERIMENTS else [],
         figures=all_figures,
         template=local(os.path.relpath(SCRIPTS / "coda/report/report.html.jinja")),

@@ -69,6 +69,7 @@ rule pretrain_foundation:
         crops=training_crops,
         validation=held_out_crops,
         weights=START,
+        plates=rules.check_plates.output.plates,
         compounds=rules.label_compounds.output.compounds,
     output:
         foundation=f"{MODEL}/foundation.safetensors",
@@ -180,6 +181,7 @@ rule train_supervised:
         crops=training_crops,
         validation=held_out_crops,
         weights=START,
+        plates=rules.check_plates.output.plates,
         compounds=rules.label_compounds.output.compounds,
     output:
         weights=f"{MODEL}/supervised.safetensors",

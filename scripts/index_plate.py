@@ -1,13 +1,14 @@
 """List the sites of a plate with their compounds and image keys."""
 
 from coda.files import read_table, write_table
+from coda.gallery.input_warnings import keep_warnings
 from coda.gallery.open import open_gallery
 from coda.gallery.plates import read_wells
 from coda.gallery.site_filter import check_choice, choose_sites, is_chosen
 from coda.gallery.site_index import index_plate, judge_missing, plate_layout
-from coda.logs import reported
+from coda.logs import reported, warned
 
-with reported(snakemake.log[0]):
+with reported(snakemake.log[0]), warned() as messages:
     settings = snakemake.config["gallery"]
     source, plate = snakemake.wildcards.source, snakemake.wildcards.plate
     plates = read_table(snakemake.input.plates)
@@ -28,4 +29,5 @@ with reported(snakemake.log[0]):
     layout = plate_layout(wells, labels, source, plate)
     choice = [choose[key] for key in ("wells", "compounds", "moas", "labelled")]
     judge_missing(index, layout[is_chosen(layout, *choice)], settings["max_lost"])
-    write_table(choose_sites(index, **choose), snakemake.output.index)
+    index = choose_sites(index, **choose)
+    write_table(keep_warnings(index, messages), snakemake.output.index)

@@ -1,10 +1,11 @@
 """Give compounds their mechanism of action."""
 
 from coda.files import read_table, write_table
+from coda.gallery.input_warnings import keep_warnings
 from coda.gallery.labels import label_compounds
-from coda.logs import reported
+from coda.logs import reported, warned
 
-with reported(snakemake.log[0]):
+with reported(snakemake.log[0]), warned() as messages:
     compounds = label_compounds(
         compounds=read_table(snakemake.input.compound),
         platemap=read_table(snakemake.input.platemap),
@@ -12,4 +13,4 @@ with reported(snakemake.log[0]):
         drugs=read_table(snakemake.input.drugs),
         min_compounds=snakemake.params.min_compounds,
     )
-    write_table(compounds, snakemake.output.compounds)
+    write_table(keep_warnings(compounds, messages), snakemake.output.compounds)

@@ -4,10 +4,12 @@ import pandas as pd
 from coda.files import read_table, replacing, write_table
 from coda.gallery.open import open_gallery
 from coda.gallery.plan import Wanted, format_plan, plan_download
+from coda.gallery.shared_images import check_plates
 from coda.logs import reported
 
 with reported(snakemake.log[0]):
     indexes = [read_table(path) for path in snakemake.input.indexes]
+    check_plates(indexes, snakemake.params.roots)
     names = ["Metadata_Source", "Metadata_Plate"]
     galleries = {
         root: open_gallery(root, **snakemake.params.gallery) for root in {*snakemake.params.roots}

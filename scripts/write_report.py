@@ -28,7 +28,13 @@ with reported(snakemake.log[0]):
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
         findings(summary, representation, config["figures"]["level"]),
-        caveats(summary, plates, quality, simulated="simulation" in config),
+        caveats(
+            summary,
+            plates,
+            quality,
+            simulated="simulation" in config,
+            warnings=read_table(snakemake.input.warnings),
+        ),
         report_sections(
             summary,
             representation,

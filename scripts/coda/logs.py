@@ -69,3 +69,24 @@ def some(names: Iterable[str], most: int = 8) -> str:
 def tell(message: str) -> None:
     """Print a message on standard error, and so in the log."""
     print(message, file=sys.stderr, flush=True)
+
+
+_collecting: list[list[str]] = []
+
+
+def warn(message: str) -> None:
+    """Tell what a reader of the results should know too; `warned` collects it."""
+    tell(message)
+    for messages in _collecting:
+        messages.append(message)
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """Collect the messages of `warn` in the block."""
+    messages: list[str] = []
+    _collecting.append(messages)
+    try:
+        yield messages
+    finally:
+        _collecting.remove(messages)

@@ -15,7 +15,11 @@ import tifffile
 from coda.crops.compression import compress, stretch, tail_percentiles
 from coda.crops.extract import extract_crops
 from coda.crops.illumination import Illumination, estimate_illumination
+from coda.crops.image_copies import CHANNELS as CHANNEL_COPY
+from coda.crops.image_copies import SITES as SITE_COPY
+from coda.crops.image_copies import find_copies
 from coda.crops.locations import segment_nuclei
+from coda.crops.quality import inspect_plate
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.parallel import spread
@@ -364,3 +368,23 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_copied_images_are_found_in_the_table_of_sites(plate, processes):
+    original = (plate.images / "B01_s0_DNA.tiff").read_bytes()
+    for copy in ("B01_s0_ER.tiff", "B02_s1_DNA.tiff"):
+        (plate.images / copy).write_bytes(original)
+    (plate.images / "A01_s0_DNA.tiff").write_bytes(b"")
+    sites = plate.estimate(processes).sites
+    _, store = plate.extract()
+    table = inspect_plate(
+        plate.index, sites, store.table, CHANNELS, FLAGS, plate.folder / "q.parquet"
+    )
+    copies = find_copies(table)
+    assert copies["kind"].tolist() == [CHANNEL_COPY, SITE_COPY]
+    assert copies["Metadata_Well"].tolist() == ["B01", "B02"]
+    assert set(copies["message"].str.partition(" has ")[2]) == {
+        "the same pixels as source_3 0042 B01 site 0 DNA"
+    }
+    assert table.filter(like="Checksum_").isna().all(axis=1).sum() == 1  # of the lost site

@@ -9,6 +9,7 @@ import pytest
 from coda.errors import UserError
 from coda.gallery.file_patterns import CHANNELS, NAMINGS, list_images, plate_folders
 from coda.gallery.open import open_gallery
+from coda.logs import warned
 
 SHARED = Path("../shared/data")
 GUID = "EFC51B3-6F57-4273-AFE3-BAA0781C8ACF"
@@ -132,6 +133,15 @@ def test_other_planes_and_times_are_passed_over(tmp_path):
     sites = list_images(gallery_of(tmp_path, keys), folder, "source_4", "P", ["DNA", "ER"])
     assert sites["Metadata_Well"].tolist() == ["AA48"] and sites["Metadata_Site"].tolist() == [9]
     assert sites.loc[0, "Key_DNA"] == keys[0] and pd.isna(sites.loc[0, "Key_ER"])
+
+
+def test_two_images_of_a_site_and_channel_are_told(tmp_path, capsys):
+    folder = "source_8/images/J1/images/A1"
+    keys = [f"{folder}/Images/HTS_A01_s1_w5{number}{GUID}.tif" for number in (1, 2)]
+    with warned() as messages:
+        sites = list_images(gallery_of(tmp_path, keys), folder, "source_8", "A1", ["DNA"])
+    assert sites["Key_DNA"].tolist() == keys[1:]
+    assert "source_8 A1: 1 image(s)" in messages[0] and "(A01)" in messages[0]
 
 
 def test_a_plates_name_is_no_expression(tmp_path):

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+from coda.logs import tell, warn, warned
 from places import SCRIPTS
 
 
@@ -33,3 +34,15 @@ def test_output_goes_to_the_terminal_and_the_log(tmp_path):
 def test_the_status_of_a_preempted_job_passes(tmp_path):
     done, _ = run(tmp_path, "raise SystemExit(75)")
     assert done.returncode == 75
+
+
+def test_warnings_are_told_and_collected_in_their_block(capsys):
+    warn("before")
+    with warned() as outer:
+        warn("one")
+        with warned() as inner:
+            warn("two")
+        tell("only told")
+    warn("after")
+    assert (outer, inner) == (["one", "two"], ["two"])
+    assert capsys.readouterr().err.split() == ["before", "one", "two", "only", "told", "after"]

@@ -258,3 +258,15 @@ def test_few_folds_are_open(tmp_path):
         page = Page((tmp_path / "r.html").read_text())
         details = [attributes for tag, attributes in page.seen if tag == "details"]
         assert len(details) == count and sum("open" in one for one in details) == opened
+
+
+def test_oddities_of_the_inputs_stand_among_the_caveats(summary):
+    plates = chosen()
+    rows = [("two plates", "x")] * 3 + [("two channels", "y")]
+    rows += [("tables", f"odd {number}") for number in range(5)]
+    warnings = pd.DataFrame(rows, columns=["kind", "message"])
+    text = " ".join(caveats(summary, plates, inspected(plates), warnings=warnings))
+    assert "4 images have the same pixels as another (1 in two channels, 3 in two plates;" in text
+    assert "Told of the tables: odd 0; odd 1; odd 2. 2 more are in warnings.csv." in text
+    text = " ".join(caveats(summary, plates, inspected(plates), warnings=warnings[:0]))
+    assert "warnings.csv" not in text

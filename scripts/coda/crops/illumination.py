@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from skimage.transform import resize
 
+from coda.crops.image_copies import CHECKSUM, pixel_checksum
 from coda.crops.quality import measure_site
 from coda.crops.site_images import list_sites, plate_name, read_site, tell_lost
 from coda.errors import UserError
@@ -50,7 +51,7 @@ class Illumination:
     mean_image : numpy.ndarray
         Mean image at a quarter of the size, float64 (C, H / 4, W / 4).
     sites : pandas.DataFrame
-        One row per site of the index: well, site, status, reason and quality measures.
+        One row per site of the index: well, site, status, reason, quality measures and checksums of its images.
     """
 
     channels: list[str]
@@ -204,7 +205,11 @@ def _gather(state: tuple, rows: Sequence[int]) -> tuple[dict[int, dict], dict[tu
             total.histogram[channel] += bins
             total.image[channel] += image
         fact = {"status": "ok", "reason": None, "size": size}
-        measured[row] = {**fact, **measure_site(images, counts, channels)}
+        checksums = {
+            f"{CHECKSUM}{name}": pixel_checksum(image)
+            for name, image in zip(channels, images, strict=True)
+        }
+        measured[row] = fact | measure_site(images, counts, channels) | checksums
     return measured, sums
 
 

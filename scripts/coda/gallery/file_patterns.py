@@ -7,6 +7,7 @@ import pandas as pd
 
 from coda.errors import UserError
 from coda.gallery.base import Gallery
+from coda.logs import some, warn
 from coda.wells import row_letters
 
 CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")
@@ -153,9 +154,14 @@ def list_images(
     names_of = dict(zip(naming.numbers, CHANNELS, strict=True))
     images["channel"] = images["channel"].astype(int).map(names_of)
     images["site"] = images["site"].astype(int) - 1 + naming.first_site
-    images = images[images["channel"].isin(channels)].drop_duplicates(
-        ["well", "site", "channel"], keep="last"
-    )
+    images = images[images["channel"].isin(channels)]
+    again = images.duplicated(["well", "site", "channel"], keep="last")
+    if again.any():
+        warn(
+            f"{source} {plate}: {again.sum()} image(s) in {parent} have another of their site and channel; the last by "
+            f"name is taken ({some(images.loc[again, 'well'])})"
+        )
+    images = images[~again]
     sites = images.pivot(index=["well", "site"], columns="channel", values="key").reindex(
         columns=channels
     )

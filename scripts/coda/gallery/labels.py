@@ -3,7 +3,7 @@
 import pandas as pd
 
 from coda.errors import UserError
-from coda.logs import some, tell
+from coda.logs import some, tell, warn
 
 UNLABELLED_CONTROLS = ("negcon", "poscon_cp")
 # JUMP's ids of wells whose compound is not known, and of empty wells: neither is a compound.
@@ -96,15 +96,16 @@ def samples_on_platemap(platemap: pd.DataFrame, target_compounds: pd.DataFrame) 
 
 def class_labels(samples: pd.DataFrame, drugs: pd.DataFrame, min_compounds: int) -> pd.Series:
     """Give each sample its class, missing where it has none."""
-    mechanisms, several = mechanisms_by_name(drugs)
     candidates = samples[~samples["control_type"].isin(UNLABELLED_CONTROLS)]
+    named = drugs["pert_iname"].str.lower().isin(candidates["name"])
+    mechanisms, several = mechanisms_by_name(drugs[named])
     listed = {*mechanisms.index, *several}
     unknown = set(candidates["pert_iname"][~candidates["name"].isin(listed)])
     if unknown:
         tell(f"labels: {len(unknown)} compound(s) are not in tables.drugs ({some(unknown)})")
     torn = set(candidates["pert_iname"][candidates["name"].isin(several)])
     if torn:
-        tell(
+        warn(
             f"labels: {len(torn)} compound(s) have several moa in tables.drugs and no label ({some(torn)})"
         )
     found = candidates["name"].map(mechanisms)
@@ -136,7 +137,7 @@ def mechanisms_by_name(drugs: pd.DataFrame) -> tuple[pd.Series, list[str]]:
     spellings = known.groupby("key")["moa"].agg(lambda moas: moas.value_counts().index.tolist())
     for usual, *others in spellings:
         if others:
-            tell(
+            warn(
                 f"labels: {usual!r} is also written {some(map(repr, others))}; they count as one moa"
             )
     keys = known.groupby("name")["key"].agg(lambda found: sorted(set(found)))

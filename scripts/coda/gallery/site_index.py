@@ -8,7 +8,7 @@ from coda.gallery.base import FetchError, Gallery
 from coda.gallery.file_patterns import list_images, plate_folders
 from coda.gallery.labels import PLACEHOLDERS
 from coda.gallery.load_data import find_load_data, read_load_data
-from coda.logs import some, tell
+from coda.logs import some, tell, warn
 
 COMPOUND_COLUMNS = [
     "Metadata_InChIKey",
@@ -112,7 +112,7 @@ def sites_of_plate(
         )
     tell(f"{source} {plate} has no load_data; its sites are those of the files in {folders[-1]}")
     if len(folders) > 1:
-        tell(
+        warn(
             f"{source} {plate} has {len(folders)} image folders; the latest is taken, "
             f"not {', '.join(folders[:-1])}"
         )
@@ -154,9 +154,9 @@ def rows_of_plate(rows: pd.DataFrame, plate: str, key: str) -> pd.DataFrame:
             "Metadata_Plate, or leave the plate out (exclude_plates)."
         )
     if blank.any():
-        tell(f"{key}: {blank.sum()} row(s) without a plate are taken for rows of {plate}")
+        warn(f"{key}: {blank.sum()} row(s) without a plate are taken for rows of {plate}")
     if called != [plate]:
-        tell(f"{key} calls the plate {called[0]}; it is taken for {plate}")
+        warn(f"{key} calls the plate {called[0]}; it is taken for {plate}")
     others = own.index[~blank & (own != called[0])]
     if len(others):
         left = some(set(names) - set(called))
@@ -205,7 +205,7 @@ def whole_sites(sites: pd.DataFrame, keys: list[str], name: str) -> pd.DataFrame
     lacking = sites[keys].isna().any(axis=1)
     if lacking.any():
         wells = sites.loc[lacking, "Metadata_Well"]
-        tell(f"{name}: {lacking.sum()} site(s) lack a channel and are left out ({some(wells)})")
+        warn(f"{name}: {lacking.sum()} site(s) lack a channel and are left out ({some(wells)})")
     kept = latest_measurements(sites[~lacking], keys, name)
     if kept.empty:
         raise UserError(
@@ -250,7 +250,7 @@ def latest_measurements(sites: pd.DataFrame, keys: list[str], name: str) -> pd.D
     kept = different.drop(again.index[earlier])
     if len(kept) < len(sites):
         wells = sites.loc[sites.duplicated(WELL_SITE), "Metadata_Well"]
-        tell(
+        warn(
             f"{name}: {len(sites) - len(kept)} row(s) repeat a site; "
             f"the later measurement is kept ({some(wells)})"
         )
@@ -379,4 +379,4 @@ def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) ->
             f"{told}. That is more than gallery.max_lost = {max_lost:g} allows: complete its load_data, take the wells "
             "out of its layout, leave the plate out (exclude_plates) or raise gallery.max_lost."
         )
-    tell(told)
+    warn(told)
