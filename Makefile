@@ -32,8 +32,8 @@ TORCH ?= $(if $(filter Linux,$(shell uname -s)),$(if $(CUDA),cuda,cpu),pypi)
 CPU_TORCH := $(firstword $(wildcard requirements-cpu.lock) requirements-cpu.txt)
 # One lock for every platform and Python from 3.11 on.
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-# Tests of one file share what it prepares, so they stay in one process.
-TEST := $(BIN)/python -m pytest -n $(CORES) --dist loadfile
+# Tests of one file share what it prepares, so they stay in one process; longest files first.
+TEST = $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
 .PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph screens clean

@@ -216,7 +216,7 @@ def test_each_plate_is_aligned_by_itself(trained, tiny_plates):
 
 
 def test_methods_that_share_a_foundation_are_predicted_as_each_alone(trained, tiny_plates):
-    ways = (None, "aligned", "aligned_means", "aligned_dmso")
+    ways = (None, "all", "means", "dmso")
     together = predict_all(trained, tiny_plates, *ways)
     for way in ways:
         alone = predict(trained, tiny_plates, way)
