@@ -96,13 +96,12 @@ def compound_consensus(
     heard = pd.DataFrame(torch.cat(votes).double().numpy())
     means = heard.groupby(pd.concat(voters).to_numpy()).mean()
     members = members[members["Metadata_JCP2022"].isin(means.index)]
-    consensus = F.softmax(torch.from_numpy(means.to_numpy()), dim=-1).float()
+    consensus = F.softmax(torch.from_numpy(means.to_numpy(copy=True)), dim=-1).float()
     if inputs["compute"].rank == 0:
         print(
             f"{what}: consensus of {len(means):,} compounds from {len(heard):,} sites", flush=True
         )
     targets = torch.zeros(len(table), consensus.shape[1])
-    targets[members["row"].to_numpy()] = consensus[
-        means.index.get_indexer(members["Metadata_JCP2022"])
-    ]
+    of_member = means.index.get_indexer(members["Metadata_JCP2022"])
+    targets[members["row"].to_numpy(copy=True)] = consensus[of_member]
     return targets.to(device)
