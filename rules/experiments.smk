@@ -109,6 +109,7 @@ def counted_settings(wildcards):
 
 use rule adapt_foundation as adapt_to_plates with:
     input:
+        unpack(adaptation_guides),
         crops=counted_crops,
         home=home_crops,
         networks=rules.pretrain_foundation.output.networks,
@@ -129,6 +130,7 @@ use rule adapt_foundation as adapt_to_plates with:
 # With half of the mechanisms, epochs of half of the sites: twice as many of them.
 use rule adapt_foundation as adapt_to_mix with:
     input:
+        unpack(adaptation_guides),
         crops=adaptation_crops,
         home=home_crops,
         networks=rules.pretrain_foundation.output.networks,
@@ -162,6 +164,7 @@ def online_start(wildcards):
 # The chain: each plate's adaptation goes on from the networks of the plate before, for a few epochs.
 use rule adapt_foundation as adapt_online with:
     input:
+        unpack(adaptation_guides),
         crops=online_crops,
         home=[],
         networks=online_start,

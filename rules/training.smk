@@ -216,9 +216,20 @@ def home_crops(wildcards):
     return training_crops(wildcards) if wildcards.method in ("coda_labs", "coda_replay") else []
 
 
+def adaptation_guides(wildcards):
+    """What the terms of the config's section `adapt` know of the training source, where they are on."""
+    terms, files = config["adapt"], {}
+    if terms["consensus"]:
+        files["task_model"] = rules.train_classifier.output.weights
+    if terms["hold_moments"] or (terms["consensus"] and terms["consensus_aligned"]):
+        files["statistics"] = rules.measure_tokens.output.statistics
+    return files
+
+
 rule adapt_foundation:
     """Go on with DINO on the target: with cross-batch partners (coda), without (oda), or with other ones."""
     input:
+        unpack(adaptation_guides),
         crops=adaptation_crops,
         home=home_crops,
         networks=rules.pretrain_foundation.output.networks,

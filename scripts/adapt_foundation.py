@@ -28,5 +28,7 @@ with reported(snakemake.log[0]):
         ),
         what=f"adapt {source} to {target} ({method}, {experiment})",
         choice=snakemake.input.get("choice"),
+        task_model=snakemake.input.get("task_model"),
+        statistics=snakemake.input.get("statistics"),
     )
     train_foundation(job)

@@ -1,7 +1,7 @@
 """Measure the tokens of the training source, which those of a target are aligned to."""
 
-from coda.evaluation.alignment import measure_tokens
 from coda.logs import reported
+from coda.training.alignment import measure_tokens
 from coda.training.compute import Machine
 
 with reported(snakemake.log[0]):

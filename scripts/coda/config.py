@@ -100,11 +100,12 @@ def _as_meant(value: Any, schema: dict[str, Any]) -> Any:
     """
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if isinstance(value, int) and "string" in kinds and "integer" not in kinds:
+    numeric = "integer" in kinds or "number" in kinds
+    if isinstance(value, int) and "string" in kinds and not numeric:
         return str(value)  # ids of digits alone, such as plates', are numbers to YAML
     if not isinstance(value, str) or not kinds:
         return value
-    if "string" in kinds:
+    if "string" in kinds and not numeric:
         return None if value == "null" and "null" in kinds else value
     try:
         meant = yaml.safe_load(value)

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 from coda.crops.store import CropStore
-from coda.evaluation.alignment import (
+from coda.evaluation.predict import Pipeline, predict_sites
+from coda.training.alignment import (
     Alignment,
     TokenMoments,
     TokenStatistics,
@@ -14,7 +15,6 @@ from coda.evaluation.alignment import (
     reference_sites,
     token_moments,
 )
-from coda.evaluation.predict import Pipeline, predict_sites
 from coda.training.checkpoints import save_weights
 from coda.training.compute import Compute, Machine
 from coda.training.inference import apply_to_sites

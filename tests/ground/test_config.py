@@ -6,6 +6,7 @@ import yaml
 from coda.config import check_config, pairs
 from coda.errors import UserError
 from coda.training.settings import (
+    AdaptSettings,
     DinoSettings,
     HeadSettings,
     ModelSettings,
@@ -38,7 +39,7 @@ def test_the_demos_config_is_right():
 
 @pytest.mark.parametrize(
     ("section", "settings"),
-    [("head", HeadSettings), ("views", ViewSettings), ("pretrain", DinoSettings), ("adapt", DinoSettings),
+    [("head", HeadSettings), ("views", ViewSettings), ("pretrain", DinoSettings), ("adapt", AdaptSettings),
      ("model", ModelSettings), ("classify", TaskSettings), ("supervise", TaskSettings), ("tent", TentSettings)],
 )  # fmt: skip
 def test_defaults_of_the_schema_are_those_of_the_library(section, settings):

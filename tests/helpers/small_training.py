@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from coda.crops.store import CropStore
 from coda.training.checkpoints import StateFolder
@@ -110,7 +111,16 @@ def classify(
     return outputs
 
 
-def make_training(plates, compute=None, start=None, batch_norm=False, **training) -> Trainer:
+def make_training(
+    plates,
+    compute=None,
+    start=None,
+    batch_norm=False,
+    controls=(),
+    terms=(),
+    frozen_blocks=0,
+    **training,
+) -> Trainer:
     store = CropStore(plates)
     rows = usable_rows(store.table, "labelled")
     settings = DinoSettings(**{**SETTINGS["training"], **training})
@@ -125,9 +135,11 @@ def make_training(plates, compute=None, start=None, batch_norm=False, **training
         views=ViewSettings(**SETTINGS["views"]),
         seed=5,
         start=start,
+        terms=terms,
+        frozen_blocks=frozen_blocks,
     )
     partners = find_partners(store.table.iloc[rows].reset_index(drop=True), ["batch", "plate"])
-    return Trainer(learner, PairedSites(store, rows, partners))
+    return Trainer(learner, PairedSites(store, rows, partners, controls=np.array(controls, int)))
 
 
 def batches(training: Trainer):

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 from coda.crops.store import CropStore, CropWriter
-from coda.evaluation.alignment import measure_tokens
 from coda.evaluation.controls import position_control
 from coda.evaluation.predict import Pipeline, predict_sites
 from coda.files import write_table
 from coda.provenance import file_checksum
 from coda.training.adaptation_data import data_settings
+from coda.training.alignment import measure_tokens
 from coda.training.checkpoints import read_header
 from coda.training.compute import Machine
 from coda.training.dino_trainer import DinoLearner

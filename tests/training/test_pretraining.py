@@ -200,7 +200,7 @@ def test_every_step_puts_its_temperature_into_one_and_the_same_tensor(tiny_plate
 
 def test_site_and_partner_give_half_of_the_views_each(tiny_plates):
     training = make_training(tiny_plates)
-    sites, (global_draws, local_draws) = next(batches(training))
+    sites, (global_draws, local_draws, _) = next(batches(training))
     blank = sites.clone()
     blank[1] = 0  # partners
     global_views, local_views = training.learner.make_views(blank, global_draws, local_draws)

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 from coda.training.networks import TaskModel
-from coda.training.vit import SteadyAttention, attend, cls_after, cls_tokens, is_plain
+from coda.training.vit import SteadyAttention, all_tokens, attend, cls_after, cls_tokens, is_plain
 from timm.layers import Attention, DropPath
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -62,6 +62,18 @@ def test_cls_tokens_and_gradients_are_timms(options):
         assert torch.allclose(one, two, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("options", [{}, {"reg_tokens": 2}, {"qk_norm": True}], ids=str)
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_all_tokens_and_gradients_are_timms(options, checkpointed):
+    vit, (batch, _) = network(**options), views()
+    timms = result_and_gradients(lambda vit, batch: vit.forward_features(batch), vit, [batch])
+    vit.set_grad_checkpointing(checkpointed)
+    ours = result_and_gradients(all_tokens, vit, [batch])
+    assert ours[0].shape == (4, 17 + options.get("reg_tokens", 0), 32)
+    for one, two in zip(ours, timms, strict=True):
+        assert torch.allclose(one, two, rtol=1e-9, atol=1e-9)
+
+
 def test_recomputed_activations_change_nothing():
     vit, batches = network(), views()
     kept = result_and_gradients(cls_tokens, vit, batches)
@@ -105,13 +117,14 @@ def test_stochastic_depth_is_random_in_training_and_off_in_evaluation():
 
 def test_compiled_as_on_a_gpu_it_gives_the_same():
     vit, batches = network(), views()
-    run = torch.compile(cls_tokens, backend="aot_eager", fullgraph=True, dynamic=False)
-    for one, two in zip(
-        result_and_gradients(run, vit, batches),
-        result_and_gradients(cls_tokens, vit, batches),
-        strict=True,
-    ):
-        assert torch.allclose(one, two)
+    for function, given in ((cls_tokens, batches), (all_tokens, batches[:1])):
+        run = torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=False)
+        for one, two in zip(
+            result_and_gradients(run, vit, given),
+            result_and_gradients(function, vit, given),
+            strict=True,
+        ):
+            assert torch.allclose(one, two)
 
 
 def test_the_last_block_costs_next_to_nothing():

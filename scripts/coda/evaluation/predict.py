@@ -12,7 +12,7 @@ from torch import nn
 
 from coda.crops.store import CropStore
 from coda.errors import UserError
-from coda.evaluation.alignment import (
+from coda.training.alignment import (
     Alignment,
     TokenMoments,
     TokenStatistics,
@@ -53,7 +53,7 @@ class Pipeline:
 
     @property
     def reference(self) -> str:
-        """The sites that it is aligned by; see `coda.evaluation.alignment.reference_sites`."""
+        """The sites that it is aligned by; see `coda.training.alignment.reference_sites`."""
         return "dmso" if self.alignment == "dmso" else "all"
 
 
@@ -82,7 +82,7 @@ def predict_sites(
     machine, what
         Device, and the name for progress lines.
     statistics
-        The training source's statistics for alignment, from `coda.evaluation.alignment.measure_tokens`.
+        The training source's statistics for alignment, from `coda.training.alignment.measure_tokens`.
     choice
         Table of the compounds that there are, where not all are; the others count as unlabelled.
         See `coda.evaluation.compound_splits`.

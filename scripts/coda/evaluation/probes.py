@@ -20,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 
 from coda.columns import PLATE_KEYS
 from coda.errors import UserError
-from coda.evaluation.alignment import reference_sites
 from coda.evaluation.units import LOGIT
+from coda.training.alignment import reference_sites
 from coda.training.knn import knn_logits
 from coda.training.site_selection import class_names, labelled_rows
 

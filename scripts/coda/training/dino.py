@@ -7,7 +7,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from coda.training.vit import cls_tokens
+from coda.errors import UserError
+from coda.training.vit import all_tokens, cls_tokens
 
 
 class MeanOverProcesses(torch.autograd.Function):
@@ -96,23 +97,87 @@ class DinoHead(nn.Module):
 
 
 class DinoNetwork(nn.Module):
-    """Foundation and head: the student, or the teacher."""
+    """Foundation and head: the student, or the teacher.
 
-    def __init__(self, foundation: nn.Module, head: DinoHead):
+    Parameters
+    ----------
+    foundation, head
+        Its parts.
+    whole
+        Whether all tokens of global views are of use, not their CLS tokens alone.
+    """
+
+    def __init__(self, foundation: nn.Module, head: DinoHead, whole: bool = False):
         super().__init__()
         self.foundation = foundation
         self.head = head
+        self.whole = whole
 
-    def forward(self, *batches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self,
+        global_views: torch.Tensor,
+        *other_views: torch.Tensor,
+        controls: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Map batches of views, one batch for each size, to logits and CLS features.
+
+        Parameters
+        ----------
+        global_views, other_views : float tensors, shape (N, channels, size, size)
+            The views.
+        controls : float tensor, shape (n, channels, size, size)
+            Further views, of the size of global ones, of which only tokens are wanted.
 
         Returns
         -------
         logits : tensor, shape (views of all batches, prototypes)
         features : tensor, shape (views of all batches, width)
+        tokens : tensor, shape (global views and controls, 1 + patches, width)
+            None unless `whole`.
         """
-        features = cls_tokens(self.foundation, *batches)
-        return self.head(features), features
+        if not self.whole:
+            features = cls_tokens(self.foundation, global_views, *other_views)
+            return self.head(features), features, None
+        seen = global_views if controls is None else torch.cat([global_views, controls])
+        tokens = all_tokens(self.foundation, seen)
+        features = tokens[: len(global_views), 0]
+        if other_views:
+            features = torch.cat([features, cls_tokens(self.foundation, *other_views)])
+        return self.head(features), features, tokens
+
+
+def freeze_last_blocks(student: nn.Module, teacher: nn.Module, count: int) -> None:
+    """Freeze the last blocks and the last norm of two foundations as they are in the teacher.
+
+    The task model was trained on the teacher's tokens, so the teacher's blocks are those to keep; the student gets
+    them too, and the teacher, which follows it, never leaves them. Gradients flow through frozen blocks
+    to those before them.
+
+    Parameters
+    ----------
+    student, teacher
+        Transformers of timm of the same shape.
+    count
+        How many blocks; with 0 nothing is frozen.
+
+    Raises
+    ------
+    UserError
+        If there are fewer blocks.
+    """
+    if count > len(student.blocks):
+        raise UserError(
+            f"adapt.frozen_blocks is {count}, but the foundation has {len(student.blocks)} blocks; lower it."
+        )
+    if count:
+        pairs = zip(
+            [*student.blocks[-count:], student.norm],
+            [*teacher.blocks[-count:], teacher.norm],
+            strict=True,
+        )
+        for learned, kept in pairs:
+            learned.load_state_dict(kept.state_dict())
+            learned.requires_grad_(False)
 
 
 def dino_loss(

@@ -1,7 +1,8 @@
 """DINO training, steps 1 and 3 of the protocol: the step, the batches, and the alarm of a collapse."""
 
 import math
-from collections.abc import Iterator
+from collections import ChainMap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,15 +13,33 @@ from torch.nn.parallel import DistributedDataParallel
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.adaptation_data import mixed_order
+from coda.training.adaptation_terms import Seen, Term, weighted_sum
 from coda.training.checkpoints import load_optimizer, optimizer_tensors, prefixed, unprefixed
 from coda.training.compute import derive_seed, seed_everything
-from coda.training.dino import DinoHead, DinoNetwork, dino_loss, update_centre, update_teacher
+from coda.training.dino import (
+    DinoHead,
+    DinoNetwork,
+    dino_loss,
+    freeze_last_blocks,
+    update_centre,
+    update_teacher,
+)
 from coda.training.networks import build_foundation
-from coda.training.optim import cosine, decay_groups, ramp, step_optimizer, warmup_cosine
+from coda.training.optim import (
+    cosine,
+    decay_groups,
+    ramp,
+    step_optimizer,
+    teacher_momentum,
+    warmup_cosine,
+)
 from coda.training.partners import Partners
 from coda.training.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
 from coda.training.trainer import Learner, check_loss
-from coda.training.views import ViewDraw, draw_view, make_view
+from coda.training.views import ViewDraw, centre_view, draw_view, make_view
+
+# Random numbers of the global and of the local views, and the sites' rows of the store.
+Draws = tuple[list[ViewDraw], list[ViewDraw], torch.Tensor]
 
 
 def steps_per_epoch(sites: int, settings: DinoSettings, ranks: int, section: str) -> int:
@@ -65,6 +84,10 @@ class DinoLearner(Learner):
         Settings of the networks and of what they see.
     start : dict or None
         Tensors of an earlier training (student, teacher and centre) to go on from.
+    terms
+        Terms of the loss beside DINO's.
+    frozen_blocks : int
+        Last blocks of the foundation that stay as they are in the teacher that it goes on from.
     """
 
     channels: int
@@ -72,12 +95,15 @@ class DinoLearner(Learner):
     head: HeadSettings
     views: ViewSettings
     start: dict[str, torch.Tensor] | None = None
+    terms: Sequence[Term] = ()
+    frozen_blocks: int = 0
 
     def __post_init__(self) -> None:
         """Build student, teacher and optimiser."""
         super().__post_init__()
         seed_everything(self.seed)
-        self.student, self.teacher = self._network(self.settings.drop_path), self._network(0.0)
+        self.student = self._network(self.settings.drop_path, whole=bool(self.terms))
+        self.teacher = self._network(0.0, whole=any(term.reads_teacher for term in self.terms))
         self.teacher.load_state_dict(self.student.state_dict())
         self.centre = torch.zeros(self.head.prototypes, device=self.compute.device)
         self.teacher_mean = torch.zeros_like(self.centre)
@@ -87,6 +113,7 @@ class DinoLearner(Learner):
         if self.start is not None:
             self._load_networks(self.start)
         self.teacher.requires_grad_(False)
+        freeze_last_blocks(self.student.foundation, self.teacher.foundation, self.frozen_blocks)
         groups = decay_groups([self.student])
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
         if self.compute.checkpoint_activations:
@@ -100,28 +127,32 @@ class DinoLearner(Learner):
         self.run_loss = self.compute.compiled(dino_loss, graphs)
         self.run_view = self.compute.compiled(make_view)
 
-    def _network(self, drop_path: float) -> DinoNetwork:
+    def _network(self, drop_path: float, whole: bool) -> DinoNetwork:
         size = self.views.global_size
         # What goes on from earlier networks need not fetch the weights that those began with.
         model = self.model if self.start is None else replace(self.model, weights="random")
         foundation = build_foundation(model, self.channels, size, drop_path)
         head = DinoHead(foundation.embed_dim, **vars(self.head))
-        return DinoNetwork(foundation, head).to(self.compute.device).train()
+        return DinoNetwork(foundation, head, whole).to(self.compute.device).train()
 
-    def train_step(self, sites: torch.Tensor, draws: tuple[list[ViewDraw], list[ViewDraw]]) -> None:
-        """Take one step on uint8 `sites` (2, N, C, H, W), the sites and their partners."""
+    def train_step(self, sites: torch.Tensor, draws: Draws) -> None:
+        """Take one step on `sites` (2, N + n, C, H, W): N sites and their partners, and 2 n negative controls."""
         seed_everything(self.seed, self.step, self.compute.rank)
         if self.compute.compile:
             torch.compiler.cudagraph_mark_step_begin()
-        size = sites.shape[1] // self.settings.accumulate
-        for number in range(self.settings.accumulate):
-            part = slice(number * size, (number + 1) * size)
+        *kinds, rows = draws
+        parts = self.settings.accumulate
+        sites, controls = sites.split([len(rows), sites.shape[1] - len(rows)], dim=1)
+        each, few = len(rows) // parts, controls.shape[1] // parts
+        for number in range(parts):
+            part = slice(number * each, (number + 1) * each)
             views = self.make_views(
-                sites[:, part], *([draw.part(part) for draw in kind] for kind in draws)
+                sites[:, part], *([draw.part(part) for draw in kind] for kind in kinds)
             )
+            shown = controls[:, number * few : (number + 1) * few].flatten(0, 1)
             if self.compute.ranks > 1:
-                self.parallel.require_backward_grad_sync = number == self.settings.accumulate - 1
-            self.forward_backward(*views)
+                self.parallel.require_backward_grad_sync = number == parts - 1
+            self.forward_backward(*views, shown, rows[part])
         self.update()
 
     def make_views(
@@ -145,22 +176,47 @@ class DinoLearner(Learner):
             )
         return torch.cat(made[0]), torch.cat(made[1])
 
-    def forward_backward(self, global_views: torch.Tensor, local_views: torch.Tensor) -> None:
-        """Add the gradient of the loss on views of N samples, and note the mean of the teacher's logits."""
+    def forward_backward(
+        self,
+        global_views: torch.Tensor,
+        local_views: torch.Tensor,
+        controls: torch.Tensor,
+        rows: torch.Tensor,
+    ) -> None:
+        """Add the gradient of the loss, and note the mean of the teacher's logits.
+
+        Parameters
+        ----------
+        global_views, local_views
+            Views of N sites and their partners, as `make_views` gives them.
+        controls : tensor, shape (n, C, H, W)
+            Crops of negative controls; none where no term reads them.
+        rows : int64 tensor, shape (N,)
+            The sites' rows of the store.
+        """
         count = len(global_views) // 2
+        shown = centre_view(controls, self.views.global_size) if len(controls) else None
+        self.temperature.fill_(self.teacher_temperature())
         with self.compute.autocast():
             with torch.no_grad():
-                teacher = self.run_teacher(global_views)[0].unflatten(0, (2, count))
-            student, features = self.run_student(global_views, local_views)
-        student = student.unflatten(0, (-1, count))
-        self.temperature.fill_(self.teacher_temperature())
+                teacher, _, teacher_tokens = self.run_teacher(global_views)
+            student, features, tokens = self.run_student(global_views, local_views, controls=shown)
+            values = []
+            if self.terms:
+                tokens, control_tokens = tokens.split([2 * count, len(controls)])
+                heads = (self.student.head, self.teacher.head)
+                seen = Seen(tokens, teacher_tokens, control_tokens, rows, heads, self.temperature)
+                values = [term(seen) for term in self.terms]
+        student, teacher = (each.unflatten(0, (-1, count)) for each in (student, teacher))
         loss, entropy = self.run_loss(
             student, teacher, self.centre, self.settings.student_temperature, self.temperature
         )
-        (loss / self.settings.accumulate).backward()
+        total = loss + weighted_sum(self.terms, values)
+        (total / self.settings.accumulate).backward()
         self.teacher_mean += teacher.float().mean(dim=(0, 1)) / self.settings.accumulate
         deviation = features[: 2 * count].detach().float().std(dim=0).mean()
-        self.means.add(loss=loss, teacher_entropy=entropy, feature_deviation=deviation)
+        also = {term.name: value for term, value in zip(self.terms, values, strict=True)}
+        self.means.add(loss=loss, teacher_entropy=entropy, feature_deviation=deviation, **also)
 
     def update(self) -> None:
         """Step the student by the gradient; the teacher and the centre follow."""
@@ -169,10 +225,13 @@ class DinoLearner(Learner):
             self.student.head.prototypes.grad = None
         decay = cosine(self.step, self.steps, s.weight_decay, s.final_weight_decay)
         step_optimizer(self.optimizer, self.learning_rate(), decay, s.clip)
-        momentum = cosine(self.step, self.steps, s.teacher_momentum, 1.0)
+        first = teacher_momentum(s.teacher_momentum, self.steps)
+        momentum = cosine(self.step, self.steps, first, 1.0)
         update_teacher(list(self.teacher.parameters()), list(self.student.parameters()), momentum)
         update_centre(self.centre, self.teacher_mean, s.centre_momentum)
         self.teacher_mean.zero_()
+        for term in self.terms:
+            term.end_step(self.step)
         self.step += 1
 
     def learning_rate(self) -> float:
@@ -201,13 +260,16 @@ class DinoLearner(Learner):
     def state(self) -> dict[str, torch.Tensor]:
         """Give all that the next step depends on; what is random follows from seed and step."""
         moments = prefixed("optimizer", optimizer_tensors(self.optimizer))
-        return self.tensors() | moments | self.means.state()
+        terms = [prefixed(f"terms.{term.name}", term.state()) for term in self.terms]
+        return self.tensors() | moments | self.means.state() | dict(ChainMap(*terms))
 
     def load_state(self, tensors: dict[str, torch.Tensor], step: int) -> None:
         """Go back to a state that was saved after `step` steps."""
         self._load_networks(tensors)
         load_optimizer(self.optimizer, unprefixed("optimizer", tensors))
         self.means.load(tensors, self.compute.device)
+        for term in self.terms:
+            term.load_state(unprefixed(f"terms.{term.name}", tensors))
         self.step = step
 
     def _load_networks(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -235,24 +297,25 @@ class PairedSites:
         By position in `sites`.
     groups : list of int64 arrays
         Positions in `sites` that take turns within a batch (`coda.training.adaptation_data`); all as one by default.
+    controls : int64 array, shape (n,)
+        Rows of negative controls, half as many of which as sites come with each batch; none by default.
     """
 
     store: CropStore
     sites: np.ndarray
     partners: Partners
     groups: list[np.ndarray] = field(default_factory=list)
+    controls: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def plan(
-        self, learner: DinoLearner
-    ) -> Iterator[tuple[np.ndarray, tuple[list[ViewDraw], list[ViewDraw]]]]:
+    def plan(self, learner: DinoLearner) -> Iterator[tuple[np.ndarray, Draws]]:
         """Choose sites, partners and views of each step to come: this process's part of the choice.
 
         Yields
         ------
-        int64 array, shape (2, batch / ranks)
-            Rows of the store: the sites, and their partners.
-        tuple of lists of ViewDraw
-            Random numbers of the two global views, and of the local ones.
+        int64 array, shape (2, N) or with controls (2, N + n), N being batch / ranks
+            Rows of the store: the sites, and their partners; then controls in both.
+        tuple
+            Random numbers of the two global views, those of the local ones, and the rows of the sites, (N,).
         """
         compute, batch = learner.compute, learner.settings.batch_size
         part = slice(*(batch * (compute.rank + end) // compute.ranks for end in range(2)))
@@ -266,6 +329,7 @@ class PairedSites:
             chosen = order[number * batch : (number + 1) * batch]
             seed = derive_seed(learner.seed, step)
             partner = self.partners.draw(chosen, np.random.default_rng(seed))
+            rows = self.sites[np.stack([chosen, partner])]
             generator = torch.Generator().manual_seed(seed)
             draws = [
                 [
@@ -276,7 +340,20 @@ class PairedSites:
                 ]
                 for count, is_global in kinds
             ]
-            yield self.sites[np.stack([chosen, partner])[:, part]], tuple(draws)
+            shown = np.concatenate([rows[:, part], self._draw_controls(learner, step)], axis=1)
+            yield shown, (*draws, torch.from_numpy(rows[0, part]).to(compute.device))
+
+    def _draw_controls(self, learner: DinoLearner, step: int) -> np.ndarray:
+        """Draw the controls of a step, (2, n) of them for this process: so many that each part has some."""
+        if not len(self.controls):
+            return np.empty((2, 0), np.int64)
+        compute, settings = learner.compute, learner.settings
+        parts = compute.ranks * settings.accumulate
+        size = (2, parts, max(1, settings.batch_size // (4 * parts)))
+        random = np.random.default_rng(derive_seed(learner.seed, step, 1))
+        drawn = random.choice(self.controls, size, replace=np.prod(size) > len(self.controls))
+        own = slice(*(settings.accumulate * (compute.rank + end) for end in range(2)))
+        return drawn[:, own].reshape(2, -1)
 
 
 # Within 0.1 % of the largest entropy, or features a thousandth of their usual spread of about 1.

@@ -7,12 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from coda.crops.store import CropStore, crops_checksum
 from coda.errors import UserError
 from coda.provenance import describe_run, file_checksum
 from coda.training.adaptation_data import mix_sites
+from coda.training.adaptation_terms import ConsensusTerm, MomentsTerm, PatchTerm, Term
+from coda.training.alignment import TokenStatistics, load_statistics, reference_sites
 from coda.training.checkpoints import (
     read_header,
     save_weights,
@@ -20,15 +23,21 @@ from coda.training.checkpoints import (
     unprefixed,
     weights_checksum,
 )
-from coda.training.compute import Machine, explain_memory
+from coda.training.compute import Compute, Machine, explain_memory
+from coda.training.consensus import compound_consensus
 from coda.training.dino_trainer import DinoLearner, PairedSites, check_learning, steps_per_epoch
 from coda.training.distributed import launch
 from coda.training.inference import cls_features
 from coda.training.knn import knn_accuracy
 from coda.training.model_card import describe_data, write_card
-from coda.training.networks import load_tensors
+from coda.training.networks import (
+    build_foundation,
+    load_task_model,
+    load_tensors,
+    load_weights,
+)
 from coda.training.settings import (
-    DinoSettings,
+    AdaptSettings,
     HeadSettings,
     ModelSettings,
     ViewSettings,
@@ -54,8 +63,8 @@ class FoundationJob:
         teacher, heads and centre, to adapt from; may be left out), ``card`` (the model card; may be left
         out) and ``log`` (one row an epoch). States for resuming lie in a folder beside them until the job is done.
     settings
-        Sections of the config: ``model``, ``head``, ``views``, ``training`` (`DinoSettings`),
-        ``data`` (wells and partners) and, with `validation`, ``knn``.
+        Sections of the config: ``model``, ``head``, ``views``, ``training`` (`AdaptSettings`, all switches off
+        without `start`), ``data`` (wells and partners) and, with `validation`, ``knn``.
     seed, machine, what
         Seed, device, and the name for progress lines.
     validation
@@ -74,6 +83,9 @@ class FoundationJob:
     choice
         Table of the compounds to train on, where not all are;
         see `coda.evaluation.compound_splits`. Plates of `home` keep all.
+    task_model, statistics
+        Weights of the task model, and statistics of the tokens it was trained on (`coda.training.alignment`),
+        for the terms of `AdaptSettings` that need them.
     """
 
     crops: Sequence[str]
@@ -89,6 +101,8 @@ class FoundationJob:
     images: str = ""
     home: Sequence[str] = ()
     choice: str | None = None
+    task_model: str | None = None
+    statistics: str | None = None
 
     @property
     def section(self) -> str:
@@ -99,8 +113,8 @@ class FoundationJob:
         """Checksums of all files that the foundation is made of."""
         crops = {path: crops_checksum(path) for path in [*self.crops, *self.home, *self.validation]}
         weights = weights_checksum(self.settings["model"]) if self.start is None else {}
-        others = {path: file_checksum(path) for path in (self.start, self.choice) if path}
-        return crops | weights | others
+        others = (self.start, self.choice, self.task_model, self.statistics)
+        return crops | weights | {path: file_checksum(path) for path in others if path}
 
 
 def train_foundation(job: FoundationJob) -> None:
@@ -125,7 +139,10 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
     own = len(CropStore(job.crops))
     restrict(store, job.choice, own)
     mixture = mix_sites(store.table, own, settings["data"], job.seed)
-    sites = PairedSites(store, mixture.rows, mixture.partners, mixture.groups)
+    # Step 1 has no switch of an adaptation on.
+    dino = AdaptSettings(**settings["training"])
+    controls = _controls(store, own, dino)
+    sites = PairedSites(store, mixture.rows, mixture.partners, mixture.groups, controls)
     if first:
         print(f"{what}: {len(sites.sites):,} of {len(store):,} crops on {compute.describe()}")
         print(f"{what}: partners: {mixture.describe()}", flush=True)
@@ -136,7 +153,6 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
         "compute.checkpoint_activations"
     )
     with states.alone() if first else nullcontext(), explain_memory(compute.device, advice):
-        dino = DinoSettings(**settings["training"])
         learner = DinoLearner(
             channels=len(store.channels),
             steps_per_epoch=steps_per_epoch(mixture.budget, dino, ranks, job.section),
@@ -147,6 +163,8 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
             views=ViewSettings(**settings["views"]),
             seed=job.seed,
             start=load_tensors(job.start) if job.start else None,
+            terms=_terms(job, dino, store, mixture.rows[mixture.rows < own], compute),
+            frozen_blocks=dino.frozen_blocks,
         )
         side = min(store.height, store.width)
         check_sizes(learner.views, side, learner.teacher.foundation)
@@ -170,6 +188,85 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
             header |= {"images": job.images, "channels": store.channels}
             _write(job, *trainer.best(states), header)
             states.remove()
+
+
+def _terms(
+    job: FoundationJob,
+    training: AdaptSettings,
+    store: CropStore,
+    target: np.ndarray,
+    compute: Compute,
+) -> list[Term]:
+    """Make the terms of an adaptation's loss that its settings switch on; `target` are its rows of the store."""
+    terms: list[Term] = []
+    if training.patch_term:
+        prototypes = HeadSettings(**job.settings["head"]).prototypes
+        terms.append(PatchTerm(training.patch_term, training, prototypes, compute.device))
+    if training.hold_moments:
+        wanted = _source_controls(job, "adapt.hold_moments")
+        terms.append(MomentsTerm(training.hold_moments, wanted, compute.device))
+    if training.consensus:
+        terms.append(_consensus(job, training, store, target, compute))
+    return terms
+
+
+def _source_controls(job: FoundationJob, key: str) -> TokenStatistics:
+    """Load the statistics of the training source's negative controls, which a key of the config needs."""
+    known = load_statistics(job.statistics) if job.statistics else {}
+    if "dmso" not in known:
+        raise UserError(
+            f"{key} needs the tokens of the training source's negative controls, and there are none; switch it off, "
+            "or take plates that have negative controls (choose, sources)."
+        )
+    return known["dmso"]
+
+
+def _controls(store: CropStore, own: int, training: AdaptSettings) -> np.ndarray:
+    """Rows of the target's negative controls, if a term reads them; its plates are the first `own` rows."""
+    kept = own if training.hold_moments else 0
+    rows = reference_sites(store.table.iloc[:kept], "dmso")
+    if kept and not len(rows):
+        raise UserError(
+            "adapt.hold_moments needs negative controls of good quality on the target's plates, and there are none; "
+            "set it to 0."
+        )
+    return rows
+
+
+def _consensus(
+    job: FoundationJob,
+    training: AdaptSettings,
+    store: CropStore,
+    target: np.ndarray,
+    compute: Compute,
+) -> ConsensusTerm:
+    """Make the term of the consensus, which the networks that the adaptation starts from find."""
+    if job.task_model is None:
+        raise UserError(
+            "adapt.consensus needs the task model, which this adaptation was not given."
+        )
+    model, header = ModelSettings(**job.settings["model"]), read_header(job.task_model)
+    shape = len(store.channels), ViewSettings(**job.settings["views"]).global_size
+    foundation = build_foundation(replace(model, weights="random"), *shape)
+    weights = unprefixed("teacher.foundation", load_tensors(job.start))
+    load_weights(foundation, weights, job.start)
+    depth = header["settings"]["training"].get("depth")
+    task_model = load_task_model(job.task_model, model, *shape, depth)
+    for network in (foundation, task_model):
+        network.eval().requires_grad_(False).to(compute.device)
+    aligned = training.consensus_aligned
+    targets = compound_consensus(
+        store,
+        target,
+        foundation,
+        task_model,
+        _source_controls(job, "adapt.consensus_aligned") if aligned else None,
+        job.what,
+        size=shape[1],
+        compute=compute,
+        threads=job.machine.threads,
+    )
+    return ConsensusTerm(training.consensus, task_model, targets)
 
 
 def _write(

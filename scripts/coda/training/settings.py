@@ -109,7 +109,8 @@ class DinoSettings:
     student_temperature, teacher_temperature, final_teacher_temperature, teacher_temperature_epochs
         The teacher's rises linearly over the given number of epochs.
     teacher_momentum, centre_momentum
-        The teacher's rises to 1 by a cosine.
+        The teacher's rises to 1 by a cosine. It starts from a number, or with ``"auto"`` from what fits the
+        length of the schedule; see `coda.training.optim.teacher_momentum`.
     frozen_epochs
         Epochs in which the prototypes stay as they are.
     accumulate
@@ -130,10 +131,31 @@ class DinoSettings:
     teacher_temperature: float = 0.04
     final_teacher_temperature: float = 0.07
     teacher_temperature_epochs: int = 30
-    teacher_momentum: float = 0.996
+    teacher_momentum: float | str = 0.996
     centre_momentum: float = 0.9
     frozen_epochs: int = 1
     accumulate: int = 1
+
+
+@dataclass(frozen=True)
+class AdaptSettings(DinoSettings):
+    """Settings of an adaptation; by default it is the protocol's, DINO and nothing else.
+
+    Attributes
+    ----------
+    frozen_blocks : int
+        Last blocks of the foundation that stay as the task model knows them, and its last norm too; 0 adapts all.
+    patch_term, hold_moments, consensus : float
+        Weights of terms of the loss beside DINO's; see `coda.training.adaptation_terms`. 0 leaves them out.
+    consensus_aligned : bool
+        Whether the task model sees aligned tokens where it finds the consensus; see `coda.training.consensus`.
+    """
+
+    frozen_blocks: int = 0
+    patch_term: float = 0.0
+    hold_moments: float = 0.0
+    consensus: float = 0.0
+    consensus_aligned: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How the vision transformers compute: timm's results, up to rounding, without what they do not depend on.
 
 Training and classification read the CLS token alone, after the last norm. `cls_tokens` and `cls_after` give it
-for less than ``forward_features(views)[:, 0]`` costs:
+for less than ``forward_features(views)[:, 0]`` costs (`all_tokens` is for what reads the patch tokens too):
 
 - Views of several sizes go through norms and linear layers as one list of tokens and are split for attention
   alone. One large matrix product fills a GPU better than several small ones.
@@ -97,11 +97,39 @@ def cls_tokens(vit: nn.Module, *batches: torch.Tensor) -> torch.Tensor:
     -------
     tensor, shape (views of all batches, width)
     """
-    plain = type(vit) is VisionTransformer and type(vit.patch_drop) is nn.Identity
-    if not plain or vit.cls_token is None:
+    if not _is_plain_transformer(vit):
         return torch.cat([vit.forward_features(views)[:, 0] for views in batches])
     tokens = [vit.norm_pre(vit._pos_embed(_embed(vit, views))) for views in batches]
     return vit.norm(cls_after(vit.blocks, *tokens, checkpointed=vit.grad_checkpointing))
+
+
+def all_tokens(vit: nn.Module, views: torch.Tensor) -> torch.Tensor:
+    """Give all tokens of views (N, channels, size, size) after the last norm: (N, tokens, width), CLS token first."""
+    if not _is_plain_transformer(vit) or not all(map(_is_plain_block, vit.blocks)):
+        return vit.forward_features(views)
+    tokens = vit.norm_pre(vit._pos_embed(_embed(vit, views)))
+    shape = tokens.shape[:2]
+    tokens = tokens.flatten(0, 1)
+    for block in vit.blocks:
+        tokens = _run(vit.grad_checkpointing, _block, block, tokens, [shape])
+    return vit.norm(tokens).unflatten(0, shape)
+
+
+def _is_plain_transformer(vit: nn.Module) -> bool:
+    """Whether a transformer is timm's plain one, with a CLS token and all patches."""
+    plain = type(vit) is VisionTransformer and type(vit.patch_drop) is nn.Identity
+    return plain and vit.cls_token is not None
+
+
+def _is_plain_block(block: nn.Module) -> bool:
+    return type(block) is Block and is_plain(block.attn)
+
+
+def _run(checkpointed: bool, function: Callable, *arguments: object) -> torch.Tensor:
+    """Call `function`; its activations are computed again in the backward pass where `checkpointed`."""
+    if checkpointed and torch.is_grad_enabled():
+        return checkpoint(function, *arguments, use_reentrant=False)
+    return function(*arguments)
 
 
 def cls_after(
@@ -122,23 +150,17 @@ def cls_after(
     -------
     tensor, shape (views of all batches, width)
     """
-
-    def run(function: Callable, *arguments: object) -> torch.Tensor:
-        if checkpointed and torch.is_grad_enabled():
-            return checkpoint(function, *arguments, use_reentrant=False)
-        return function(*arguments)
-
-    if not all(type(block) is Block and is_plain(block.attn) for block in blocks):
+    if not all(map(_is_plain_block, blocks)):
         ends = []
         for tokens in batches:
             for block in blocks:
-                tokens = run(block, tokens)
+                tokens = _run(checkpointed, block, tokens)
             ends.append(tokens[:, 0])
         return torch.cat(ends)
     shapes = [(len(tokens), tokens.shape[1]) for tokens in batches]
     tokens = torch.cat([each.flatten(0, 1) for each in batches])
     for block in blocks[:-1]:
-        tokens = run(_block, block, tokens, shapes)
+        tokens = _run(checkpointed, _block, block, tokens, shapes)
     return _last_block(blocks[-1], tokens, shapes)
 
 
