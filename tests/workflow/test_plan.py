@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -115,6 +116,24 @@ def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
     methods = ["unadapted", "oda", "coda", "unadapted_aligned", "coda_replay_aligned_dmso"]
     _, jobs = jobs_of(tmp_path, "pair", methods=methods, experiments={"run": ["mix", "compounds"]})
     assert jobs["adapt_to_mix"] == 2  # CODA, and with replay
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("terms", "needed"),
+    [
+        ({"patch_term": 1.0, "frozen_blocks": 2}, set()),
+        ({"hold_moments": 1.0}, {"tokens.safetensors"}),
+        ({"consensus": 1.0}, {"tokens.safetensors", "task_model.safetensors"}),
+    ],
+    ids=lambda part: "-".join(sorted(part)) or "nothing",
+)
+def test_an_adaptation_waits_for_what_its_terms_need_and_no_more(tmp_path, terms, needed):
+    jobs_of(tmp_path, "pair", adapt=terms, methods=["unadapted", "coda"])
+    said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run").stdout
+    (inputs,) = re.findall(r"^rule adapt_foundation:\n    input: (.*)", said, re.M)
+    names = {Path(path).name for path in inputs.split(", ")}
+    assert names & {"tokens.safetensors", "task_model.safetensors"} == needed
 
 
 @pytest.mark.slow
