@@ -222,7 +222,7 @@ def _check_views(config: dict[str, Any]) -> None:
 
 
 def _check_trainings(config: dict[str, Any]) -> None:
-    """Refuse batches that cannot be split evenly, and schedules longer than the training."""
+    """Refuse batches that cannot be split evenly, schedules longer than the training, and terms without controls."""
     for name in ("pretrain", "adapt"):
         batch, parts = config[name]["batch_size"], config[name]["accumulate"]
         if batch % (parts * config["compute"]["gpus"]):
@@ -237,6 +237,18 @@ def _check_trainings(config: dict[str, Any]) -> None:
                 raise UserError(
                     f"{name}.{key} ({config[name][key]}) is not less than {name}.epochs ({epochs}); lower it."
                 )
+
+    terms = config["adapt"]
+    by_controls = {
+        "adapt.hold_moments": terms["hold_moments"],
+        "adapt.consensus_aligned": terms["consensus"] and terms["consensus_aligned"],
+    }
+    needing = [name for name, used in by_controls.items() if used]
+    if needing and config["choose"]["labelled"]:
+        raise UserError(
+            f"choose.labelled leaves out the DMSO wells, without which there is no {' and no '.join(needing)}; set it "
+            "to false, or switch off what needs them."
+        )
 
 
 def _check_methods(config: dict[str, Any]) -> None:

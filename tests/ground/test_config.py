@@ -127,6 +127,17 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
         ({"choose__labelled": True, "data__wells": "all"}, "choose.labelled"),
         ({"experiments__run": ["mix"], "data__wells": "treated"}, "data.wells to labelled"),
         ({"model__weights": "imagnet"}, "model.weights"),
+        ({"adapt__teacher_momentum": "slow"}, "adapt.teacher_momentum"),
+        ({"adapt__teacher_momentum": 1.5}, "adapt.teacher_momentum"),
+        ({"pretrain__frozen_blocks": 2}, "pretrain.frozen_blocks"),
+        (
+            {"choose__labelled": True, "methods": ["unadapted"], "adapt__hold_moments": 0.1},
+            "choose.labelled leaves out the DMSO wells, without which there is no adapt.hold_moments",
+        ),
+        (
+            {"choose__labelled": True, "methods": ["unadapted"], "adapt__consensus": 0.1},
+            "no adapt.consensus_aligned",
+        ),
         ({"methods": ["coda"]}, "methods"),
     ],
 )
@@ -139,6 +150,13 @@ def test_powers_of_ten_are_numbers():
     """YAML reads 1e-4 as text."""
     config = checked(adapt__learning_rate="1e-4", crops__flags={"blurred": "6e0"})
     assert config["adapt"]["learning_rate"] == 1e-4 and config["crops"]["flags"]["blurred"] == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("auto", "auto"), ("0.99", 0.99), (1, 1), ("1", 1), (0.5, 0.5)]
+)
+def test_a_number_or_a_word_is_read_as_either(given, meant):
+    assert checked(adapt__teacher_momentum=given)["adapt"]["teacher_momentum"] == meant
 
 
 def test_a_missing_key_is_named():
