@@ -7,7 +7,7 @@ from coda.crops.store import CropStore, CropWriter
 from coda.errors import UserError
 from coda.figures.harmonisation import compound_strip, harmonisation_curves
 from coda.figures.style import save_figure
-from test_figures import assert_readable
+from drawings import assert_readable
 
 CHANNELS = ["DNA", "ER", "AGP"]
 

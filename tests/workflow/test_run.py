@@ -22,6 +22,9 @@ def test_a_run_gives_metrics_figures_and_report(finished):
     assert {"in_domain", "unadapted", "oda", "coda", "supervised", "intensity", "position"} <= set(
         metrics["method"]
     )
+    harmonised = metrics[metrics["method"] == "harmonised_unadapted"]
+    assert set(harmonised["split"]) == {"validation", "adapted", "held_out"}
+    assert "harmonised_coda_aligned_dmso" in set(metrics["method"])
     assert {"validation", "adapted", "held_out"} <= set(metrics["split"])
     assert {"image", "well", "compound"} == set(metrics["level"])
     assert {"accuracy", "gap_closed"} <= set(metrics["metric"])
@@ -39,6 +42,8 @@ def test_a_run_gives_metrics_figures_and_report(finished):
         *pairs,
         "training/source_5_seed_1",
         "sites_lost/source_3",
+        "harmonisation/source_5_to_source_3",
+        "harmonised_crops/source_5_to_source_3",
     ):
         for suffix in ("pdf", "png", "csv"):
             assert (folder / f"results/figures/{stem}.{suffix}").stat().st_size > 0
@@ -70,6 +75,23 @@ def test_the_report_is_whole(finished):
     Reader().feed(page)
     assert len(sources) >= 8 and all(source.startswith("data:image/") for source in sources)
     assert not re.search(r"""(src|href)=["']?http""", page) and "table" in opened
+
+
+def test_plates_are_harmonised_by_the_training_plates_and_adapted_to_so(finished):
+    results = finished[0] / "results"
+    filters = results / "harmonisation/source_5/source_3.parquet"
+    rows = pd.read_parquet(filters).drop_duplicates("Metadata_Plate").set_index("Metadata_Plate")
+    assert set(rows.index) == {"JCPQC90101", "JCPQC90201"}
+    assert (rows["training_source"] == "source_5").all() and (rows["control_wells"] == 2).all()
+    home = pd.read_parquet(results / "harmonisation/source_5/source_5.parquet")
+    assert set(home["Metadata_Plate"]) == {"ACPJUM90201"}  # the held-out plate alone
+    adapted = results / "models/source_5/seed_1/adapted/source_3"
+    inputs = {
+        name: read_header(adapted / name / "foundation.safetensors")["inputs"]
+        for name in ("coda", "harmonised_coda")
+    }
+    path = "results/harmonisation/source_5/source_3.parquet"
+    assert set(inputs["harmonised_coda"]) - set(inputs["coda"]) == {path}
 
 
 def test_images_are_gone_and_manifests_stay(finished):
@@ -124,6 +146,13 @@ def test_more_epochs_of_adaptation_spare_the_pretraining(planned):
             "train_supervised",
         }
     )
+
+
+def test_another_way_to_harmonise_spares_what_is_not_harmonised(planned):
+    rules = planned("harmonise={cap: 2}")
+    assert {"fit_harmonisation", "adapt_foundation", "predict_sites", "plot_harmonisation"} <= rules
+    assert rules.isdisjoint({"measure_spectra", "pretrain_foundation", "train_classifier"})
+    assert "measure_spectra" in planned("harmonise={reference: shrunken}")
 
 
 def test_how_to_fetch_changes_nothing_that_was_fetched(planned):

@@ -1,6 +1,6 @@
 """Foundations as jobs: from crop files to weights files, on the device the job was given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from coda.crops.store import CropStore, crops_checksum
+from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.provenance import describe_run, file_checksum
 from coda.training.adaptation_data import mix_sites
@@ -74,6 +74,9 @@ class FoundationJob:
     choice
         Table of the compounds to train on, where not all are;
         see `coda.evaluation.compound_splits`. Plates of `home` keep all.
+    open_crops
+        Opens crop stores of plates to train on: `CropStore`, or what harmonises the target's
+        (`coda.crops.harmonised_store`).
     """
 
     crops: Sequence[str]
@@ -89,6 +92,7 @@ class FoundationJob:
     images: str = ""
     home: Sequence[str] = ()
     choice: str | None = None
+    open_crops: Callable[[Sequence[str]], CropStore] = CropStore
 
     @property
     def section(self) -> str:
@@ -97,7 +101,7 @@ class FoundationJob:
 
     def inputs(self) -> dict[str, str]:
         """Checksums of all files that the foundation is made of."""
-        crops = {path: crops_checksum(path) for path in [*self.crops, *self.home, *self.validation]}
+        crops = self.open_crops([*self.crops, *self.home, *self.validation]).checksums()
         weights = weights_checksum(self.settings["model"]) if self.start is None else {}
         others = {path: file_checksum(path) for path in (self.start, self.choice) if path}
         return crops | weights | others
@@ -119,7 +123,7 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
     """Train as one of `ranks` processes; the first one saves and writes."""
     settings, machine, what = job.settings, job.machine, job.what
     compute, first = machine.compute(rank, ranks), rank == 0
-    store = CropStore([*job.crops, *job.home])
+    store = job.open_crops([*job.crops, *job.home])
     if job.validation:
         check_classes(store.table, job.classes)
     own = len(CropStore(job.crops))
