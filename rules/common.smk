@@ -18,9 +18,9 @@ SCRIPTS = Path(workflow.basedir) / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from coda.code_digest import code_digest
-from coda.config import check_config, pairs
+from coda.config import check_config, pairs, pixel_sizes, taking_part
 from coda.errors import UserError
-from coda.methods import ADAPTATIONS, COMPOSED, names_of
+from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of
 from coda.run_progress import RunProgress, jobs_of, network_work
 
 try:
@@ -31,17 +31,18 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = config["results"].rstrip("/")
-SOURCES = sorted({*config["train_sources"], *config["target_sources"]})
+SOURCES = taking_part(config)
 PAIRS = pairs(config)
 SEEDS = config["seeds"]
 MODEL = f"{RESULTS}/models/{{source}}/seed_{{seed}}"
 FIGURES = f"{RESULTS}/figures"
 # Foundations to adapt: those behind the methods that are compared.
-ADAPTED_BY = [
-    name
-    for name in ADAPTATIONS
-    if any(COMPOSED[method].adaptation == name for method in config["methods"])
-]
+ADAPTED_BY = in_order(
+    COMPOSED[name].foundation
+    for name in config["methods"]
+    if COMPOSED[name].adaptation in ADAPTATIONS
+)
+HARMONISES = any(COMPOSED[name].harmonised for name in config["methods"])
 # For profiles of executors that do not know the resource gpu and have a word of their own for it.
 os.environ.update(CODA_GPUS=str(config["compute"]["gpus"]))
 # Threads that wait for others give their core to whoever else has work, such as the next job on a busy machine.

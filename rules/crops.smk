@@ -1,8 +1,10 @@
-"""From images to 8-bit crops, one job a plate.
+"""From images to 8-bit crops, one job a plate; and filters that harmonise a target's, one job a pair.
 
 Needs: index, images and manifest of a plate; the gallery's own functions and nuclei where the config asks for them.
 Gives: <results>/illumination/<source>/<plate>.npz, <results>/crops/<source>/<plate>.arrow and
-<results>/quality/<source>/<plate>.parquet; of all plates <results>/warnings.csv.
+<results>/quality/<source>/<plate>.parquet; of all plates <results>/warnings.csv; <results>/spectra/<source>.parquet and
+<results>/harmonisation/<source>/<target>.parquet, the filters of all plates of a target (of the source itself: of its
+held-out plate). Crops stay as they are: filters are applied where crops are used.
 """
 
 
@@ -121,3 +123,56 @@ rule collect_warnings:
 def all_crops(wildcards):
     """Crops of every plate that takes part."""
     return [path for source in SOURCES for path in crops_of(source)]
+
+
+rule measure_spectra:
+    """Measure the spectra of all plates of a source, as images to harmonise and as those to harmonise to."""
+    input:
+        crops=lambda wildcards: crops_of(wildcards.source),
+    output:
+        spectra=f"{RESULTS}/spectra/{{source}}.parquet",
+    log:
+        f"{RESULTS}/logs/measure_spectra/{{source}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_spectra/{{source}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: share(len(SOURCES))
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(120),
+    params:
+        pixel_sizes=pixel_sizes(config),
+        reference=config["harmonise"]["reference"],
+        code=code("measure_spectra"),
+    script:
+        "../scripts/measure_spectra.py"
+
+
+rule fit_harmonisation:
+    """Find the filters that give the plates of a target the spectra of the training source's."""
+    input:
+        training=rules.measure_spectra.output.spectra,
+        target=rules.measure_spectra.output.spectra.replace("{source}", "{target}"),
+        plates=f"{RESULTS}/metadata/plates.csv",
+    output:
+        filters=f"{RESULTS}/harmonisation/{{source}}/{{target}}.parquet",
+    log:
+        f"{RESULTS}/logs/fit_harmonisation/{{source}}/{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fit_harmonisation/{{source}}/{{target}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(20),
+    params:
+        settings=config["harmonise"],
+        code=code("fit_harmonisation"),
+    script:
+        "../scripts/fit_harmonisation.py"
+
+
+def filters_of(wildcards):
+    """Filters of the target's plates, for the methods whose images are harmonised."""
+    return rules.fit_harmonisation.output.filters if COMPOSED[wildcards.method].harmonised else []

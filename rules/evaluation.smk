@@ -33,23 +33,22 @@ def outputs_of(path, methods):
 
 def foundation_of(method):
     """The foundation behind a method: of step 1, adapted, or the target's own; the supervised baseline has none."""
-    adaptation = COMPOSED[method].adaptation
-    if COMPOSED[method].head == "supervised":
+    made = COMPOSED[method]
+    if made.head == "supervised":
         return None
-    if adaptation in ADAPTATIONS:
-        return rules.adapt_foundation.output.foundation.replace("{method}", adaptation)
-    return trained_by(rules.pretrain_foundation.output.foundation, adaptation)
+    if made.adaptation in ADAPTATIONS:
+        return rules.adapt_foundation.output.foundation.replace("{method}", made.foundation)
+    return trained_by(rules.pretrain_foundation.output.foundation, made.adaptation)
 
 
 def classifier_of(method):
     """The classifier behind a method."""
-    trained = {
-        "supervised": rules.train_supervised,
-        "supervised_tent": rules.adapt_supervised,
-        "shuffled": rules.train_shuffled,
-    }
-    weights = trained.get(method, rules.train_classifier).output.weights
-    return trained_by(weights, COMPOSED[method].adaptation)
+    made = COMPOSED[method]
+    if made.adaptation == "tent":
+        return rules.adapt_supervised.output.weights.replace("{method}", method)
+    trained = {"supervised": rules.train_supervised, "shuffled": rules.train_shuffled}
+    weights = trained.get(made.head, rules.train_classifier).output.weights
+    return trained_by(weights, made.adaptation)
 
 
 def trained_by(path, adaptation):
@@ -66,6 +65,8 @@ def weights_behind(methods, foundation=foundation_of, classifier=classifier_of):
         files |= {f"foundation_{method}": foundation(method) for method in methods}
         if any(COMPOSED[method].alignment for method in methods):
             files["statistics"] = rules.measure_tokens.output.statistics
+        if any(COMPOSED[method].harmonised for method in methods):
+            files["filters"] = rules.fit_harmonisation.output.filters
         return {name: path.format(**place) for name, path in files.items() if path}
 
     return needed
@@ -75,6 +76,7 @@ def told_apart(methods):
     """Say of each method with networks what its predictions depend on besides weights."""
     return {
         method: {
+            "harmonised": COMPOSED[method].harmonised,
             "alignment": COMPOSED[method].alignment,
             "depth": config["supervise" if COMPOSED[method].head == "supervised" else "classify"][
                 "depth"

@@ -22,6 +22,15 @@ ALIGNED = [
     for name in config["methods"]
     if COMPOSED[name].alignment and COMPOSED[name].kind == "network"
 ]
+# Filters made of all wells would have seen the mechanisms that are left away.
+WITH_MIX = [
+    "coda",
+    *(
+        name
+        for name in ALIGNED
+        if not COMPOSED[name].harmonised or config["harmonise"]["reference"] == "controls"
+    ),
+]
 WITH_NEW_COMPOUNDS = [
     "unadapted",
     "coda",
@@ -134,6 +143,7 @@ use rule adapt_foundation as adapt_to_mix with:
         crops=adaptation_crops,
         home=home_crops,
         networks=rules.pretrain_foundation.output.networks,
+        filters=filters_of,
         choice=choice_file("mix"),
     output:
         foundation=within(f"{ADAPTED_IN}/foundation.safetensors", "mix"),
@@ -206,11 +216,10 @@ def adapted_in(experiment):
     """Name the foundation behind a method in an experiment: adapted in it, or as it was."""
 
     def foundation(method):
-        adaptation = COMPOSED[method].adaptation
-        if adaptation not in ADAPTATIONS:
+        if COMPOSED[method].adaptation not in ADAPTATIONS:
             return foundation_of(method)
         adapted = within(f"{ADAPTED_IN}/foundation.safetensors", experiment)
-        return adapted.replace("{method}", adaptation)
+        return adapted.replace("{method}", COMPOSED[method].foundation)
 
     return foundation
 
@@ -255,17 +264,17 @@ use rule predict_sites as predict_online with:
 
 use rule predict_sites as predict_mix with:
     input:
-        unpack(weights_behind(["coda", *ALIGNED], adapted_in("mix"))),
+        unpack(weights_behind(WITH_MIX, adapted_in("mix"))),
         crops=target_crops,
         choice=choice_file("mix"),
     output:
-        **outputs_of(within(PREDICTED_IN, "mix"), ["coda", *ALIGNED]),
+        **outputs_of(within(PREDICTED_IN, "mix"), WITH_MIX),
     log:
         f"{RESULTS}/logs/predict_mix/{{source}}/seed_{{seed}}/{{target}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/predict_mix/{{source}}/seed_{{seed}}/{{target}}.tsv"
     params:
-        methods=told_apart(["coda", *ALIGNED]),
+        methods=told_apart(WITH_MIX),
 
 
 def knowing_some(method):
@@ -321,10 +330,10 @@ use rule predict_controls as predict_new_compounds_by_controls with:
 def standard_parts(source, target):
     """Name what the experiments use of the standard run's predictions, as experiment, method and predicted source."""
     methods = ["unadapted"]
-    if {"plates", "mix"} & {*EXPERIMENTS}:
+    if "plates" in EXPERIMENTS:
         methods.append("coda")
     if "mix" in EXPERIMENTS:
-        methods += ALIGNED
+        methods += WITH_MIX
     return [
         ("standard", "unadapted", source),
         *(("standard", method, target) for method in methods),
@@ -344,7 +353,7 @@ def special_parts(source, target):
         at_home = (*WITH_NEW_COMPOUNDS_AT_HOME, *CONTROLS)
         parts += [("compounds", method, source) for method in at_home]
     if "mix" in EXPERIMENTS:
-        parts += [("mix", method, target) for method in ("coda", *ALIGNED)]
+        parts += [("mix", method, target) for method in WITH_MIX]
     return parts
 
 

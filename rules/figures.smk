@@ -7,6 +7,7 @@ Gives: <results>/figures/*.pdf, .png and .csv (the table behind each); of the pl
 
 PER_PAIR = "{source}_to_{target}_seed_{seed}"
 OF_A_PAIR = ("gains", "confusion", "calibration", "embedding")
+HARMONISATION_FIGURES = ("harmonised_crops", "harmonisation")
 EXPERIMENT_FIGURES = {
     "plates": "plates_curve",
     "online": "online",
@@ -200,6 +201,46 @@ rule plot_crops:
         "../scripts/plot_crops.py"
 
 
+def first_plate(source):
+    """The crops of the first plate of a source, to show."""
+    return lambda wildcards: crops_of(wildcards[source], "train")[0]
+
+
+rule plot_harmonisation:
+    """How a target's plates are harmonised: filters over frequency, and images before and after."""
+    input:
+        filters=rules.fit_harmonisation.output.filters,
+        target=first_plate("target"),
+        training=first_plate("source"),
+    output:
+        [
+            f"{FIGURES}/{name}/{{source}}_to_{{target}}.{ending}"
+            for name in HARMONISATION_FIGURES
+            for ending in ("pdf", "csv")
+        ],
+        **{
+            name: report(
+                f"{FIGURES}/{name}/{{source}}_to_{{target}}.png",
+                caption=f"../report/{name}.rst",
+                category="Harmonisation",
+            )
+            for name in HARMONISATION_FIGURES
+        },
+    log:
+        f"{RESULTS}/logs/plot_harmonisation/{{source}}_to_{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_harmonisation/{{source}}_to_{{target}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(20),
+    params:
+        code=code("plot_harmonisation"),
+    script:
+        "../scripts/plot_harmonisation.py"
+
+
 def each_plate(path):
     """Input function: a file of every plate of a source."""
     return lambda wildcards: expand(
@@ -351,6 +392,12 @@ def all_figures(wildcards):
         *(stem for name, stem in EXPERIMENT_FIGURES.items() if name in EXPERIMENTS),
         "crops",
     ]
+    if HARMONISES:
+        stems += [
+            f"{name}/{source}_to_{target}"
+            for name in HARMONISATION_FIGURES
+            for source, target in PAIRS
+        ]
     if "coda" in config["methods"]:
         stems.append("slopes")
         stems += [

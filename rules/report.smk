@@ -1,8 +1,14 @@
 """What a reader is handed: the report, where its results come from, and a zip for a paper.
 
-Needs: scores, figures, quality tables, manifests and weights.
+Needs: scores, figures, quality tables, filters, manifests and weights.
 Gives: <results>/report.html, <results>/ro-crate-metadata.json with <results>/provenance, <results>/archive.zip.
 """
+
+
+def all_filters(wildcards):
+    """Filters of the plates of every pair, where methods are harmonised."""
+    path = rules.fit_harmonisation.output.filters
+    return [path.format(source=source, target=target) for source, target in PAIRS if HARMONISES]
 
 
 rule write_report:
@@ -11,6 +17,7 @@ rule write_report:
         summary=rules.score_predictions.output.summary,
         representation=rules.merge_representation.output.representation,
         quality=all_quality,
+        filters=all_filters,
         plates=f"{RESULTS}/metadata/plates.csv",
         warnings=rules.collect_warnings.output.warnings,
         experiments=rules.score_experiments.output.scores if EXPERIMENTS else [],
@@ -63,7 +70,11 @@ rule write_crate:
             rules.label_compounds.output.compounds,
         ],
         figures=all_figures,
-        plates=lambda wildcards: tables_of("manifests", *SOURCES) + all_quality(wildcards),
+        plates=lambda wildcards: [
+            *tables_of("manifests", *SOURCES),
+            *all_quality(wildcards),
+            *all_filters(wildcards),
+        ],
         weights=all_weights,
     output:
         crate=f"{RESULTS}/ro-crate-metadata.json",

@@ -1,7 +1,7 @@
 """Everything that is trained: foundations, classifiers, and what is adapted to a target without its labels.
 
 Needs: crops of the source's training plates and of its held-out plate, by which the best epoch is kept; for an
-adaptation crops of the target's plates but the held-out one.
+adaptation crops of the target's plates but the held-out one, and where they are harmonised their filters.
 Gives, below <results>/models/<source>/seed_<n>/: foundation.safetensors (for timm), networks.safetensors (to adapt from)
 and model_card.md; task_model, shuffled and supervised.safetensors; tokens.safetensors (statistics of the tokens that the
 task model was trained on) and embeddings.parquet (CLS token of each training site); adapted/<target>/<method>/ with the
@@ -18,7 +18,6 @@ GLOBAL_VIEWS = {key: value for key, value in config["views"].items() if "local" 
 # What decides which classes a training must see.
 CLASS_CHOICE = {key: config["choose"][key] for key in ("wells", "compounds", "moas")}
 ADAPTED = f"{MODEL}/adapted/{{target}}/{{method}}"
-TENT = ADAPTED.replace("{method}", "supervised_tent")
 ADAPTATIONS_AT_ONCE = max(1, len(PAIRS) * len(SEEDS) * len(ADAPTED_BY))
 
 
@@ -213,7 +212,8 @@ def adaptation_crops(wildcards):
 
 def home_crops(wildcards):
     """Plates of the training source, for the adaptations that see them again."""
-    return training_crops(wildcards) if wildcards.method in ("coda_labs", "coda_replay") else []
+    again = COMPOSED[wildcards.method].adaptation in ("coda_labs", "coda_replay")
+    return training_crops(wildcards) if again else []
 
 
 def adaptation_guides(wildcards):
@@ -233,6 +233,7 @@ rule adapt_foundation:
         crops=adaptation_crops,
         home=home_crops,
         networks=rules.pretrain_foundation.output.networks,
+        filters=filters_of,
     output:
         foundation=f"{ADAPTED}/foundation.safetensors",
         card=f"{ADAPTED}/model_card.md",
@@ -242,7 +243,11 @@ rule adapt_foundation:
     benchmark:
         f"{RESULTS}/benchmarks/adapt_foundation/{{source}}/seed_{{seed}}/{{target}}_{{method}}.tsv"
     wildcard_constraints:
-        method="|".join(ADAPTATIONS),
+        method="|".join(
+            in_order(
+                made.foundation for made in COMPOSED.values() if made.adaptation in ADAPTATIONS
+            )
+        ),
     conda:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)
@@ -263,13 +268,16 @@ rule adapt_supervised:
     input:
         crops=adaptation_crops,
         weights=rules.train_supervised.output.weights,
+        filters=filters_of,
     output:
-        weights=f"{TENT}/supervised.safetensors",
-        log=f"{TENT}/adaptation.parquet",
+        weights=f"{ADAPTED}/supervised.safetensors",
+        log=f"{ADAPTED}/adaptation.parquet",
     log:
-        f"{RESULTS}/logs/adapt_supervised/{{source}}/seed_{{seed}}/{{target}}.log",
+        f"{RESULTS}/logs/adapt_supervised/{{source}}/seed_{{seed}}/{{target}}_{{method}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/adapt_supervised/{{source}}/seed_{{seed}}/{{target}}.tsv"
+        f"{RESULTS}/benchmarks/adapt_supervised/{{source}}/seed_{{seed}}/{{target}}_{{method}}.tsv"
+    wildcard_constraints:
+        method="supervised_tent|harmonised_supervised_tent",
     conda:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)

@@ -16,6 +16,7 @@ with reported(snakemake.log[0]):
             foundation=given.get(f"foundation_{name}"),
             depth=method["depth"],
             alignment=method["alignment"],
+            harmonised=method["harmonised"],
         )
     for crops, pipelines in groups.items():
         predictions = predict_sites(
@@ -28,6 +29,7 @@ with reported(snakemake.log[0]):
             ),
             what=f"predict {source} on {target}",
             choice=given.get("choice"),
+            filters=given.get("filters"),
         )
         for name, table in predictions if pipelines else ():
             write_table(table, snakemake.output[name])

@@ -11,7 +11,7 @@ from coda.logs import reported
 from coda.report.caveats import caveats
 from coda.report.findings import findings
 from coda.report.page import write_report
-from coda.report.sections import report_sections
+from coda.report.sections import opening, report_sections
 
 with reported(snakemake.log[0]):
     config = snakemake.params.config
@@ -19,6 +19,8 @@ with reported(snakemake.log[0]):
     representation = read_representation(snakemake.input.representation)
     quality = pd.concat([read_table(path) for path in snakemake.input.quality])
     plates = read_table(snakemake.input.plates)
+    filters = [read_table(path) for path in snakemake.input.filters]
+    filters = pd.concat(filters) if filters else None
     experiments = snakemake.input.get("experiments")
     experiments = read_experiment_scores(experiments) if experiments else None
     # The figures of plates lie in a folder of their source.
@@ -32,6 +34,7 @@ with reported(snakemake.log[0]):
             summary,
             plates,
             quality,
+            filters,
             simulated="simulation" in config,
             warnings=read_table(snakemake.input.warnings),
         ),
@@ -44,5 +47,7 @@ with reported(snakemake.log[0]):
             figures,
             config,
             experiments,
+            filters,
         ),
+        opening(snakemake.params.figures, figures),
     )

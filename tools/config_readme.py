@@ -77,7 +77,7 @@ METHODS_OPENING = """
 Each method answers a question. Those that see the target see its images, never its labels, except the oracle, which is
 trained on the target's labels and counts on the held-out plate only. Aligned and sphered methods look at a whole plate
 at once (transductive). Those that need DMSO wells do not depend on what else stands on the plate; where a plate has
-none, their scores are empty, with the reason.
+none, their scores are empty, with the reason. Harmonised methods use DMSO wells too, or all wells where there are none.
 
 | name | in figures | question | sees the target | needs DMSO wells |
 |---|---|---|---|---|
@@ -85,10 +85,11 @@ none, their scores are empty, with the reason.
 COMPOSING = """
 ### Other methods
 
-A method is an adaptation, an alignment and a head. A name joins them by `_`, without an alignment where there is none
-and without the head where it is the task model: `coda_batch_aligned_dmso`, `oda_linear_sphered`, `coda_aligned_knn`.
-The parts may also be given by themselves: `methods: [unadapted, {adaptation: coda, alignment: dmso, head: linear}]`. A
-sphered head takes no alignment, as sphering undoes it.
+A method is an adaptation, an alignment and a head, on images that are harmonised or not. A name joins them by `_`,
+without an alignment where there is none and without the head where it is the task model: `coda_batch_aligned_dmso`,
+`oda_linear_sphered`, `harmonised_coda_aligned_knn`. The parts may also be given by themselves: `methods: [unadapted,
+{harmonised: true, adaptation: coda, alignment: dmso, head: linear}]`. A sphered head takes no alignment, as sphering
+undoes it.
 
 | part | value | in a name | in figures |
 |---|---|---|---|
@@ -105,7 +106,8 @@ def methods() -> str:
     ]
     aligned = {kind: "aligned" if kind == "all" else f"aligned_{kind}" for kind in ALIGNMENTS}
     adaptations = {"unadapted": "Unadapted", **ADAPTATIONS}
-    parts = [("adaptation", name, name, words) for name, words in adaptations.items()]
+    parts = [("harmonised", "true", "harmonised", "harmonised")]
+    parts += [("adaptation", name, name, words) for name, words in adaptations.items()]
     parts += [("alignment", kind, aligned[kind], words) for kind, words in ALIGNMENTS.items()]
     parts += [("head", "task_model", "", "")]
     parts += [("head", name, name, words) for name, words in PROBES.items()]

@@ -254,6 +254,13 @@ def _check_trainings(config: dict[str, Any]) -> None:
 def _check_methods(config: dict[str, Any]) -> None:
     """Resolve the methods, and refuse those whose requirements the rest of the config does not meet."""
     config["methods"] = chosen_methods(config["methods"])
+    if config["harmonise"]["rescale"]:
+        for source in taking_part(config):
+            if config["sources"][source]["um_per_pixel"] is None:
+                raise UserError(
+                    f"harmonise.rescale needs sources.{source}.um_per_pixel; state it, or set harmonise.rescale "
+                    "to false."
+                )
     needing = [name for name in config["methods"] if COMPOSED[name].needs_dmso]
     if needing and config["choose"]["labelled"]:
         raise UserError(
@@ -268,6 +275,25 @@ def _check_methods(config: dict[str, Any]) -> None:
                 )
 
 
+def taking_part(config: dict[str, Any]) -> list[str]:
+    """Names of all sources to train on or to adapt to."""
+    return sorted({*config["train_sources"], *config["target_sources"]})
+
+
 def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
     """All pairs of a training source and another target source."""
     return [(a, b) for a in config["train_sources"] for b in config["target_sources"] if a != b]
+
+
+def pixel_sizes(config: dict[str, Any]) -> dict[str, float]:
+    """Um per pixel of the crops of each source that takes part.
+
+    Where it is unknown, the mean of the known ones; 1 where none is known, so that frequencies are per pixel.
+    """
+    common = config["crops"]["um_per_pixel"]
+    sizes = {
+        name: common or config["sources"][name]["um_per_pixel"] for name in taking_part(config)
+    }
+    known = [size for size in sizes.values() if size]
+    usual = sum(known) / len(known) if known else 1.0
+    return {name: size or usual for name, size in sizes.items()}

@@ -1,4 +1,4 @@
-"""Methods: what is compared, each an adaptation, an alignment and a head, whose name they make up."""
+"""Methods: what is compared, each made of images, an adaptation, an alignment and a head, whose name they make up."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -28,8 +28,8 @@ CONTROLS = {"intensity": "Intensities only", "position": "Well position only"}
 # Heads that are a method by themselves: no foundation that could be adapted or aligned is read through them.
 ALONE = {"supervised": "Supervised", "shuffled": "Shuffled labels", **CONTROLS}
 FOUNDATIONS = {"unadapted": "Unadapted", **ADAPTATIONS, "oracle": "Trained on the target"}
-# True joins False here once a stage harmonises images.
-HARMONISED = (False,)
+# Whether the target's images are harmonised first (`coda.crops.harmonisation`).
+HARMONISED = (False, True)
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,10 @@ class Method:
         first = ALONE.get(self.head) or FOUNDATIONS[self.adaptation]
         if self.adaptation == "tent":
             first += " with TENT"
-        harmonised = "harmonised" if self.harmonised else None
-        parts = [first, harmonised, ALIGNMENTS.get(self.alignment), PROBES.get(self.head)]
+        parts = [first, "harmonised" if self.harmonised else None]
+        if parts == [FOUNDATIONS["unadapted"], "harmonised"]:
+            parts = ["Harmonised"]
+        parts += [ALIGNMENTS.get(self.alignment), PROBES.get(self.head)]
         return ", ".join(filter(None, parts))
 
     @property
@@ -87,13 +89,18 @@ class Method:
         return replace(self, head="task_model").name
 
     @property
+    def foundation(self) -> str:
+        """Name of the method whose adapted foundation it reads, however aligned and whatever the head."""
+        return replace(self, alignment=None, head="task_model").name
+
+    @property
     def sphered(self) -> bool:
         """Whether the head is a probe on sphered embeddings."""
         return self.head.endswith("_sphered")
 
     @property
     def needs_dmso(self) -> bool:
-        """Whether it takes the negative controls as its reference."""
+        """Whether it is empty without negative controls; harmonisation takes all wells then."""
         return self.alignment == "dmso" or self.sphered
 
     @property
@@ -155,7 +162,12 @@ METHODS = {
     "unadapted_aligned_dmso": "And matching those of the negative controls alone?",
     "coda_aligned": "Do adaptation and alignment add up?",
     "coda_aligned_dmso": "And with alignment on the negative controls alone?",
+    "harmonised_unadapted": "How far do images with the spectra of the training source lead, without any training?",
+    "harmonised_unadapted_aligned_dmso": "And with tokens aligned on the negative controls too?",
+    "harmonised_coda": "Does adaptation help on harmonised images?",
+    "harmonised_coda_aligned_dmso": "And with alignment on the negative controls?",
     "supervised": "Does a network trained end to end do as well, without a foundation?",
+    "harmonised_supervised": "Does such a network gain as much from harmonised images?",
     "supervised_tent": "Or does it once adapted by the entropy of its predictions (TENT)?",
     "unadapted_linear_sphered": "Does a linear probe on sphered embeddings, the common practice, do as well?",
     "oracle": "How well would the pipeline do with the target's own labels?",
@@ -192,13 +204,13 @@ def method(name: str) -> Method:
     )
 
 
-def composed(parts: dict[str, str]) -> Method:
+def composed(parts: dict[str, str | bool]) -> Method:
     """Give the method that has the given parts, the others being their defaults.
 
     Parameters
     ----------
     parts
-        Any of ``adaptation``, ``alignment`` and ``head``.
+        Any of ``harmonised``, ``adaptation``, ``alignment`` and ``head``.
 
     Raises
     ------
@@ -220,7 +232,7 @@ def composed(parts: dict[str, str]) -> Method:
     return made
 
 
-def chosen_methods(entries: list[str | dict[str, str]]) -> list[str]:
+def chosen_methods(entries: list[str | dict[str, str | bool]]) -> list[str]:
     """Resolve the config's list of methods to their names.
 
     Parameters
@@ -259,6 +271,6 @@ def method_name(method: str) -> str:
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
-    """Sort methods as figures show them: by head, adaptation and alignment; what is unknown last, by name."""
+    """Sort methods as figures show them: by head, adaptation, images and alignment; what is unknown last, by name."""
     place = {name: number for number, name in enumerate(NAMES)}
     return sorted(set(methods), key=lambda name: (place.get(name, len(place)), name))

@@ -17,10 +17,10 @@ from coda.crops.harmonisation import (
     control_weight,
     describe_reference,
     harmonise,
-    load_harmonisation,
+    load_harmonisations,
     load_spectra,
     measure_spectra,
-    save_harmonisation,
+    save_harmonisations,
     save_spectra,
     standardised,
     transform_sizes,
@@ -408,19 +408,26 @@ def test_each_crop_gets_the_filter_of_its_plate_whatever_the_batch():
 
 def test_tables_come_back_as_they_were(tmp_path):
     plate = spectra_of(as_bytes(textures(24, seed=22)), controls=3)
-    save_spectra(plate, tmp_path / "spectra.parquet")
-    again = load_spectra(tmp_path / "spectra.parquet")
+    # A coarser plate has fewer bins.
+    other = spectra_of(as_bytes(textures(24, seed=24)), um=1.25, plate="P2")
+    save_spectra([other, plate], tmp_path / "spectra.parquet")
+    coarse, again = load_spectra(tmp_path / "spectra.parquet")
+    assert np.array_equal(coarse.power, other.power) and coarse.plate == "P2"
     assert vars(again).keys() == vars(plate).keys()
     for name, value in vars(plate).items():
         assert np.array_equal(getattr(again, name), value), name
     found = harmonise(
         again, [spectra_of(as_bytes(textures(96, seed=23)))], "shrunken", rescale=True
     )
-    save_harmonisation(found, tmp_path / "filter.parquet")
-    back = load_harmonisation(tmp_path / "filter.parquet")
+    second = replace(
+        found, plate="P2", gain=found.gain[:9], before=found.before[:9], wanted=found.wanted[:9]
+    )
+    save_harmonisations([found, second], tmp_path / "filter.parquet")
+    back, last = load_harmonisations(tmp_path / "filter.parquet")
+    assert last.plate == "P2" and np.array_equal(last.gain, second.gain)
     for name, value in vars(found).items():
         assert np.array_equal(getattr(back, name), value), name
-    table = pd.read_parquet(tmp_path / "filter.parquet")
+    table = pd.read_parquet(tmp_path / "filter.parquet").query("Metadata_Plate == 'P1'")
     assert len(table) == len(found.gain) * 4
     row = table.query("channel_to == 'ER' and channel_from == 'DNA'").iloc[5]
     assert row["gain"] == found.gain[5, 1, 0] and row["spectrum_after"] == found.after[5, 1, 0]

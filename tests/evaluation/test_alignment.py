@@ -20,6 +20,7 @@ from coda.training.compute import Compute, Machine
 from coda.training.inference import apply_to_sites
 from coda.training.networks import build_foundation, build_task_model
 from coda.training.settings import ModelSettings
+from harmonised_plates import blurred_lab, save_filters
 from small_training import SETTINGS
 
 CPU = Machine(0, 1, "fp32")
@@ -225,6 +226,32 @@ def test_methods_that_share_a_foundation_are_predicted_as_each_alone(trained, ti
         )
     for first, second in zip(ways, ways[1:], strict=False):
         assert np.abs(logits(together[str(first)]) - logits(together[str(second)])).max() > 1e-3
+
+
+def test_harmonised_methods_stand_beside_others_without_a_trace(trained, tiny_plates, tmp_path):
+    plates = blurred_lab(tiny_plates[2:], tmp_path)
+    filters = save_filters(plates, tiny_plates[:1], tmp_path / "filters.parquet")
+
+    def predicted(**kinds):
+        pipelines = {
+            name: Pipeline(trained["classifier"], None, trained["foundation"], *kind)
+            for name, kind in kinds.items()
+        }
+        given = pipelines, trained["settings"], CPU, "test", trained["statistics"]
+        return dict(predict_sites(plates, *given, filters=filters))
+
+    plain = {"plain": (None, False), "aligned": ("dmso", False)}
+    harmonised = {"harmonised": (None, True), "both": ("dmso", True)}
+    together = predicted(**plain, **harmonised)
+    for name, table in predicted(**plain).items():
+        pd.testing.assert_frame_equal(together[name], table, check_exact=True)
+    for one, other in (("plain", "harmonised"), ("aligned", "both"), ("harmonised", "both")):
+        assert np.abs(logits(together[one]) - logits(together[other])).max() > 1e-3
+    # Aligned, the tokens of harmonised images too have the statistics of the training source's own images.
+    first = together["both"][together["both"]["Metadata_Plate"] == "b2p1"].reset_index(drop=True)
+    embedding = np.stack(first["Embedding"])[reference_sites(first, "dmso")]
+    wanted = load_statistics(trained["statistics"])["dmso"]
+    np.testing.assert_allclose(embedding.mean(axis=0), wanted.mean[0], atol=1e-4)
 
 
 def test_a_plate_without_dmso_is_left_empty_and_says_why(trained, tiny_plates, monkeypatch):

@@ -97,7 +97,6 @@ def test_matrix_has_every_pair_and_in_domain_on_the_diagonal(large):
     shown = [
         "unadapted",
         "coda",
-        "unadapted_aligned",
         "unadapted_aligned_dmso",
         "coda_aligned_dmso",
     ]
@@ -146,10 +145,12 @@ def test_numbers_of_the_matrix_fit_their_fields_or_are_left_out(sources, methods
     assert len(bars) == 2
 
 
-def test_every_column_of_the_matrix_names_its_targets(large):
-    panels = [axes for axes in matrix_map(large).figure.axes if axes.get_title()]
+def test_every_column_of_the_matrix_names_its_targets():
+    names = [name for name in COMPOSED if is_shown(name)][:7]
+    figure = matrix_map(all_pairs(("source_3", "source_5"), names)).figure
+    panels = [axes for axes in figure.axes if axes.get_title()]
     named = [axes for axes in panels if axes.xaxis.get_tick_params()["labelbottom"]]
-    assert len(named) == 2 * 4 and len(panels) == 2 * 5
+    assert len(named) == 2 * 4 and len(panels) == 2 * 7
 
 
 def test_matrix_and_slopes_of_one_pair(small):

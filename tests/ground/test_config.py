@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from coda.config import check_config, pairs
+from coda.config import check_config, pairs, pixel_sizes
 from coda.errors import UserError
 from coda.training.settings import (
     AdaptSettings,
@@ -117,6 +117,10 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
             {"crops__um_per_pixel": 0.6, "sources__source_3__um_per_pixel": None},
             "sources.source_3.um_per_pixel",
         ),
+        (
+            {"harmonise__rescale": True, "sources__source_3__um_per_pixel": None},
+            "harmonise.rescale needs sources.source_3.um_per_pixel",
+        ),
         ({"views__local_size": 100}, "views.local_size is 100.*patches of 16"),
         ({"views__local_size": 90, "model__options": {"patch_size": 8}}, "patches of 8"),
         ({"views__blur": 40}, "views.blur"),
@@ -199,3 +203,14 @@ def test_a_simulated_gallery_lies_below_the_results():
     assert places == {"results/world_2/gallery/tables"} and set(world["tables"]) == set(
         BASE["tables"]
     )
+
+
+def test_an_unknown_size_of_a_pixel_is_taken_to_be_the_mean_of_the_others():
+    sources = {"train_sources": ["source_3"], "target_sources": ["source_5", "source_8"]}
+    config = checked(**sources)
+    assert pixel_sizes(config) == {"source_3": 0.597976, "source_5": 0.64974, "source_8": 0.7032}
+    config = checked(**sources, sources__source_8__um_per_pixel=None)
+    assert pixel_sizes(config)["source_8"] == pytest.approx((0.597976 + 0.64974) / 2)
+    unknown = {f"sources__source_{number}__um_per_pixel": None for number in (3, 5, 8)}
+    assert set(pixel_sizes(checked(**sources, **unknown)).values()) == {1.0}
+    assert set(pixel_sizes(checked(crops__um_per_pixel=0.8)).values()) == {0.8}

@@ -69,7 +69,9 @@ def test_parts_in_the_config_are_the_method_of_that_name():
     names = checked(methods=["unadapted", *parts, {"adaptation": "unadapted"}])["methods"]
     assert names == ["unadapted", "coda_aligned_dmso_linear", "position"]
     for made in COMPOSED.values():
-        parts = {"adaptation": made.adaptation, "alignment": made.alignment, "head": made.head}
+        parts = {
+            name: getattr(made, name) for name in ("harmonised", "adaptation", "alignment", "head")
+        }
         given = {part: value for part, value in parts.items() if value}
         assert chosen_methods(["unadapted", given])[-1] == made.name
 
@@ -80,7 +82,12 @@ def test_parts_in_the_config_are_the_method_of_that_name():
         (["unadapted", "coda_alligned"], "coda_alligned; did you mean coda_aligned.*config/README"),
         (["unadapted", "superviced"], "did you mean supervised"),
         (["unadapted", "all"], "unknown entry all"),
-        (["unadapted", "harmonised_coda"], "unknown entry harmonised_coda"),
+        (["unadapted", "harmonised_oracle"], "unknown entry harmonised_oracle"),
+        (
+            ["unadapted", {"harmonised": True, "head": "position"}],
+            "harmonised: True, head: position.*do not go",
+        ),
+        (["unadapted", {"harmonised": "often"}], "methods.1.harmonised is wrong"),
         (["unadapted", "coda_aligned_linear_sphered"], "unknown entry"),
         (["coda"], "lacks unadapted"),
         (["unadapted", {"adaptation": "codda"}], "unknown adaptation codda; did you mean coda"),
@@ -153,6 +160,7 @@ def test_what_a_method_is_compared_with_is_a_method():
 
 def test_a_probe_reads_the_embeddings_of_the_network_with_its_other_parts():
     assert method("coda_aligned_dmso_linear").network == "coda_aligned_dmso"
+    assert method("harmonised_coda_aligned_dmso_linear").foundation == "harmonised_coda"
     assert method("unadapted_knn_sphered").network == "unadapted"
     assert {method(name).network for name in names_of("probe")} <= set(names_of("network"))
 
@@ -161,6 +169,8 @@ def test_harmonised_images_have_their_place_in_names_and_words():
     made = Method("coda", "dmso", harmonised=True)
     assert made.name == "harmonised_coda_aligned_dmso"
     assert made.label == "CODA, harmonised, aligned on DMSO"
+    assert Method("unadapted", "dmso", harmonised=True).label == "Harmonised, aligned on DMSO"
+    assert Method(head="supervised", harmonised=True).label == "Supervised, harmonised"
     assert (made.before, Method(harmonised=True).before) == ("unadapted", "unadapted")
     assert made.closes_gap and Method(harmonised=True).adapts
 
@@ -176,7 +186,10 @@ def test_order_and_words_follow_the_parts_and_strangers_come_last():
         "chance",
         "zebra",
     ]
-    places = [list(ALIGNMENTS).index(made.alignment) for made in map(method, in_order(names_of("network")))
-              if made.adaptation == "coda" and made.alignment]  # fmt: skip
+    places = [
+        (made.harmonised, list(ALIGNMENTS).index(made.alignment))
+        for made in map(method, in_order(names_of("network")))
+        if made.adaptation == "coda" and made.alignment
+    ]
     assert places == sorted(places)
     assert method_name("zebra_crossing") == "zebra crossing"

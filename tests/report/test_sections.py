@@ -9,7 +9,7 @@ from coda.evaluation.scores import score_predictions
 from coda.report.caveats import caveats, shared_batches
 from coda.report.findings import findings
 from coda.report.page import Section, write_report
-from coda.report.sections import report_sections
+from coda.report.sections import opening, report_sections
 from coda.report.tables import (
     accuracy_table,
     controls_frame,
@@ -103,6 +103,65 @@ def test_findings_tell_tests_features_and_calibration(summary):
     assert f"and by {100 * error:.0f} after it" in text
     assert "Highest of the 3 methods" in text and "biased upwards" in text
     assert not re.search(r"\bnan\b|None", text)
+
+
+def filters(control_wells=(8, 16), control_weight=(1.0, 1.0)):
+    """What the report reads of the filters of two plates of one pair."""
+    table = pd.DataFrame({"Metadata_Plate": ["P1", "P2"], "strength": [0.8, 0.9]})
+    table = table.assign(control_wells=control_wells, control_weight=control_weight)
+    table = table.assign(training_source="source_1", Metadata_Source="source_2")
+    return pd.concat([table] * 3)  # frequencies and channels
+
+
+def test_notes_tell_what_harmonisation_rests_on(summary):
+    plates = chosen()
+    assert "armonised" not in " ".join(caveats(summary, plates, inspected(plates)))
+    text = " ".join(caveats(summary, plates, inspected(plates), filters()))
+    assert "same cells in both labs" in text and "noise" in text
+    assert "rest on 8 to 16 control wells a plate" in text and "all wells" not in text
+    text = " ".join(caveats(summary, plates, inspected(plates), filters((0, 8), (0.0, 1.0))))
+    assert "rest on 8 control wells a plate" in text
+    assert "Harmonised by all wells, not by controls: P1." in text
+
+
+def test_findings_tell_what_harmonised_images_do_by_themselves_and_at_home(summary):
+    def copied(method, split):
+        rows = summary[(summary["method"] == method) & (summary["split"] == split)]
+        return rows.assign(method="harmonised_unadapted")
+
+    parts = copied("coda", "adapted"), copied("coda", "held_out"), copied("in_domain", "validation")
+    text = " ".join(findings(pd.concat([summary, *parts], ignore_index=True)))
+    at = {"train_source": "all", "level": "image", "metric": "accuracy", "baseline": None}
+    row = pick(summary, method="coda", split="held_out", **at).iloc[0]["value"]
+    home = pick(summary, method="in_domain", split="validation", **at).iloc[0]["value"]
+    said = text.split("Harmonised images alone")[1]
+    assert f"gave {100 * row:.1f} %" in said and "on held-out plates" in said
+    assert "on these compounds harmonisation helped. That is" in said
+    assert f"they gave {100 * home:.1f} %, against {100 * home:.1f} % as it is" in said
+    assert "Harmonised images" not in " ".join(findings(summary))
+
+
+def test_the_section_on_harmonisation_shows_each_pair_and_the_front_page_the_first(
+    summary, tmp_path
+):
+    names = ["harmonised_crops/source_1_to_source_2", "harmonisation/source_1_to_source_2"]
+    figures = [str(tmp_path / f"{name}.png") for name in names]
+    plates = chosen()
+    given = summary, representation(), inspected(plates), plates, str(tmp_path), figures
+    settings = {"figures": {"level": "image"}}
+    titles = [section.title for section in report_sections(*given, settings)]
+    assert "Harmonisation" not in titles
+    sections = report_sections(*given, settings, filters=filters())
+    (section,) = [each for each in sections if each.title == "Harmonisation"]
+    assert [path for path, _ in section.folded["source_1 to source_2"]] == figures
+    ((table, _),) = section.tables
+    assert table.to_dict("records") == [
+        {"trained on": "source 1", "target": "source 2", "plates": 2, "control wells a plate": 12.0,
+         "difference undone": "85 %"}
+    ]  # fmt: skip
+    path, words = opening(str(tmp_path), figures[::-1])
+    assert path == figures[0] and words.startswith("source_1 to source_2. ")
+    assert opening(str(tmp_path), figures[1:]) is None
 
 
 def test_a_method_undefined_for_a_pair_has_no_mean_over_the_others(summary, tmp_path):

@@ -3,8 +3,10 @@ import threading
 import numpy as np
 import pytest
 import torch
+from coda.crops.harmonised_store import HarmonisedStore
 from coda.crops.store import CropStore
 from coda.training.loader import Loader, epoch_order
+from harmonised_plates import blurred_lab, save_filters
 
 CPU = torch.device("cpu")
 
@@ -17,8 +19,21 @@ def test_batches_arrive_in_order_with_the_right_pixels(tiny_plates, threads):
     batches = list(Loader(store, iter(plan), CPU, threads))
     assert [rest for _, rest in batches] == list(range(7))
     for (batch, _), (indices, _) in zip(batches, plan, strict=True):
-        assert batch.shape == (2, 5, 2, 48, 48)
+        assert batch.shape == (2, 5, 2, 48, 48) and batch.dtype == torch.uint8
         assert np.array_equal(batch.numpy(), store.gather(indices.reshape(-1)).reshape(batch.shape))
+
+
+def test_a_store_that_harmonises_gives_its_batches_harmonised(tiny_plates, tmp_path):
+    plates = blurred_lab(tiny_plates[2:], tmp_path)
+    filters = save_filters(plates, tiny_plates[:2], tmp_path / "filters.parquet")
+    store = HarmonisedStore(plates, filters)
+    rows = np.arange(12).reshape(2, 6) * 5
+    ((batch, _),) = Loader(store, iter([(rows, None)]), CPU)
+    crops = torch.from_numpy(store.gather(rows.reshape(-1))).unflatten(0, rows.shape)
+    assert batch.shape == (2, 6, 2, 48, 48)
+    assert torch.equal(batch, store.on_device(crops, rows)) and not torch.equal(
+        batch, crops.float()
+    )
 
 
 def test_batches_do_not_share_memory(tiny_plates):

@@ -30,6 +30,13 @@ def test_other_words_run_nothing(planned_after, name, old, new):
     assert planned_after(name, old, new) == set()
 
 
+def test_another_filter_harmonises_again_and_trains_no_foundation_again(planned_after):
+    rules = planned_after("scripts/coda/crops/harmonisation.py", "RIDGE = 1e-4", "RIDGE = 1e-3")
+    assert {"fit_harmonisation", "adapt_foundation", "predict_sites", "write_report"} <= rules
+    assert rules.isdisjoint({"extract_crops", "pretrain_foundation", "train_classifier"})
+    assert rules.isdisjoint({"train_supervised", "measure_tokens", "adapt_supervised"})
+
+
 def test_another_constant_in_the_loss_trains_again(planned_after):
     old, new = "pairs = 2 * len(student) - 2", "pairs = 2 * len(student) - 1"
     rules = planned_after("scripts/coda/training/dino.py", old, new)

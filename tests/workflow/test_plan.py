@@ -97,18 +97,31 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
     assert jobs["measure_intensities"] == len(sources)  # however many learn from one
     assert jobs["pretrain_foundation"] == len(config["train_sources"])
     pairs = len(sources) * (len(sources) - 1) if name == "target2" else 1
-    assert jobs["adapt_foundation"] == 2 * pairs  # with and without partners
+    assert (
+        jobs["adapt_foundation"] == 3 * pairs
+    )  # with and without partners, and on harmonised images
+    assert jobs["measure_spectra"] == len(sources)
+    # Each pair, and each training source to itself.
+    assert jobs["fit_harmonisation"] == pairs + len(config["train_sources"])
 
 
 @pytest.mark.slow
 def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
     aligned = [name for name in names_of("network") if COMPOSED[name].alignment]
     _, jobs = jobs_of(tmp_path, "pair", methods=list(COMPOSED), experiments={"run": ["mix"]})
-    assert jobs["adapt_foundation"] == jobs["adapt_to_mix"] == len(ADAPTATIONS)
+    assert jobs["adapt_foundation"] == jobs["adapt_to_mix"] == 2 * len(ADAPTATIONS)
     said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run").stdout
     (outputs,) = re.findall(r"^rule predict_mix:\n    input: .*\n    output: (.*)", said, re.M)
     predicted = [path.split("/mix/")[1].split("/")[0] for path in outputs.split(", ")]
     assert sorted(predicted) == sorted(["coda", *aligned])
+
+
+@pytest.mark.slow
+def test_filters_made_of_all_wells_take_no_part_where_mechanisms_are_left_away(tmp_path):
+    methods = ["unadapted", "coda", "unadapted_aligned", "harmonised_coda_aligned"]
+    given = {"methods": methods, "experiments": {"run": ["mix"]}}
+    _, jobs = jobs_of(tmp_path, "pair", **given, harmonise={"reference": "all"})
+    assert jobs["adapt_foundation"] == 2 and jobs["adapt_to_mix"] == 1
 
 
 @pytest.mark.slow

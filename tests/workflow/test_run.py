@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 import torch
+from coda.training.checkpoints import read_header
 from places import ROOT
 from workflow_run import copy_run, run_snakemake
 
@@ -15,6 +16,9 @@ def test_a_run_gives_metrics_figures_and_report(results):
     assert {"in_domain", "unadapted", "oda", "coda", "supervised", "intensity", "position"} <= set(
         metrics["method"]
     )
+    harmonised = metrics[metrics["method"] == "harmonised_unadapted"]
+    assert set(harmonised["split"]) == {"validation", "adapted", "held_out"}
+    assert "harmonised_coda_aligned_dmso" in set(metrics["method"])
     assert {"validation", "adapted", "held_out"} <= set(metrics["split"])
     assert {"image", "well", "compound"} == set(metrics["level"])
     assert {"accuracy", "gap_closed"} <= set(metrics["metric"])
@@ -32,6 +36,8 @@ def test_a_run_gives_metrics_figures_and_report(results):
         *pairs,
         "training/source_5_seed_1",
         "sites_lost/source_3",
+        "harmonisation/source_5_to_source_3",
+        "harmonised_crops/source_5_to_source_3",
     ):
         for suffix in ("pdf", "png", "csv"):
             assert (results / f"figures/{stem}.{suffix}").stat().st_size > 0
@@ -61,6 +67,22 @@ def test_the_report_is_whole(results):
     Reader().feed(page)
     assert len(sources) >= 8 and all(source.startswith("data:image/") for source in sources)
     assert not re.search(r"""(src|href)=["']?http""", page) and "table" in opened
+
+
+def test_plates_are_harmonised_by_the_training_plates_and_adapted_to_so(results):
+    filters = results / "harmonisation/source_5/source_3.parquet"
+    rows = pd.read_parquet(filters).drop_duplicates("Metadata_Plate").set_index("Metadata_Plate")
+    assert set(rows.index) == {"JCPQC90101", "JCPQC90201"}
+    assert (rows["training_source"] == "source_5").all() and (rows["control_wells"] == 2).all()
+    home = pd.read_parquet(results / "harmonisation/source_5/source_5.parquet")
+    assert set(home["Metadata_Plate"]) == {"ACPJUM90201"}  # the held-out plate alone
+    adapted = results / "models/source_5/seed_1/adapted/source_3"
+    inputs = {
+        name: read_header(adapted / name / "foundation.safetensors")["inputs"]
+        for name in ("coda", "harmonised_coda")
+    }
+    path = "results/tiny/harmonisation/source_5/source_3.parquet"
+    assert set(inputs["harmonised_coda"]) - set(inputs["coda"]) == {path}
 
 
 def test_images_are_gone_and_manifests_stay(results):

@@ -19,6 +19,13 @@ def test_more_epochs_of_adaptation_spare_the_pretraining(planned):
     )
 
 
+def test_another_way_to_harmonise_spares_what_is_not_harmonised(planned):
+    rules = planned("harmonise={cap: 2}")
+    assert {"fit_harmonisation", "adapt_foundation", "predict_sites", "plot_harmonisation"} <= rules
+    assert rules.isdisjoint({"measure_spectra", "pretrain_foundation", "train_classifier"})
+    assert "measure_spectra" in planned("harmonise={reference: shrunken}")
+
+
 def test_how_to_fetch_changes_nothing_that_was_fetched(planned):
     # Report and provenance are written again, since they show the settings.
     rules = planned("gallery={workers: 4, attempts: 2, max_lost: 0.5}")

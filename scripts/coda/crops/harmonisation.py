@@ -108,7 +108,11 @@ def bin_width(pixel_sizes: Sequence[float], side: int) -> float:
 
 
 def measure_spectra(
-    store: CropStore, width: float, reference: str = "all", threads: int = 1
+    store: CropStore,
+    width: float,
+    reference: str = "all",
+    threads: int = 1,
+    um_per_pixel: float | None = None,
 ) -> PlateSpectra:
     """Measure the cross-spectral matrices of the wells of one plate, from its sites of good quality.
 
@@ -122,13 +126,15 @@ def measure_spectra(
         ``"controls"`` measures the negative controls only, where the plate has enough of them for `harmonise`.
     threads
         Threads of the Fourier transforms.
+    um_per_pixel
+        Size of a pixel, where the store does not know it.
 
     Raises
     ------
     UserError
         If the size of a pixel is unknown, or no site is of good quality.
     """
-    table, um = store.table, store.settings["um_per_pixel"]
+    table, um = store.table, store.settings["um_per_pixel"] or um_per_pixel
     source, plate = table[["Metadata_Source", "Metadata_Plate"]].iloc[0]
     if um is None:
         raise UserError(
@@ -209,35 +215,40 @@ def standardised(crops: np.ndarray) -> np.ndarray:
     return np.where(deviation > BLANK, values / np.maximum(deviation, BLANK), 0.0)
 
 
-def save_spectra(spectra: PlateSpectra, path: str | os.PathLike) -> None:
-    """Write one row a well, frequency and pair of channels."""
+def save_spectra(plates: Sequence[PlateSpectra], path: str | os.PathLike) -> None:
+    """Write one row a plate, well, frequency and pair of channels."""
+    write_table(pd.concat(map(_spectra_table, plates), ignore_index=True), path)
+
+
+def _spectra_table(spectra: PlateSpectra) -> pd.DataFrame:
     wells, bins, channels, _ = spectra.power.shape
     one, other = np.tril_indices(channels)
     index = pd.MultiIndex.from_product([range(wells), range(bins), range(len(one))])
     well, ring, pair = (index.get_level_values(level).to_numpy() for level in range(3))
     names = np.array(spectra.channels)
-    write_table(
-        pd.DataFrame(
-            {
-                "Metadata_Source": spectra.source,
-                "Metadata_Plate": spectra.plate,
-                "Metadata_Well": np.array(spectra.wells)[well],
-                "control": spectra.controls[well],
-                "um_per_pixel": spectra.um_per_pixel,
-                "width_per_um": spectra.width,
-                "frequency_per_um": (ring + 0.5) * spectra.width,
-                "channel_a": names[one[pair]],
-                "channel_b": names[other[pair]],
-                "power": spectra.power[:, :, one, other].ravel(),
-            }
-        ),
-        path,
+    return pd.DataFrame(
+        {
+            "Metadata_Source": spectra.source,
+            "Metadata_Plate": spectra.plate,
+            "Metadata_Well": np.array(spectra.wells)[well],
+            "control": spectra.controls[well],
+            "um_per_pixel": spectra.um_per_pixel,
+            "width_per_um": spectra.width,
+            "frequency_per_um": (ring + 0.5) * spectra.width,
+            "channel_a": names[one[pair]],
+            "channel_b": names[other[pair]],
+            "power": spectra.power[:, :, one, other].ravel(),
+        }
     )
 
 
-def load_spectra(path: str | os.PathLike) -> PlateSpectra:
+def load_spectra(path: str | os.PathLike) -> list[PlateSpectra]:
     """Read what `save_spectra` wrote."""
-    table = read_table(path)
+    plates = read_table(path).groupby(["Metadata_Source", "Metadata_Plate"], sort=False)
+    return [_spectra_of(table) for _, table in plates]
+
+
+def _spectra_of(table: pd.DataFrame) -> PlateSpectra:
     channels, wells = list(table["channel_a"].unique()), list(table["Metadata_Well"].unique())
     one, other = np.tril_indices(len(channels))
     values = table["power"].to_numpy().reshape(len(wells), -1, len(one))
@@ -420,8 +431,12 @@ def _composed(vectors: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (vectors * values[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
-def save_harmonisation(harmonisation: Harmonisation, path: str | os.PathLike) -> None:
-    """Write one row a frequency and pair of channels, with what `load_harmonisation` needs in every row."""
+def save_harmonisations(plates: Sequence[Harmonisation], path: str | os.PathLike) -> None:
+    """Write one row a plate, frequency and pair of channels, with what `load_harmonisations` needs in every row."""
+    write_table(pd.concat(map(_harmonisation_table, plates), ignore_index=True), path)
+
+
+def _harmonisation_table(harmonisation: Harmonisation) -> pd.DataFrame:
     bins, channels, _ = harmonisation.gain.shape
     index = pd.MultiIndex.from_product([range(bins), range(channels), range(channels)])
     ring, to, of = (index.get_level_values(level).to_numpy() for level in range(3))
@@ -447,7 +462,7 @@ def save_harmonisation(harmonisation: Harmonisation, path: str | os.PathLike) ->
         "spectrum_wanted": harmonisation.wanted.ravel(),
         "spectrum_after": harmonisation.after.ravel(),
     }
-    write_table(pd.DataFrame(common | values), path)
+    return pd.DataFrame(common | values)
 
 
 def describe_reference(harmonisation: Harmonisation) -> str:
@@ -460,9 +475,13 @@ def describe_reference(harmonisation: Harmonisation) -> str:
     return f"{wells} ({harmonisation.weight:.0%}) and all wells"
 
 
-def load_harmonisation(path: str | os.PathLike) -> Harmonisation:
-    """Read what `save_harmonisation` wrote."""
-    table = read_table(path)
+def load_harmonisations(path: str | os.PathLike) -> list[Harmonisation]:
+    """Read what `save_harmonisations` wrote."""
+    plates = read_table(path).groupby(["Metadata_Source", "Metadata_Plate"], sort=False)
+    return [_harmonisation_of(table) for _, table in plates]
+
+
+def _harmonisation_of(table: pd.DataFrame) -> Harmonisation:
     first, channels = table.iloc[0], list(table["channel_to"].unique())
     shape = (-1, len(channels), len(channels))
     names = ("Metadata_Source", "Metadata_Plate", "training_source")

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from coda.crops.harmonised_store import HarmonisedStore
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.alignment import (
@@ -44,12 +45,15 @@ class Pipeline:
         One of `coda.methods.ALIGNMENTS`, to bring the tokens of each plate to those of the training source: by
         all of the plate's sites (``"all"``), their means only (``"means"``), or by its DMSO wells
         against the training plates' (``"dmso"``).
+    harmonised
+        Whether the crops are harmonised first.
     """
 
     classifier: str
     depth: int | None = None
     foundation: str | None = None
     alignment: str | None = None
+    harmonised: bool = False
 
     @property
     def reference(self) -> str:
@@ -65,11 +69,12 @@ def predict_sites(
     what: str,
     statistics: str | None = None,
     choice: str | None = None,
+    filters: str | None = None,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Predict the mechanism of action for every site of the plates, by several methods.
 
-    Methods that share a foundation share its tokens: it sees each site once, and once more where some of them
-    align tokens, as a plate's statistics must be known before.
+    Methods that share a foundation and its images share its tokens: it sees each site once, and once more where some
+    of them align tokens, as a plate's statistics must be known before.
 
     Parameters
     ----------
@@ -86,6 +91,8 @@ def predict_sites(
     choice
         Table of the compounds that there are, where not all are; the others count as unlabelled.
         See `coda.evaluation.compound_splits`.
+    filters
+        The plates' filters, for pipelines that are harmonised; see `coda.crops.harmonised_store`.
 
     Yields
     ------
@@ -99,17 +106,21 @@ def predict_sites(
         If the channels of the crops differ from those a classifier was trained on.
     """
     compute = machine.claim().compute()
-    store = CropStore(crops)
-    restrict(store, choice)
+    stores = {False: CropStore(crops)}
+    if any(pipeline.harmonised for pipeline in pipelines.values()):
+        stores[True] = HarmonisedStore(crops, filters)
+    for store in stores.values():
+        restrict(store, choice)
     wanted = load_statistics(statistics) if statistics else {}
-    groups: dict[str, dict[str, Pipeline]] = defaultdict(dict)
+    groups: dict[tuple[str, bool], dict[str, Pipeline]] = defaultdict(dict)
     for name, pipeline in pipelines.items():
         # The supervised baseline has its foundation in the same file.
-        groups[pipeline.foundation or pipeline.classifier][name] = pipeline
-    for group in groups.values():
+        weights = pipeline.foundation or pipeline.classifier
+        groups[weights, pipeline.harmonised][name] = pipeline
+    for (_, harmonised), group in groups.items():
         inputs = dict(size=settings["image_size"], compute=compute, threads=machine.threads)
         with explain_memory(compute.device, "end other programs that use it, or predict elsewhere"):
-            yield from _predict_group(store, group, settings, wanted, what, inputs)
+            yield from _predict_group(stores[harmonised], group, settings, wanted, what, inputs)
 
 
 def _predict_group(
@@ -120,7 +131,7 @@ def _predict_group(
     what: str,
     inputs: dict[str, Any],
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Predict by methods that share a foundation; see `predict_sites`."""
+    """Predict by methods that share a foundation and its images; see `predict_sites`."""
     compute = inputs["compute"]
     plain = [name for name, pipeline in pipelines.items() if not pipeline.alignment]
     aligned = [name for name, pipeline in pipelines.items() if pipeline.alignment]

@@ -17,6 +17,8 @@ from coda.figures.style import FAINT, INK, MM, PALETTE, WIDTH, Drawing, look, ne
 ROWS = ("power (µm²)", "gain", "gain from the\nother channels")
 BEFORE = {"linewidth": 0.8, "linestyle": (0, (1, 1.5))}
 WANTED = {"color": INK, "linewidth": 1.0, "linestyle": "--"}
+OTHERS = PALETTE[4:] + PALETTE[:4]  # colours of channels, apart from those of the first plates
+TILE = 48 * MM  # most of a crop's side
 DARKEST, BRIGHTEST = -1.5, 4.0  # standard deviations from a crop's mean that become black and white
 
 
@@ -63,7 +65,7 @@ def harmonisation_curves(harmonisations: Sequence[Harmonisation]) -> Drawing:
             axes.set_ylabel(words)
         for axes in grid[-1]:
             axes.set_xlabel("cycles per µm")
-        figure.suptitle(f"From {source_name(plates[0].source)} to {training}")
+        figure.suptitle(f"{source_name(plates[0].source)}, harmonised to {training}".capitalize())
         handles = [
             Line2D([], [], color=look(number)[0], marker=look(number)[1], markersize=3,
                    label=f"{plate.plate}, by {describe_reference(plate)}")
@@ -72,9 +74,7 @@ def harmonisation_curves(harmonisations: Sequence[Harmonisation]) -> Drawing:
         kinds = ("before", BEFORE | {"color": INK}), ("after", {"color": INK}), (training, WANTED)
         handles += [Line2D([], [], label=label, **looks) for label, looks in kinds]
         handles += [
-            Line2D(
-                [], [], color=PALETTE[number % len(PALETTE)], linewidth=2.5, label=f"from {name}"
-            )
+            Line2D([], [], color=OTHERS[number % len(OTHERS)], linewidth=2.5, label=f"from {name}")
             for number, name in enumerate(channels)
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=4)
@@ -98,7 +98,7 @@ def _draw_others(axes: Axes, plates: Sequence[Harmonisation], channel: int) -> N
     gain = np.mean([plate.gain[:bins, channel] for plate in plates], axis=0)
     for other in range(gain.shape[1]):
         if other != channel:
-            colour = PALETTE[other % len(PALETTE)]
+            colour = OTHERS[other % len(OTHERS)]
             axes.plot(plates[0].frequency[:bins], gain[:, other], color=colour)
 
 
@@ -160,8 +160,9 @@ def compound_strip(
     )
     images = {source: crops[0], f"{source},\nharmonised": after, other: crops[1]}
     with style():
-        tile = WIDTH / (len(target.channels) + 0.3)
-        figure = new_figure(3 * tile + 10 * MM)
+        across = len(target.channels) + 0.3
+        tile = min(WIDTH / across, TILE)
+        figure = new_figure(3 * tile + 10 * MM, tile * across)
         grid = figure.subplots(3, len(target.channels), squeeze=False)
         for line, (words, image) in zip(grid, images.items(), strict=True):
             line[0].set_ylabel(words)
@@ -176,6 +177,19 @@ def compound_strip(
         for store, row in zip((target, training), rows, strict=True)
     ]
     return Drawing(figure, pd.concat(tables, ignore_index=True))
+
+
+def shown_by_both(target: CropStore, training: CropStore) -> str:
+    """Choose what to compare: the negative controls, or where a plate has none the first compound of both."""
+    tables = [store.table for store in (target, training)]
+    if all((table["Metadata_pert_type"] == "negcon").any() for table in tables):
+        return "negcon"
+    one, other = (set(table["Metadata_JCP2022"].dropna()) for table in tables)
+    if not one & other:
+        raise UserError(
+            f"{target.paths[0]} and {training.paths[0]} have no compound in common to compare."
+        )
+    return min(one & other)
 
 
 def _one_site(store: CropStore, compound: str, random: np.random.Generator) -> int:

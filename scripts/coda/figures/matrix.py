@@ -74,11 +74,14 @@ def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
 
 
 def is_shown(method: str) -> bool:
-    """Say whether a method has a panel: the unadapted pipeline and CODA, aligned or not."""
+    """Say whether a method has a panel.
+
+    The unadapted pipeline and CODA, harmonised or not, aligned on DMSO or not: a page does not hold more.
+    """
     made = COMPOSED.get(method)
-    return (
-        made is not None and made.head == "task_model" and made.adaptation in ("unadapted", "coda")
-    )
+    if made is None or made.head != "task_model" or made.alignment not in (None, "dmso"):
+        return False
+    return made.adaptation in ("unadapted", "coda")
 
 
 def _layout(methods: int, trained: int, sources: int) -> tuple[int, float, bool]:

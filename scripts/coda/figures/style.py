@@ -33,7 +33,7 @@ METHOD_COLOURS = {
     "intensity": "#CC79A7",
     "position": "#D55E00",
 }
-ALIGNED = "#009E73"
+ALIGNED, HARMONISED = "#009E73", "#882255"
 LONGEST = 34  # characters of a name beside a figure, about 40 mm
 _SETTINGS = {
     "font.family": "DejaVu Sans",
@@ -75,11 +75,14 @@ class Drawing(NamedTuple):
 def method_colour(method: str) -> str:
     """Colour of a method, or of a row such as ``in_domain``.
 
-    Aligned methods have a colour of their own; others that of what they vary: ``coda_replay_knn`` that of ``coda``.
+    Harmonised and aligned methods have colours of their own; others that of what they vary: ``coda_replay_knn`` that
+    of ``coda``.
     """
     made = COMPOSED.get(method)
     if made is None or method in METHOD_COLOURS:
         return METHOD_COLOURS.get(method, FAINT)
+    if made.harmonised:
+        return HARMONISED
     if made.alignment:
         return ALIGNED
     varied = made.head if made.head in METHOD_COLOURS else made.adaptation.split("_")[0]

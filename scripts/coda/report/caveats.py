@@ -9,12 +9,14 @@ from coda.gallery.input_warnings import TABLES
 from coda.methods import method_name
 
 KEYS = ["Metadata_Source", "Metadata_Batch"]
+FEW = 5  # most plates named
 
 
 def caveats(
     summary: pd.DataFrame,
     plates: pd.DataFrame,
     quality: pd.DataFrame,
+    filters: pd.DataFrame | None = None,
     simulated: bool = False,
     warnings: pd.DataFrame | None = None,
 ) -> list[str]:
@@ -28,6 +30,8 @@ def caveats(
         Plates that take part: Metadata_Source, Metadata_Batch, Metadata_Plate and subset.
     quality
         One row a planned site with its status, well and compound.
+    filters
+        `coda.crops.harmonisation.save_harmonisations` of all pairs, where methods are harmonised.
     simulated
         Whether the images are drawn by this workflow.
     warnings
@@ -42,6 +46,7 @@ def caveats(
         *_shared_batches(plates),
         _positions(quality),
         f"{TESTS} So an interval may exclude zero where p is not small.",
+        *_harmonised(filters),
         _oracle(summary),
         _seeds(summary),
         _lost(quality),
@@ -106,6 +111,35 @@ def _positions(quality: pd.DataFrame) -> str:
         "position instead of the cells; no method here prevents that. The control of well position shows how far it "
         "would lead."
     )
+
+
+def _harmonised(filters: pd.DataFrame | None) -> list[str]:
+    """Say what harmonisation takes for granted, and which plates it harmonised by all wells."""
+    if filters is None:
+        return []
+    plates = filters.drop_duplicates(["training_source", *PLATE_KEYS])
+    said = (
+        "Harmonised methods take negative controls to hold the same cells in both labs: where the cells differ too "
+        "(another line, another density), that is removed as if microscopes made it. What sharpens also amplifies "
+        "noise, up to a cap."
+    )
+    by_controls, by_all = (
+        plates[plates["control_weight"] > 0],
+        plates[plates["control_weight"] == 0],
+    )
+    if len(by_controls):
+        counts = by_controls["control_wells"]
+        several = f"{counts.min()} to {counts.max()}" if counts.nunique() > 1 else counts.min()
+        said += f" Their filters rest on {several} control wells a plate."
+    if by_all.empty:
+        return [said]
+    names = sorted(set(by_all["Metadata_Plate"]))
+    named = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
+    return [
+        said,
+        f"Harmonised by all wells, not by controls: {named}. There, a plate with other treatments than the training "
+        "source has is changed for it.",
+    ]
 
 
 def _oracle(summary: pd.DataFrame) -> str:

@@ -35,6 +35,7 @@ PROFILES = {
 RUN_TERMS = "https://w3id.org/ro/terms/workflow-run/context"
 KINDS = {
     "figures": "A figure, or the table behind it",
+    "harmonisation": "The filters that harmonise the plates of a target, and the spectra behind them",
     "manifests": "The objects fetched for a plate, each with its key, size, checksum and status",
     "metadata": "The plates that took part, or the compounds with their mechanisms of action",
     "models": "What was measured during a training",

@@ -10,8 +10,10 @@ from coda.methods import method_name
 from coda.report.tables import MAIN, score_of, standing, value_text
 
 CONTROLS = ("intensity", "position", "shuffled")
+HARMONISED = "harmonised_unadapted"
 # Rows that are no method one could choose.
 NOT_CHOSEN = (*CONTROLS, "oracle", "in_domain", "chance")
+PLURAL = {ADAPTED: "the adapted plates", HELD_OUT: "held-out plates"}
 NAMED = 6  # most methods named in a sentence; the rest are counted
 
 
@@ -34,6 +36,8 @@ def findings(
     for split in TARGET_SPLITS:
         if MAIN in methods:
             said.append(_adaptation(summary, split, level))
+    if HARMONISED in methods:
+        said.append(_harmonised(summary, level))
     if {MAIN, "oda"} <= methods:
         said.append(_partners(summary, level))
     said.append(_highest(summary, level))
@@ -75,7 +79,6 @@ def _starting_point(summary: pd.DataFrame, level: str) -> str:
 def _adaptation(summary: pd.DataFrame, split: str, level: str) -> str:
     after = _known(summary, MAIN, split, level)
     gain = _known(summary, MAIN, split, level, "difference", "unadapted")
-    gap = score_of(summary, (ALL, ALL), MAIN, split, level, "gap_closed")
     if after is None or gain is None:
         return ""
     where = (
@@ -85,20 +88,50 @@ def _adaptation(summary: pd.DataFrame, split: str, level: str) -> str:
     )
     sentence = (
         f"{where}, CODA reached {_share(after)}, {_points(gain)} over unadapted. {_verdict(gain)}"
+        f"{_gap(summary, MAIN, split, level)}"
     )
-    if gap is not None and not np.isnan(gap["value"]):
-        sentence += f" That is {value_text(gap, percent=True)} of the gap to in domain."
-    elif gap is not None:
-        sentence += f" The share of the gap closed is undefined: {gap['reason']}."
     return f"{sentence} {_pairs(summary, split, level)}".strip()
 
 
-def _verdict(gain: pd.Series) -> str:
+def _harmonised(summary: pd.DataFrame, level: str) -> str:
+    """Say what harmonised images are good for by themselves, and that they do no harm where there is no shift."""
+    seen = [
+        split
+        for split in (HELD_OUT, ADAPTED)
+        if _known(summary, HARMONISED, split, level) is not None
+    ]
+    gain = _known(summary, HARMONISED, seen[0], level, "difference", "unadapted") if seen else None
+    if gain is None:
+        return ""
+    sentence = (
+        f"Harmonised images alone, with nothing trained on the target, gave "
+        f"{_share(_known(summary, HARMONISED, seen[0], level))} on {PLURAL[seen[0]]}, {_points(gain)} over unadapted. "
+        f"{_verdict(gain, 'harmonisation')}{_gap(summary, HARMONISED, seen[0], level)}"
+    )
+    before, after = (_known(summary, name, VALIDATION, level) for name in ("in_domain", HARMONISED))
+    if before is None or after is None:
+        return sentence
+    return (
+        f"{sentence} On the training source's own held-out plate, where there is no shift to undo, they gave "
+        f"{100 * after['value']:.1f} %, against {100 * before['value']:.1f} % as it is."
+    )
+
+
+def _gap(summary: pd.DataFrame, method: str, split: str, level: str) -> str:
+    gap = score_of(summary, (ALL, ALL), method, split, level, "gap_closed")
+    if gap is None:
+        return ""
+    if np.isnan(gap["value"]):
+        return f" The share of the gap closed is undefined: {gap['reason']}."
+    return f" That is {value_text(gap, percent=True)} of the gap to in domain."
+
+
+def _verdict(gain: pd.Series, what: str = "adaptation") -> str:
     if gain["low"] > 0:
-        return "The interval lies above zero: on these compounds adaptation helped."
+        return f"The interval lies above zero: on these compounds {what} helped."
     if gain["high"] < 0:
-        return "The interval lies below zero: on these compounds adaptation made it worse."
-    return "The interval includes zero: this run does not show that adaptation helps."
+        return f"The interval lies below zero: on these compounds {what} made it worse."
+    return f"The interval includes zero: this run does not show that {what} helps."
 
 
 def _pairs(summary: pd.DataFrame, split: str, level: str) -> str:

@@ -56,6 +56,7 @@ def write_report(
     found: list[str],
     notes: list[str],
     sections: list[Section],
+    opening: tuple[str | Path, str] | None = None,
 ) -> None:
     """Write the report, whole or not at all.
 
@@ -71,6 +72,8 @@ def write_report(
         What to keep in mind with it: a list below them.
     sections
         Parts in their order.
+    opening
+        A figure for the front page, with its caption.
 
     Raises
     ------
@@ -87,7 +90,9 @@ def write_report(
         (section, [(table, _numeric(table), caption) for table, caption in section.tables])
         for section in sections
     ]
-    page = template.render(title=title, found=found, notes=notes, parts=parts, inside=INSIDE)
+    page = template.render(
+        title=title, found=found, notes=notes, parts=parts, inside=INSIDE, opening=opening
+    )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

@@ -38,6 +38,7 @@ def report_sections(
     figures: list[str],
     config: dict,
     experiments: pd.DataFrame | None = None,
+    filters: pd.DataFrame | None = None,
 ) -> list[Section]:
     """Arrange the sections of the report.
 
@@ -59,6 +60,8 @@ def report_sections(
         The resolved config.
     experiments
         `coda.evaluation.experiment_scores.score_experiments`, where the config switches any on.
+    filters
+        `coda.crops.harmonisation.save_harmonisations` of all pairs, where methods are harmonised.
     """
     level = config["figures"]["level"]
     stems = {Path(path).relative_to(folder).with_suffix("").as_posix(): path for path in figures}
@@ -89,6 +92,7 @@ def report_sections(
             tables=[_plates(plates, quality)],
         ),
         Section("Quality", figures=drawn("sites_lost"), folded=folded("quality")),
+        *_harmonisation(filters, folded),
         Section("Training", figures=drawn("training")),
         Section(
             "Results",
@@ -108,6 +112,15 @@ def report_sections(
         Section("Settings", tables=[(settings_table(config), "The resolved config.")]),
         Section("Versions", tables=[(versions_table(), "Software that made this report.")]),
     ]
+
+
+def opening(folder: str, figures: list[str]) -> tuple[str, str] | None:
+    """Give the figure of the front page: images before and after harmonisation, of the first pair."""
+    for path in figures:
+        stem = Path(path).relative_to(folder).with_suffix("").as_posix()
+        if stem.split("/")[0] == "harmonised_crops":
+            return path, f"{_subject(stem)}{_caption('harmonised_crops')}"
+    return None
 
 
 def _caption(kind: str) -> str:
@@ -209,6 +222,40 @@ def _in_digits(table: pd.DataFrame) -> pd.DataFrame:
     """Numbers with three decimals, undefined ones empty; columns in words."""
     text = table.map(lambda value: "" if pd.isna(value) else f"{value:.3f}")
     return text.rename(columns=lambda name: name.replace("_", " ")).rename_axis(columns=None)
+
+
+def _harmonisation(
+    filters: pd.DataFrame | None, folded: Callable[..., dict[str, list[tuple[str, str]]]]
+) -> list[Section]:
+    """How the targets' plates were harmonised, where methods are."""
+    if filters is None:
+        return []
+    words = (
+        "Harmonised methods see each plate of a target through a filter that gives its images the spectra of the "
+        "training source's. Look at the crops first: the middle row should have the cells of the upper one with "
+        "the sharpness and noise of the lower one."
+    )
+    pictures = folded("harmonised_crops", "harmonisation")
+    return [Section("Harmonisation", words, folded=pictures, tables=[_filters(filters)])]
+
+
+def _filters(filters: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Count plates, control wells and what is undone, a row a pair."""
+    plates = filters.drop_duplicates(["training_source", *PLATE_KEYS])
+    pairs = plates.groupby(["training_source", "Metadata_Source"], sort=False)
+    table = pairs.agg(
+        plates=("Metadata_Plate", "size"),
+        controls=("control_wells", "mean"),
+        undone=("strength", "mean"),
+    ).reset_index()
+    table["undone"] = [f"{100 * share:.0f} %" for share in table["undone"]]
+    for column in ("training_source", "Metadata_Source"):
+        table[column] = table[column].map(source_name)
+    table.columns = ["trained on", "target", "plates", "control wells a plate", "difference undone"]
+    return table, (
+        "Plates that were harmonised. Undone is the share of the difference between the spectra of the two labs that "
+        "chance does not explain, as a mean over plates."
+    )
 
 
 def _experiments(

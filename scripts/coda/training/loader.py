@@ -33,8 +33,8 @@ class Loader:
 
     Yields
     ------
-    uint8 tensor, shape (*indices.shape, C, H, W)
-        On the device.
+    uint8 or float32 tensor, shape (*indices.shape, C, H, W)
+        On the device, from 0 to 255; float32 where the store harmonises.
     object
         The rest of the batch.
     """
@@ -69,11 +69,11 @@ class Loader:
                     return
                 if isinstance(item, BaseException):
                     raise item
-                batch, copied, rest = item
+                batch, copied, indices, rest = item
                 if copied is not None:
                     torch.cuda.current_stream(self.device).wait_event(copied)
                     batch.record_stream(torch.cuda.current_stream(self.device))
-                yield batch, rest
+                yield self.store.on_device(batch, indices), rest
         finally:
             self._stopping.set()
             while worker.is_alive():
@@ -101,7 +101,7 @@ class Loader:
                         batch = batch.to(self.device, non_blocking=True)
                         copied = events[slot] = torch.cuda.Event()
                         copied.record(stream)
-                self._put((batch.unflatten(0, indices.shape), copied, rest))
+                self._put((batch.unflatten(0, indices.shape), copied, indices, rest))
             self._put(None)
         except BaseException as error:  # handed to the reader, whatever it is
             self._put(error)

@@ -1,6 +1,6 @@
 """Foundations as jobs: from crop files to weights files, on the device the job was given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from coda.crops.store import CropStore, crops_checksum
+from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.provenance import describe_run, file_checksum
 from coda.training.adaptation_data import mix_sites
@@ -86,6 +86,9 @@ class FoundationJob:
     task_model, statistics
         Weights of the task model, and statistics of the tokens it was trained on (`coda.training.alignment`),
         for the terms of `AdaptSettings` that need them.
+    open_crops
+        Opens crop stores of plates to train on: `CropStore`, or what harmonises the target's
+        (`coda.crops.harmonised_store`).
     """
 
     crops: Sequence[str]
@@ -103,6 +106,7 @@ class FoundationJob:
     choice: str | None = None
     task_model: str | None = None
     statistics: str | None = None
+    open_crops: Callable[[Sequence[str]], CropStore] = CropStore
 
     @property
     def section(self) -> str:
@@ -111,7 +115,7 @@ class FoundationJob:
 
     def inputs(self) -> dict[str, str]:
         """Checksums of all files that the foundation is made of."""
-        crops = {path: crops_checksum(path) for path in [*self.crops, *self.home, *self.validation]}
+        crops = self.open_crops([*self.crops, *self.home, *self.validation]).checksums()
         weights = weights_checksum(self.settings["model"]) if self.start is None else {}
         others = (self.start, self.choice, self.task_model, self.statistics)
         return crops | weights | {path: file_checksum(path) for path in others if path}
@@ -133,7 +137,7 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
     """Train as one of `ranks` processes; the first one saves and writes."""
     settings, machine, what = job.settings, job.machine, job.what
     compute, first = machine.compute(rank, ranks), rank == 0
-    store = CropStore([*job.crops, *job.home])
+    store = job.open_crops([*job.crops, *job.home])
     if job.validation:
         check_classes(store.table, job.classes)
     own = len(CropStore(job.crops))

@@ -5,6 +5,7 @@ Wang, Shelhamer, Liu, Olshausen and Darrell, "Tent: Fully Test-Time Adaptation b
 nothing else moves. They re-estimate batch statistics as well, which a transformer's layer normalisation does not have.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from coda.crops.store import CropStore, crops_checksum
+from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.files import write_table
 from coda.progress import Progress
@@ -95,6 +96,7 @@ def adapt_supervised(
     seed: int,
     machine: Machine,
     what: str,
+    open_crops: Callable[[Sequence[str]], CropStore] = CropStore,
 ) -> None:
     """Adapt the supervised baseline to the plates that the foundations adapt to, without labels.
 
@@ -110,9 +112,11 @@ def adapt_supervised(
         Sections of the config: ``model``, ``image_size``, ``depth``, ``wells`` and ``training`` (`TentSettings`).
     seed, machine, what
         Seed of the order, device, and the name for progress lines.
+    open_crops
+        Opens the crop stores: `CropStore`, or what harmonises them (`coda.crops.harmonised_store`).
     """
     compute = machine.claim().compute()
-    store, header = CropStore(crops), read_header(weights)
+    store, header = open_crops(crops), read_header(weights)
     model, size = ModelSettings(**settings["model"]), settings["image_size"]
     network = load_supervised(weights, model, len(store.channels), size, settings["depth"])
     sites = usable_rows(store.table, settings["wells"])
@@ -131,7 +135,7 @@ def adapt_supervised(
             what,
         )
     write_table(pd.DataFrame(log), outputs["log"])
-    inputs = {path: crops_checksum(path) for path in crops} | {weights: file_checksum(weights)}
+    inputs = store.checksums() | {weights: file_checksum(weights)}
     kept = {name: header[name] for name in ("classes", "channels")} | {
         "precision": compute.precision
     }

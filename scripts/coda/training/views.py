@@ -123,8 +123,8 @@ def make_view(
 
     Parameters
     ----------
-    sites : uint8 tensor, shape (N, C, H, W)
-        On any device; `draw` must be on the same one.
+    sites : uint8 or float32 tensor, shape (N, C, H, W)
+        Grey values of 0 to 255, on any device; `draw` must be on the same one.
     draw
         Random numbers for the N sites.
     size
@@ -157,7 +157,7 @@ def standardise(view: torch.Tensor) -> torch.Tensor:
 
 
 def centre_view(sites: torch.Tensor, size: int) -> torch.Tensor:
-    """Cut the centre of each uint8 site and standardise it: what evaluation looks at."""
+    """Cut the centre of each site, of grey values 0 to 255, and standardise it: what evaluation looks at."""
     height, width = sites.shape[2:]
     top, left = (height - size) // 2, (width - size) // 2
     return standardise(sites[:, :, top : top + size, left : left + size].float() / 255)
