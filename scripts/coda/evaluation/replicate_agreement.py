@@ -27,7 +27,7 @@ class Agreement(NamedTuple):
     ----------
     information : float
         Mutual information of the calls of two replicates, less that of wells at random, as a share of ``ln(classes)``:
-        near 1 where replicates agree and all classes are called alike often, 0 where calls tell nothing of the compound.
+        near 1 where replicates agree and all classes are called alike often, 0 where calls tell nothing of compounds.
     kappa : float
         ``(observed - chance) / (1 - chance)``: 1 where all replicates agree, 0 where they agree no more than wells of
         different compounds do.
