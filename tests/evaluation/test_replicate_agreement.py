@@ -18,14 +18,31 @@ def with_controls(**options) -> pd.DataFrame:
     return table.assign(Metadata_pert_type=np.where(dmso, "negcon", "trt"), Quality_ok=True)
 
 
-def plainly(table: pd.DataFrame) -> tuple[float, float]:
-    """Observed agreement and chance, by a loop over all pairs of wells."""
+def called(table: pd.DataFrame) -> list[tuple]:
+    """Compound, plate, well and call of each treated well."""
     logits = list(table.filter(regex="^Logit_"))
     table = table[(table["Metadata_pert_type"] != "negcon") & table["Quality_ok"]]
     keys = ["Metadata_JCP2022", "Metadata_Plate", "Metadata_Well"]
-    wells = [
-        (*key, rows[logits].astype(float).mean().argmax()) for key, rows in table.groupby(keys)
-    ]
+    return [(*key, rows[logits].astype(float).mean().argmax()) for key, rows in table.groupby(keys)]
+
+
+def plain_information(wells: list[tuple], classes: int) -> float:
+    """Mutual information of the calls of replicates on different plates, by a loop over their pairs."""
+    tables = {}
+    for (one, plate, _, call), (two, other, _, answer) in itertools.permutations(wells, 2):
+        if one == two and plate != other:
+            tables.setdefault(one, np.zeros((classes, classes)))[call, answer] += 1
+    joint = np.mean([table / table.sum() for table in tables.values()], axis=0)
+    total = 0.0
+    for k, m in itertools.product(range(classes), repeat=2):
+        if joint[k, m] > 0:
+            total += joint[k, m] * np.log(joint[k, m] / (joint[k].sum() * joint[:, m].sum()))
+    return total
+
+
+def plainly(table: pd.DataFrame) -> tuple[float, float]:
+    """Observed agreement and chance, by a loop over all pairs of wells."""
+    wells = called(table)
     agree: dict[tuple[str, str], list[bool]] = {}
     for (one, plate, _, call), (two, other, _, answer) in itertools.permutations(wells, 2):
         if plate != other:
@@ -49,24 +66,50 @@ def test_it_equals_a_loop_over_pairs_of_wells():
     observed, chance = plainly(table)
     assert found.observed == pytest.approx(observed, abs=1e-12)
     assert found.chance == pytest.approx(chance, abs=1e-12)
-    assert found.value == pytest.approx((observed - chance) / (1 - chance), abs=1e-12)
+    assert found.kappa == pytest.approx((observed - chance) / (1 - chance), abs=1e-12)
     assert found.compounds == 11
-    assert 0.2 < found.value < 0.9
+    assert 0.2 < found.kappa < 0.9
+    # Chance is drawn: here it is drawn by another generator, and by hand.
+    wells, random, chances = called(table), np.random.default_rng(5), []
+    for _ in range(60):
+        permuted = []
+        for plate in PLATES:
+            here = [well for well in wells if well[1] == plate]
+            calls = random.permutation([well[3] for well in here])
+            permuted += [(*well[:3], call) for well, call in zip(here, calls, strict=True)]
+        chances.append(plain_information(permuted, 4))
+    plain = (plain_information(wells, 4) - np.mean(chances)) / np.log(4)
+    assert found.information == pytest.approx(plain, abs=0.02)
+    assert np.mean(chances) > 0.03  # without its correction it would have failed
 
 
 def test_it_is_one_for_equal_replicates_and_near_zero_for_calls_by_chance():
-    assert replicate_agreement(with_controls(skill=50.0)).value == 1
-    values = [replicate_agreement(with_controls(seed=seed, skill=0.0)).value for seed in range(40)]
-    assert abs(np.mean(values)) < 0.05
+    found = replicate_agreement(with_controls(skill=50.0))
+    assert found.kappa == 1 and 0.8 < found.information <= 1
+    found = [replicate_agreement(with_controls(seed=seed, skill=0.0)) for seed in range(40)]
+    assert abs(np.mean([each.kappa for each in found])) < 0.05
+    assert abs(np.mean([each.information for each in found])) < 0.02
+
+
+def test_telling_two_groups_apart_on_every_plate_is_less_than_telling_four_with_some_faults():
+    fine = with_controls(skill=2.0)
+    coarse = with_controls(skill=50.0)
+    for name, other in (("Logit_moa 1", "Logit_moa 0"), ("Logit_moa 3", "Logit_moa 2")):
+        coarse[other] = coarse[[name, other]].max(axis=1)
+        coarse[name] = -99.0
+    one, two = replicate_agreement(coarse), replicate_agreement(fine)
+    assert one.kappa == 1 > two.kappa and one.information < two.information
+    assert choose_by_agreement({"coarse": coarse, "fine": fine})[0] == "fine"
 
 
 def test_calls_that_are_all_the_same_or_follow_the_plate_tell_nothing():
     table = with_controls(skill=0.0)
     same = table.assign(**{"Logit_moa 2": 99.0})
-    assert replicate_agreement(same).value == 0
+    assert replicate_agreement(same)[:2] == pytest.approx((0, 0), abs=1e-12)
     for number, plate in enumerate(PLATES):
         table.loc[table["Metadata_Plate"] == plate, f"Logit_moa {number}"] = 99.0
-    assert replicate_agreement(table).observed == 0
+    found = replicate_agreement(table)
+    assert found.observed == 0 and found.information == pytest.approx(0, abs=1e-9)
 
 
 def test_it_looks_at_no_label_and_at_no_control():
@@ -90,7 +133,7 @@ def test_the_method_that_agrees_best_is_chosen_and_of_equals_the_first():
     name, scores = choose_by_agreement(tables)
     assert name == "strong" and scores["method"].tolist() == list(tables)
     own = replicate_agreement(tables["weak"])
-    assert scores.set_index("method").loc["weak", "value"] == own.value
+    assert scores.set_index("method").loc["weak", "information"] == own.information
     assert choose_by_agreement({"first": tables["weak"], "second": tables["weak"]})[0] == "first"
 
 
@@ -100,6 +143,6 @@ def test_methods_are_compared_where_all_of_them_have_predictions():
     aligned.loc[aligned["Metadata_Plate"] == "P3", logits] = np.nan
     _, scores = choose_by_agreement({"plain": plain, "aligned": aligned})
     two = replicate_agreement(plain[plain["Metadata_Plate"] != "P3"])
-    assert scores["value"].tolist() == [two.value, two.value]
+    assert scores["information"].tolist() == [two.information] * 2
     with pytest.raises(UserError, match="aligned are not of the same sites"):
         choose_by_agreement({"plain": plain, "aligned": aligned[::-1]})
