@@ -19,6 +19,7 @@ import pyarrow.csv
 from filelock import lock_descriptor
 from pandas.api.types import is_numeric_dtype
 
+from coda.columns import WELL_KEYS
 from coda.errors import UserError
 
 
@@ -93,6 +94,8 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
 
 # What tables write where a cell holds nothing.
 MISSING = ["", "-", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "None", "NULL", "null"]
+# Ids, which are text even where a Parquet file has numbers.
+IDS = [*WELL_KEYS, "Metadata_Batch", "Metadata_PlateType", "Metadata_JCP2022"]
 # How web pages begin that servers send instead of a table.
 NO_TABLES = (b"<!doctype", b"<html", b"<?xml", b"version https://git-lfs")
 
@@ -132,12 +135,12 @@ def read_table(path: str | os.PathLike, columns: list[str] | None = None) -> pd.
 def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
     """Read the bytes of a Parquet, CSV or TSV table, whoever wrote it.
 
-    Text loses the spaces around it, and what stands for nothing (`MISSING`) is missing. Ids of plates
-    look like numbers, so all cells of CSV and TSV are text, as are the columns ``Metadata_*`` of Parquet
-    but the site. The encoding is UTF-8, UTF-16 with its mark, or else Latin-1. Leading lines with ``!``
-    (the Repurposing Hub's header), rows without a value and columns without a name are left out, and
-    so is an empty cell behind the last column. In tables with tabs a quote is a character, unless it
-    closes its own cell.
+    Text loses the spaces around it, and what stands for nothing (`MISSING`) is missing. Ids of plates look
+    like numbers, so all cells of CSV and TSV are text, as are the columns `IDS` of Parquet. The encoding
+    is UTF-8, UTF-16 with its mark, or else Latin-1; cells are parted by what the suffix says, or where the
+    heading has none of it by commas, semicolons or tabs. Leading lines with ``!`` (the Repurposing Hub's
+    header), rows without a value and columns without a name are left out, and so is an empty cell behind
+    the last column. In tables with tabs a quote is a character, unless it closes its own cell.
 
     Parameters
     ----------
@@ -255,11 +258,7 @@ def _clean(table: pd.DataFrame) -> pd.DataFrame:
         if column.dtype == "str":
             text = column.str.strip()
             table[name] = text.mask(text.isin(MISSING))
-        elif (
-            str(name).startswith("Metadata_")
-            and name != "Metadata_Site"
-            and is_numeric_dtype(column)
-        ):
+        elif name in IDS and is_numeric_dtype(column):
             whole = column.dropna().mod(1).eq(0).all()
             table[name] = (column.astype("Int64") if whole else column).astype("str")
     return table

@@ -100,6 +100,7 @@ def test_ids_are_text_whatever_parquet_says(tmp_path):
             "Metadata_Plate": [1053600674, 1053600681],
             "Metadata_Batch": [20210503.0, None],
             "Metadata_Site": [1, 2],
+            "Metadata_Sites": [9, 9],
             "score": [0.5, 1.5],
         }
     )
@@ -107,7 +108,8 @@ def test_ids_are_text_whatever_parquet_says(tmp_path):
     again = read_table(tmp_path / "t.parquet")
     assert again["Metadata_Plate"].tolist() == ["1053600674", "1053600681"]
     assert again["Metadata_Batch"].iloc[0] == "20210503" and again["Metadata_Batch"].isna().iloc[1]
-    assert again["Metadata_Site"].dtype == "int64" and again["score"].dtype == "float64"
+    assert (again[["Metadata_Site", "Metadata_Sites"]].dtypes == "int64").all()
+    assert again["score"].dtype == "float64"
 
 
 TEXT = st.text(
