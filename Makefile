@@ -7,7 +7,7 @@
 # make lock   the locks again, after a change of requirements*.txt
 # make audit  known vulnerabilities of what is locked
 # make rulegraph  the picture of the rules in docs/rulegraph.md, drawn from the workflow
-# make screens  the README's pictures of the demo's report, taken in a Chromium
+# make screenshots  pictures of the demo's report for the docs, taken in a Chromium
 
 PYTHON ?= python3
 # What is there, as far as the memory does; to use less: make demo CORES=4
@@ -36,7 +36,7 @@ COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generat
 TEST = $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
-.PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph screens clean
+.PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph screenshots clean
 
 demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
@@ -88,8 +88,8 @@ audit: $(VENV)/dev
 rulegraph: $(VENV)/dev
 	$(BIN)/python tools/rulegraph.py
 
-screens: $(VENV)/dev
-	$(BIN)/python tools/screens.py results/demo/report.html docs/images
+screenshots: $(VENV)/dev
+	$(BIN)/python tools/screenshots.py results/demo/report.html docs/images
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.11"; exit 1; }

@@ -181,7 +181,7 @@ rule check_plates:
         "../scripts/check_plates.py"
 
 
-rule download_functions:
+rule download_illumination:
     """Fetch the gallery's own illumination functions of a plate."""
     input:
         gallery=GALLERY,
@@ -189,9 +189,9 @@ rule download_functions:
     output:
         functions=FUNCTIONS,
     log:
-        f"{RESULTS}/logs/download_functions/{{source}}/{{plate}}.log",
+        f"{RESULTS}/logs/download_illumination/{{source}}/{{plate}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/download_functions/{{source}}/{{plate}}.tsv"
+        f"{RESULTS}/benchmarks/download_illumination/{{source}}/{{plate}}.tsv"
     priority: 10
     conda:
         "../envs/gallery.yaml"
@@ -201,9 +201,9 @@ rule download_functions:
     params:
         root=lambda wildcards: root_of(**wildcards),
         channels=config["channels"],
-        code=code("download_functions"),
+        code=code("download_illumination"),
     script:
-        "../scripts/download_functions.py"
+        "../scripts/download_illumination.py"
 
 
 rule download_nuclei:

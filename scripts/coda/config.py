@@ -10,7 +10,7 @@ from jsonschema.validators import extend
 
 from coda.errors import UserError, did_you_mean
 from coda.methods import COMPOSED, chosen_methods
-from coda.simulated import simulated_places
+from coda.simulated_gallery import simulated_places
 
 # Keys that have another name now.
 RENAMED = {"protocols": "experiments"}

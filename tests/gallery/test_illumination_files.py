@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.errors import UserError
-from coda.gallery.illumination_files import download_functions, read_functions
+from coda.gallery.illumination_files import download_illumination, read_functions
 from coda.gallery.local import LocalGallery
 from coda.gallery.open import open_gallery
 from s3_server import s3_server
@@ -42,11 +42,11 @@ def outputs(folder):
 def test_each_channel_gets_its_function(root, tmp_path, kind):
     paths = outputs(tmp_path)
     if kind == "folder":
-        download_functions(LocalGallery(str(root)), INDEX, CHANNELS, paths)
+        download_illumination(LocalGallery(str(root)), INDEX, CHANNELS, paths)
     else:
         with s3_server(tmp_path) as endpoint:
             gallery = open_gallery("s3://bucket", endpoint, attempts=2, timeout=5)
-            download_functions(gallery, INDEX, CHANNELS, paths)
+            download_illumination(gallery, INDEX, CHANNELS, paths)
     found = read_functions(paths, (20, 30))
     for channel, function in zip(CHANNELS, found, strict=True):
         original = np.load(next(root.rglob(f"A117_Illum{channel}.npy")))
@@ -59,10 +59,10 @@ def test_a_plate_without_functions_is_named_with_the_way_out(root, tmp_path):
     gallery, paths = LocalGallery(str(root)), outputs(tmp_path)
     way_out = "crops.illumination to deepprofiler.*exclude_plates"
     with pytest.raises(UserError, match=f"DNA, ER, Mito for source_8 B200 .*{way_out}"):
-        download_functions(gallery, INDEX.assign(Metadata_Plate="B200"), CHANNELS, paths)
+        download_illumination(gallery, INDEX.assign(Metadata_Plate="B200"), CHANNELS, paths)
     next(root.rglob("A117_IllumER.npy")).unlink()
     with pytest.raises(UserError, match=f"function of ER for source_8 A117 .*{way_out}"):
-        download_functions(gallery, INDEX, CHANNELS, paths)
+        download_illumination(gallery, INDEX, CHANNELS, paths)
     assert not paths[0].exists()
 
 
@@ -90,13 +90,13 @@ def test_what_is_no_function_is_refused_before_it_is_kept(root, tmp_path, conten
     next(root.rglob("A117_IllumDNA.npy")).write_bytes(content)
     paths = outputs(tmp_path)
     with pytest.raises(UserError, match="A117_IllumDNA.npy .*crops.illumination"):
-        download_functions(LocalGallery(str(root)), INDEX, CHANNELS, paths)
+        download_illumination(LocalGallery(str(root)), INDEX, CHANNELS, paths)
     assert not paths[0].exists()
 
 
 def test_the_size_must_be_the_images(root, tmp_path):
     paths = outputs(tmp_path)
-    download_functions(LocalGallery(str(root)), INDEX, CHANNELS, paths)
+    download_illumination(LocalGallery(str(root)), INDEX, CHANNELS, paths)
     with pytest.raises(UserError, match=r"DNA.npy has size \(20, 30\).*crops.illumination"):
         read_functions(paths, (30, 20))
     with pytest.raises(UserError, match="none.npy cannot be read"):

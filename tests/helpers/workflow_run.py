@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from coda.simulated import TABLES
+from coda.simulated_gallery import TABLES
 from places import ROOT
 
 

@@ -9,7 +9,7 @@ from coda.crops.store import CropStore
 from workflow_run import run_snakemake
 
 PLATE = "source_3/JCPQC90101"
-FETCH = {"download_functions", "download_nuclei"}
+FETCH = {"download_illumination", "download_nuclei"}
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def extract_crops(
         For ``kind: cells``, the table of `coda.gallery.nuclei_tables.download_nuclei`; where it is None or has no
         rows, the DNA channel is segmented.
     functions
-        For ``illumination: gallery``, files of `coda.gallery.illumination_files.download_functions`,
+        For ``illumination: gallery``, files of `coda.gallery.illumination_files.download_illumination`,
         one per channel.
 
     Returns

@@ -14,7 +14,7 @@ from coda.gallery.base import Entry, FetchError, Gallery
 OUT = "set crops.illumination to deepprofiler, or leave the plate out (exclude_plates)"
 
 
-def download_functions(
+def download_illumination(
     gallery: Gallery,
     index: pd.DataFrame,
     channels: Sequence[str],
@@ -83,7 +83,7 @@ def list_functions(
 def read_functions(
     paths: Sequence[str | os.PathLike], size: tuple[int, int] | None = None
 ) -> list[np.ndarray]:
-    """Read the files of `download_functions`, float32 (H, W) each.
+    """Read the files of `download_illumination`, float32 (H, W) each.
 
     Parameters
     ----------

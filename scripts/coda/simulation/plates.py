@@ -12,7 +12,7 @@ from scipy.fft import next_fast_len
 from coda.errors import UserError
 from coda.parallel import spread
 from coda.progress import track
-from coda.simulated import GALLERY
+from coda.simulated_gallery import GALLERY
 from coda.simulation.cells import CHANNELS, Cells, draw, place_nuclei
 from coda.simulation.loaddata import illum_folder, illum_name, write_load_data
 from coda.simulation.names import Plate, file_names, plates_of, thumbnail_name, well_names

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from coda.files import write_table
-from coda.simulated import TABLES
+from coda.simulated_gallery import TABLES
 from coda.simulation.names import Plate, well_names
 from coda.simulation.optics import MICROSCOPES
 from coda.simulation.world import DMSO, Compound, plan_wells

@@ -1,6 +1,6 @@
 """Take the screenshots of the report that the documentation shows, in Chromium.
 
-python tools/screens.py results/demo/report.html docs/images
+python tools/screenshots.py results/demo/report.html docs/images
 """
 
 import io
