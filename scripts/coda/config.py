@@ -70,7 +70,16 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
     if "simulation" in config:
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
+    _sort_keys(config)
     return config
+
+
+def _sort_keys(section: dict[str, Any]) -> None:
+    """Sort the keys of a section and those within it: Snakemake reruns jobs whose params differ in order alone."""
+    for name in sorted(section, key=str):
+        section[name] = part = section.pop(name)
+        if isinstance(part, dict):
+            _sort_keys(part)
 
 
 def _fill_properties(validator, properties, instance, schema):

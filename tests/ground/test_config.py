@@ -1,3 +1,4 @@
+import json
 from copy import deepcopy
 from pathlib import Path
 
@@ -214,3 +215,12 @@ def test_an_unknown_size_of_a_pixel_is_taken_to_be_the_mean_of_the_others():
     unknown = {f"sources__source_{number}__um_per_pixel": None for number in (3, 5, 8)}
     assert set(pixel_sizes(checked(**sources, **unknown)).values()) == {1.0}
     assert set(pixel_sizes(checked(crops__um_per_pixel=0.8)).values()) == {0.8}
+
+
+def test_the_order_of_keys_does_not_matter():
+    config = checked()
+    turned = {
+        name: dict(reversed(part.items())) if isinstance(part, dict) else part
+        for name, part in reversed(config.items())
+    }
+    assert json.dumps(check_config(turned, SCHEMA)) == json.dumps(config)
