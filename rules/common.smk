@@ -78,15 +78,15 @@ if workflow.is_main_process:
     logger.addHandler(RunProgress(lambda: jobs_of(workflow.dag), network_work(config), CORES))
 
 
-def share(jobs):
-    """Threads for each of some jobs with networks that run at once.
+def share(jobs, spare=0):
+    """Threads for each of some jobs with networks that run at once, and leave a number of cores to others.
 
     With a GPU they only feed it, and are as many as the config says; without one they compute.
     """
     most = config["compute"]["threads"]
     if CORES is None or limit("gpu") != 0:
         return most
-    return min(most, max(1, CORES // jobs))
+    return min(most, max(1, (CORES - spare) // jobs))
 
 
 TRAININGS = len(config["train_sources"]) * len(SEEDS)

@@ -79,11 +79,11 @@ rule pretrain_foundation:
         f"{RESULTS}/logs/pretrain_foundation/{{source}}/seed_{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/pretrain_foundation/{{source}}/seed_{{seed}}.tsv"
-    # Everything waits for it: all cores, and before the baseline.
-    priority: 2
+    # What takes longest waits for it, so it goes first. Of all cores it would wait until none is at work.
+    priority: 30
     conda:
         "../envs/torch.yaml"
-    threads: share(TRAININGS)
+    threads: share(TRAININGS, spare=1)
     resources:
         gpu=config["compute"]["gpus"],
         mem_mb=growing(16000),
