@@ -1,11 +1,10 @@
 """Methods: what is compared, each made of images, an adaptation, an alignment and a head, whose name they make up."""
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from coda.errors import UserError
+from coda.errors import UserError, did_you_mean
 
 # Ways to adapt a foundation to a target, in step 3 of the protocol.
 ADAPTATIONS = {
@@ -197,9 +196,8 @@ def method(name: str) -> Method:
     """
     if name in COMPOSED:
         return COMPOSED[name]
-    near = difflib.get_close_matches(name, COMPOSED, n=1, cutoff=0.5)
     raise UserError(
-        f"The config key methods has an unknown entry {name}{f'; did you mean {near[0]}?' if near else '.'} "
+        f"The config key methods has an unknown entry {name}{did_you_mean(name, COMPOSED)} "
         "A name joins an adaptation, an alignment and a head, as coda_aligned_dmso_linear does: see config/README.md."
     )
 
@@ -220,9 +218,8 @@ def composed(parts: dict[str, str | bool]) -> Method:
     for part, value in parts.items():
         known = {getattr(made, part) for made in COMPOSED.values()} - {None}
         if value not in known:
-            near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
-            raise UserError(f"The config key methods has an unknown {part} {value}; {hint}")
+            hint = did_you_mean(value, known, f"; known are {', '.join(sorted(known))}.")
+            raise UserError(f"The config key methods has an unknown {part} {value}{hint}")
     made = Method(**parts)
     if made not in COMPOSED.values():
         words = ", ".join(f"{part}: {value}" for part, value in parts.items())
