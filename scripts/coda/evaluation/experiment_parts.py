@@ -57,7 +57,7 @@ class Pair:
     plates : list of (str, str)
         Batch and plate of those that adaptation may see.
     files : dict
-        Protocol, method and predicted source to the path of the predictions.
+        Experiment, method and predicted source to the path of the predictions.
     choices : dict
         ``"compounds"`` and ``"mix"`` to their tables; see `coda.evaluation.compound_splits`.
     """

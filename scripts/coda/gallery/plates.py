@@ -28,7 +28,7 @@ def select_plates(
     sources
         For each source ``validation_plate`` (an id, or None for no validation), ``plates`` (a list
         of ids, or None for all of the type) and ``batches`` (a list of batches, empty for all);
-        the validation plate may be of any batch.
+        the held-out plate may be of any batch.
     exclude
         Ids of plates to leave out.
 

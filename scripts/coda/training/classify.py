@@ -49,7 +49,7 @@ def train_classifier(
     Parameters
     ----------
     crops, validation
-        Crop stores of the labelled training plates, and of the validation plate of the same source.
+        Crop stores of the labelled training plates, and of the held-out plate of the same source.
     outputs
         Paths: ``weights`` (the header has the class names) and ``log`` (one row an epoch).
     settings

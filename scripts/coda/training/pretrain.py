@@ -298,7 +298,7 @@ def _nearest_neighbours(job: FoundationJob, learner: DinoLearner, store: CropSto
     queries, truth = labelled_rows(held_out.table, classes)
     if not len(queries):
         raise UserError(
-            "The validation plate has no labelled site of good quality; choose another one."
+            "The held-out plate has no labelled site of good quality; choose another one."
         )
     settings, compute, foundation = job.settings, learner.compute, learner.teacher.foundation
     common = dict(size=learner.views.global_size, compute=compute, threads=job.machine.threads)
