@@ -127,9 +127,7 @@ def write_card(path: str | os.PathLike, weights: str, header: dict[str, Any]) ->
         seed=header["seed"],
         epoch=header["epoch"],
         epochs=settings["training"]["epochs"],
-        chosen=", the best by nearest neighbours on a labelled held-out plate"
-        if by_labels
-        else "",
+        chosen=", the best by nearest neighbours on a labelled held-out plate" if by_labels else "",
         precision=header["precision"],
         device=header["device"],
         code=header["code"],
