@@ -4,9 +4,6 @@ A method that is no better than a control has not shown that it reads cells. The
 a network and are scored alike.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
@@ -15,7 +12,6 @@ from coda.columns import TRAIN
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.evaluation.units import LOGIT, on_subset
-from coda.files import read_table
 from coda.progress import track
 
 INTENSITY = "Intensity_"
@@ -47,11 +43,6 @@ def intensity_features(store: CropStore) -> pd.DataFrame:
         }
     known = store.table.filter(regex="^Metadata_|^Quality_ok$")
     return known.reset_index(drop=True).assign(**values)
-
-
-def read_intensities(paths: Sequence[str | Path]) -> pd.DataFrame:
-    """Read the `intensity_features` of several plates, written a plate a file, as one table in their order."""
-    return pd.concat([read_table(path) for path in paths], ignore_index=True)
 
 
 def intensity_control(
