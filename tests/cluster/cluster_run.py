@@ -152,8 +152,12 @@ class Run:
         """Wait until something happened, which it must while Snakemake runs."""
         deadline = time.monotonic() + PATIENCE
         while not happened():
-            assert running.poll() is None and time.monotonic() < deadline, self.output()[-6000:]
+            self.check(running, deadline)
             time.sleep(0.3)
+
+    def check(self, running: subprocess.Popen, deadline: float) -> None:
+        """Fail, with all that Snakemake said, when it has ended or the time is up."""
+        assert running.poll() is None and time.monotonic() < deadline, self.output()[-6000:]
 
 
 def kill(running: subprocess.Popen) -> None:

@@ -3,12 +3,13 @@
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from cluster_run import CONFIG, Run, jobs, kill, kill_all, overlapping
+from cluster_run import CONFIG, PATIENCE, Run, jobs, kill, kill_all, overlapping
 from one_node import NoSlurm, one_node
 from places import ROOT
 from safetensors.torch import load_file
@@ -65,12 +66,17 @@ def disturbed(finished, partition, tmp_path_factory) -> dict[str, Run]:
         foundation(run).unlink()
         target = str(foundation(run).relative_to(folder))
         processes[name] = run.start("--rerun-triggers", "mtime", "--", target, pause=PAUSE)
-    for name, stop in stops.items():
-        run = runs[name]
-        states = run.results / "models"
-        run.await_while(processes[name], lambda: any(states.rglob("*.states/*/0*.safetensors")))  # noqa: B023
-        (job,) = jobs(run.folder)
-        subprocess.run(stop(job), check=True)
+    # A training takes the whole node, and which of the two Slurm starts first is not for the test to know.
+    waiting, deadline = dict(runs), time.monotonic() + PATIENCE
+    while waiting:
+        for name, run in list(waiting.items()):
+            if any((run.results / "models").rglob("*.states/*/0*.safetensors")):
+                (job,) = jobs(run.folder)
+                subprocess.run(stops[name](job), check=True)
+                del waiting[name]
+            else:
+                run.check(processes[name], deadline)
+        time.sleep(0.3)
     for name, run in runs.items():
         run.finish(processes[name])
     return runs
