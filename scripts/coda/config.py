@@ -250,7 +250,8 @@ def _check_trainings(config: dict[str, Any]) -> None:
     terms = config["adapt"]
     by_controls = {
         "adapt.hold_moments": terms["hold_moments"],
-        "adapt.consensus_aligned": terms["consensus"] and terms["consensus_aligned"],
+        "consensus.aligned": config["consensus"]["aligned"]
+        and any("coda_consensus" in str(entry) for entry in config["methods"]),
     }
     needing = [name for name, used in by_controls.items() if used]
     if needing and config["choose"]["labelled"]:
