@@ -7,6 +7,7 @@
 # make lock   the locks again, after a change of requirements*.txt
 # make audit  known vulnerabilities of what is locked
 # make rulegraph  the picture of the rules in docs/rulegraph.md, drawn from the workflow
+# make docs   the documentation as a site, in site/index.html
 # make screenshots  pictures of the demo's report for the docs, taken in a Chromium
 
 PYTHON ?= python3
@@ -36,7 +37,7 @@ COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generat
 TEST = $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
-.PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph screenshots clean
+.PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph docs screenshots clean
 
 demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
@@ -88,6 +89,10 @@ audit: $(VENV)/dev
 rulegraph: $(VENV)/dev
 	$(BIN)/python tools/rulegraph.py
 
+docs: $(VENV)/dev node_modules
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The documentation is in site/index.html."
+
 screenshots: $(VENV)/dev
 	$(BIN)/python tools/screenshots.py results/demo/report.html docs/images
 
@@ -123,6 +128,11 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/requirements-dev.lock $(VENV)/run
 $(VENV)/cluster: requirements-cluster.txt $(VENV)/dev
 	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements-cluster.txt
 	@touch $@
+
+# What draws the site's diagrams; without npm the reader's browser fetches it.
+node_modules: package-lock.json
+	@if command -v npm > /dev/null; then npm ci --ignore-scripts --no-audit --no-fund; fi
+	@mkdir -p $@ && touch $@
 
 clean:
 	rm -rf results/demo

@@ -14,7 +14,8 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-SCRIPTS = Path(workflow.basedir) / "scripts"
+HOME = Path(str(workflow.current_basedir)).parent
+SCRIPTS = HOME / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from coda.code_digest import code_digest
@@ -24,9 +25,7 @@ from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of
 from coda.run_progress import RunProgress, jobs_of, network_work
 
 try:
-    check_config(
-        config, yaml.safe_load((Path(workflow.basedir) / "config/schema.yaml").read_text())
-    )
+    check_config(config, yaml.safe_load((HOME / "config/schema.yaml").read_text()))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
