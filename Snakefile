@@ -20,6 +20,7 @@ include: "rules/evaluation.smk"
 include: "rules/experiments.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/predict.smk"
 
 
 rule all:
@@ -52,6 +53,16 @@ rule crops:
     input:
         crops=all_crops,
         quality=all_quality,
+
+
+rule pack:
+    input:
+        packs=[
+            path.format(source=source, seed=seed)
+            for path in (rules.write_pack.output.description, rules.write_pack.output.zip)
+            for source in config["train_sources"]
+            for seed in SEEDS
+        ],
 
 
 rule plan:

@@ -67,6 +67,8 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
             )
         )
         raise UserError(_sentence(errors[0]))
+    if config["pack"]:
+        config["methods"] = ["unadapted", config["predict"]["method"]]
     if "simulation" in config:
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
@@ -162,7 +164,7 @@ def _check_contradictions(config: dict[str, Any]) -> None:
                     f"{did_you_mean(source, known)}"
                 )
     for source in config["train_sources"]:
-        if known[source]["validation_plate"] is None:
+        if known[source]["validation_plate"] is None and not config["pack"]:
             raise UserError(
                 f"sources.{source}.validation_plate is null, but {source} is a training source and needs one."
             )
@@ -285,8 +287,9 @@ def _check_methods(config: dict[str, Any]) -> None:
 
 
 def taking_part(config: dict[str, Any]) -> list[str]:
-    """Names of all sources to train on or to adapt to."""
-    return sorted({*config["train_sources"], *config["target_sources"]})
+    """Names of all sources whose plates are needed: to train on or to adapt to."""
+    trained = [] if config["pack"] else config["train_sources"]
+    return sorted({*trained, *config["target_sources"]})
 
 
 def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
