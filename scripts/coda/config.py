@@ -285,7 +285,9 @@ def _check_methods(config: dict[str, Any]) -> None:
 
 
 def taking_part(config: dict[str, Any]) -> list[str]:
-    """Names of all sources to train on or to adapt to."""
+    """Names of all sources to train on or to adapt to; with a pack, which has been trained, the latter alone."""
+    if config["pack"]:
+        return sorted(config["target_sources"])
     return sorted({*config["train_sources"], *config["target_sources"]})
 
 
