@@ -100,7 +100,7 @@ rule inspect_plate:
 rule collect_warnings:
     """Gather what a reader of the results should know of the inputs: oddities of tables, images that are copies."""
     input:
-        compounds=rules.label_compounds.output.compounds,
+        compounds=[rules.label_compounds.output.compounds] if JUMP_TABLES else [],
         indexes=lambda wildcards: tables_of("index", *SOURCES),
         quality=all_quality,
     output:

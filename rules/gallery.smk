@@ -12,6 +12,8 @@ IMAGES = f"{RESULTS}/images/{{source}}/{{plate}}"
 FUNCTIONS = [
     f"{RESULTS}/functions/{{source}}/{{plate}}/{channel}.npy" for channel in config["channels"]
 ]
+# With a pack all plates are one's own, and nothing of JUMP's is asked for.
+JUMP_TABLES = config["pack"] is None
 # A crop has 8 bits a pixel and channel.
 CROP_BYTES = len(config["channels"]) * config["crops"]["size"] ** 2
 
@@ -71,7 +73,7 @@ rule label_compounds:
 checkpoint select_plates:
     """Choose the plates that take part, and which of them are kept for validation."""
     input:
-        plate=TABLE.format(table="plate"),
+        plate=TABLE.format(table="plate") if JUMP_TABLES else [],
         sample_sheet=config["sample_sheet"] or [],
     output:
         plates=f"{RESULTS}/metadata/plates.csv",
@@ -99,8 +101,11 @@ checkpoint select_plates:
         "../scripts/select_plates.py"
 
 
+PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
+
+
 def own_place(source, plate):
-    """Give what the sample sheet says of where a plate lies: root, load_data, layout.
+    """Give what the sample sheet says of where a plate lies and what is on it: root, layout and so on.
 
     Jobs that need the plates only for this do not wait for the checkpoint, whose dependents Snakemake
     plans twice: each has the index of its plate as input, so when it starts the plates are chosen.
@@ -108,7 +113,7 @@ def own_place(source, plate):
     path = f"{RESULTS}/metadata/plates.csv"
     plates = read_plates(path, os.stat(path).st_mtime_ns) if os.path.exists(path) else {}
     row = plates.get((source, plate), {})
-    return {key: row[key] for key in ("root", "load_data", "layout") if row.get(key)}
+    return {key: row[key] for key in PLACE_COLUMNS if row.get(key)}
 
 
 def root_of(source, plate):
@@ -128,9 +133,10 @@ rule index_plate:
         gallery=GALLERY,
         # A plate's sites do not change when other plates are chosen.
         plates=ancient(f"{RESULTS}/metadata/plates.csv"),
-        well=TABLE.format(table="well"),
+        well=TABLE.format(table="well") if JUMP_TABLES else [],
+        compounds=rules.label_compounds.output.compounds if JUMP_TABLES else [],
         layout=lambda wildcards: own_place(**wildcards).get("layout", []),
-        compounds=rules.label_compounds.output.compounds,
+        platemap=lambda wildcards: own_place(**wildcards).get("platemap", []),
     output:
         index=f"{RESULTS}/index/{{source}}/{{plate}}.parquet",
     log:

@@ -7,7 +7,7 @@ from coda.gallery.input_warnings import warnings_of
 from coda.logs import reported
 
 with reported(snakemake.log[0]):
-    tables = [snakemake.input.compounds, *snakemake.input.indexes]
+    tables = [*snakemake.input.compounds, *snakemake.input.indexes]
     sites = pd.concat([read_table(path) for path in snakemake.input.quality])
     told = [*(warnings_of(read_table(path)) for path in tables), find_copies(sites)]
     write_table(pd.concat(told, ignore_index=True), snakemake.output.warnings)

@@ -287,9 +287,10 @@ def _check_methods(config: dict[str, Any]) -> None:
 
 
 def taking_part(config: dict[str, Any]) -> list[str]:
-    """Names of all sources whose plates are needed: to train on or to adapt to."""
-    trained = [] if config["pack"] else config["train_sources"]
-    return sorted({*trained, *config["target_sources"]})
+    """Names of all sources to train on or to adapt to; with a pack, which has been trained, the latter alone."""
+    if config["pack"]:
+        return sorted(config["target_sources"])
+    return sorted({*config["train_sources"], *config["target_sources"]})
 
 
 def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:

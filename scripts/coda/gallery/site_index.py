@@ -324,7 +324,7 @@ def add_compounds(sites: pd.DataFrame, layout: pd.DataFrame, name: str) -> pd.Da
     unplanned = set(sites["Metadata_Well"]) - set(layout["Metadata_Well"])
     if unplanned:
         tell(
-            f"{name}: {len(unplanned)} imaged well(s) are not in tables.well "
+            f"{name}: {len(unplanned)} imaged well(s) are not in the table of wells "
             f"and get no compound ({some(unplanned)})"
         )
     known = layout["Metadata_JCP2022"].notna()
