@@ -1,6 +1,7 @@
 """CODA: from plates in the Cell Painting Gallery to the figures of the study.
 
-Named targets: all (the default), figures, metrics, crops, plan, archive. A config file is laid over config/config.yaml.
+Named targets: all (the default), figures, metrics, crops, plan, archive, pack, predict. A config
+file is laid over config/config.yaml.
 """
 
 from snakemake.utils import min_version
@@ -63,6 +64,11 @@ rule pack:
             for source in config["train_sources"]
             for seed in SEEDS
         ],
+
+
+rule predict:
+    input:
+        calls=calls,
 
 
 rule plan:

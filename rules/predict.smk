@@ -75,3 +75,46 @@ if config["pack"]:
             code=code("open_pack"),
         script:
             "../scripts/open_pack.py"
+
+    rule call_mechanisms:
+        """Call the mechanisms of the plates, and say how far to believe that."""
+        input:
+            **{
+                method: [
+                    PREDICTIONS.format(source="pack", seed=1, method=method, target=target)
+                    for target in config["target_sources"]
+                ]
+                for method in config["methods"]
+            },
+            calibration=rules.open_pack.output.calibration,
+            compounds=rules.open_pack.output.compounds,
+            quality=all_quality,
+            warnings=rules.collect_warnings.output.warnings,
+        output:
+            table=f"{RESULTS}/calls.parquet",
+            text=f"{RESULTS}/calls.csv",
+            trust=f"{RESULTS}/trust.csv",
+        log:
+            f"{RESULTS}/logs/call_mechanisms.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/call_mechanisms.tsv"
+        conda:
+            "../envs/images.yaml"
+        resources:
+            mem_mb=growing(8000),
+            runtime=growing(60),
+        params:
+            methods=config["methods"],
+            coverage=config["predict"]["coverage"],
+            code=code("call_mechanisms"),
+        script:
+            "../scripts/call_mechanisms.py"
+
+
+def calls(wildcards):
+    """The calls, which only a pack makes."""
+    if not config["pack"]:
+        raise WorkflowError(
+            "To predict, name a pack in the config: pack: PATH (`snakemake pack` makes one)."
+        )
+    return rules.call_mechanisms.output.text

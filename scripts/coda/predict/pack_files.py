@@ -88,7 +88,11 @@ def describe(folder: Path) -> dict[str, Any]:
             "use the release that made it."
         )
     missing = [key for key in KEYS if key not in description]
-    missing += [name for name in FILES.values() if name not in description.get("files", {})]
+    files = description.get("files")
+    for name in FILES.values():
+        said = files.get(name) if isinstance(files, dict) else None
+        if not isinstance(said, dict) or not {"bytes", "sha256"} <= said.keys():
+            missing.append(name)
     if missing:
         raise UserError(f"{path} says nothing of {missing[0]}; fetch the pack again.")
     return description
@@ -169,15 +173,13 @@ def lay_over(config: dict[str, Any], description: Mapping[str, Any]) -> None:
     config["channels"] = settings["channels"]
     config["model"]["weights"] = "random"  # of no use: they are the pack's
     config["train_sources"], config["seeds"] = ["pack"], [1]
-    # Classes, and what is written about a target, come from the pack.
-    config["sources"] = {
-        **(config.get("sources") or {}),
-        "pack": {"um_per_pixel": description["um_per_pixel"]},
-    }
+    sources = config["sources"] = dict(config.get("sources") or {})
+    sources["pack"] = {"um_per_pixel": description["um_per_pixel"]}
     common = config["crops"].get("um_per_pixel")
     for target in config.get("target_sources", []):
-        known = config["sources"].get(target) or {}
-        check_pixel_size(common or known.get("um_per_pixel"), description, target)
+        # Nothing is scored, so no plate is held out.
+        sources[target] = {**(sources.get(target) or {}), "validation_plate": None}
+        check_pixel_size(common or sources[target].get("um_per_pixel"), description, target)
 
 
 def check_pixel_size(um_per_pixel: float | None, description: Mapping[str, Any], what: str) -> None:
