@@ -45,12 +45,12 @@ def call_mechanisms(
     -------
     pandas.DataFrame
         Compounds first, the surest first, then all wells by plate, negative controls too. Columns: ``level`` (compound
-        or well); Metadata_JCP2022, Metadata_pert_iname, Metadata_pert_type and, for wells, Metadata_Source, _Plate and _Well; ``call`` (empty
-        where it abstains) and ``abstains`` (why); ``moa_1``, ``probability_1`` and so on; ``set`` (mechanisms
-        joined by ``; ``), ``set_size``, ``coverage``; ``wells``, ``plates``, ``sites``, ``flagged_sites``;
-        ``agreement`` (of compounds: the share of pairs of wells on different plates with the same most probable
-        mechanism); ``activity``, ``activity_p`` (`coda.predict.novelty.activity`); ``nearest_compound``,
-        ``nearest_moa``, ``distance``, ``novelty`` (of compounds: mean over wells, and the nearest of most of them).
+        or well); Metadata_JCP2022, Metadata_pert_iname, Metadata_pert_type and, for wells, Metadata_Source, _Plate
+        and _Well; ``call`` (empty where it abstains) and ``abstains`` (why); ``wells``, ``plates``, ``sites``,
+        ``flagged_sites``; ``agreement`` (of compounds: the share of pairs of wells on different plates with the same
+        most probable mechanism); ``nearest_compound``, ``nearest_moa``, ``distance``, ``novelty`` (of compounds: mean
+        over wells, and the nearest of most of them); ``activity``, ``activity_p`` (`coda.predict.novelty.activity`);
+        ``moa_1``, ``probability_1`` and so on; ``set`` (mechanisms joined by ``; ``), ``set_size``, ``coverage``.
     """
     classes = classes_of(predictions)
     logits = [LOGIT + name for name in classes]
