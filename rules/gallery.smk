@@ -151,7 +151,8 @@ rule index_plate:
         runtime=growing(20),
     params:
         root=lambda wildcards: root_of(**wildcards),
-        load_data=lambda wildcards: own_place(**wildcards).get("load_data"),
+        place=lambda wildcards: own_place(**wildcards),
+        tokens=lambda wildcards: config["sources"][wildcards.source]["channels"],
         channels=config["channels"],
         choose=config["choose"],
         code=code("index_plate"),
