@@ -165,6 +165,11 @@ def all_roots(wildcards):
     return [root_of(source, plate) for source in SOURCES for plate in plates_of(source)]
 
 
+def all_own(wildcards):
+    """Tell of each plate, in the order of `tables_of`, whether the sample sheet says where it lies or what is on it."""
+    return [bool(own_place(source, plate)) for source in SOURCES for plate in plates_of(source)]
+
+
 rule check_plates:
     """Refuse plates that share images, before any of them trains a network."""
     input:
@@ -284,7 +289,7 @@ rule download_plate:
 
 
 rule plan_download:
-    """Say what a run would download, by listing the gallery, without fetching an image."""
+    """Say what a run would download, by listing the gallery, and what was understood of one's own plates, without fetching an image."""
     input:
         gallery=GALLERY,
         plates=f"{RESULTS}/metadata/plates.csv",
@@ -307,6 +312,7 @@ rule plan_download:
             for key in ("endpoint", "region", "workers", "attempts", "timeout")
         },
         roots=all_roots,
+        own=all_own,
         wanted=lambda wildcards: dict(
             channels=config["channels"],
             functions=bool(GALLERY_FUNCTIONS),

@@ -263,7 +263,7 @@ def place_names(names: Sequence[str], pattern: str, plate: str | None) -> pd.Dat
     Returns
     -------
     pandas.DataFrame
-        A row per file but thumbnails: ``name``, ``well`` (like A01), ``site`` (int64; 1 where names have none), and as the
+        A row per file but thumbnails: ``name``, ``well`` (like A01), ``site`` (int64; 1 where names have none), as the
         pattern has them ``channel`` (numbers without zeros in front), ``plane`` and ``time`` (as numbers, missing
         where a name has none) and ``prefix``.
     """

@@ -331,7 +331,7 @@ def add_compounds(sites: pd.DataFrame, layout: pd.DataFrame, name: str) -> pd.Da
     """Add each well's compound; say which wells have none, and why."""
     unplanned = set(sites["Metadata_Well"]) - set(layout["Metadata_Well"])
     if unplanned:
-        tell(
+        warn(
             f"{name}: {len(unplanned)} imaged well(s) are not in the table of wells "
             f"and get no compound ({some(unplanned)})"
         )
