@@ -151,7 +151,8 @@ rule index_plate:
         runtime=growing(20),
     params:
         root=lambda wildcards: root_of(**wildcards),
-        load_data=lambda wildcards: own_place(**wildcards).get("load_data"),
+        place=lambda wildcards: own_place(**wildcards),
+        tokens=lambda wildcards: config["sources"][wildcards.source]["channels"],
         channels=config["channels"],
         choose=config["choose"],
         code=code("index_plate"),
@@ -162,6 +163,11 @@ rule index_plate:
 def all_roots(wildcards):
     """Give the root of each plate, in the order of `tables_of`."""
     return [root_of(source, plate) for source in SOURCES for plate in plates_of(source)]
+
+
+def all_own(wildcards):
+    """Tell of each plate, in the order of `tables_of`, whether the sample sheet says where it lies or what is on it."""
+    return [bool(own_place(source, plate)) for source in SOURCES for plate in plates_of(source)]
 
 
 rule check_plates:
@@ -283,7 +289,7 @@ rule download_plate:
 
 
 rule plan_download:
-    """Say what a run would download, by listing the gallery, without fetching an image."""
+    """Say what a run would download, by listing the gallery, and what was understood of one's own plates, without fetching an image."""
     input:
         gallery=GALLERY,
         plates=f"{RESULTS}/metadata/plates.csv",
@@ -306,6 +312,7 @@ rule plan_download:
             for key in ("endpoint", "region", "workers", "attempts", "timeout")
         },
         roots=all_roots,
+        own=all_own,
         wanted=lambda wildcards: dict(
             channels=config["channels"],
             functions=bool(GALLERY_FUNCTIONS),

@@ -2,6 +2,7 @@
 
 from coda.errors import UserError
 from coda.files import read_table, write_table
+from coda.gallery.image_names import own_images
 from coda.gallery.input_warnings import keep_warnings
 from coda.gallery.open import open_gallery
 from coda.gallery.platemap import compounds_of, read_platemap
@@ -37,7 +38,8 @@ with reported(snakemake.log[0]), warned() as messages:
         wells,
         labels,
         snakemake.params.channels,
-        snakemake.params.load_data,
+        snakemake.params.place.get("load_data"),
+        own_images(snakemake.params.place, snakemake.params.tokens),
     )
     layout = plate_layout(wells, labels, source, plate)
     choice = [choose[key] for key in ("wells", "compounds", "moas", "labelled")]

@@ -10,6 +10,7 @@ from coda.errors import UserError
 from coda.gallery.base import FetchError, Gallery
 from coda.gallery.illumination_files import list_functions
 from coda.gallery.nuclei_tables import list_groups
+from coda.gallery.planes import file_key
 
 COUNTS = ["plates", "wells", "sites", "objects", "absent", "bytes"]
 SIZES = ["function_bytes", "nuclei_bytes", "crop_bytes"]
@@ -86,7 +87,9 @@ def plan_download(
 
 def count_plate(gallery: Gallery, index: pd.DataFrame, wanted: Wanted) -> list[int | None]:
     """Count one plate, see `COUNTS` and `SIZES`, by listing the folders that its keys name."""
-    keys = {key for channel in wanted.channels for key in index[f"Key_{channel}"].dropna()}
+    keys = {
+        file_key(key) for channel in wanted.channels for key in index[f"Key_{channel}"].dropna()
+    }
     folders = {key.rpartition("/")[0] for key in keys}
     try:
         sizes = {
