@@ -10,6 +10,7 @@ from jsonschema.validators import extend
 
 from coda.errors import UserError, did_you_mean
 from coda.methods import COMPOSED, chosen_methods
+from coda.paths import check_name, expanded_path
 from coda.simulated_gallery import simulated_places
 
 # Keys that have another name now.
@@ -67,11 +68,32 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
             )
         )
         raise UserError(_sentence(errors[0]))
+    _expand_paths(config)
     if "simulation" in config:
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
     _sort_keys(config)
     return config
+
+
+def _expand_paths(config: dict[str, Any]) -> None:
+    """Replace ``~`` and variables in all paths; refuse names of which Snakemake would make wildcards."""
+    places = [
+        (config, "", "results"),
+        (config, "", "sample_sheet"),
+        (config["gallery"], "gallery.", "root"),
+        (config["model"], "model.", "weights"),
+        *((config["tables"], "tables.", name) for name in config["tables"]),
+    ]
+    for section, above, name in places:
+        if section[name] is not None:
+            section[name] = expanded_path(section[name], above + name)
+    if re.search(r"[{}]", config["results"]):
+        raise UserError(
+            f"results is {config['results']}, but Snakemake reads braces as wildcards; name a folder without them."
+        )
+    for source in config["sources"]:
+        check_name(source, "sources")
 
 
 def _sort_keys(section: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Selection of plates from JUMP's plate table and from sample sheets of other plates."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 from coda.columns import PLATE_KEYS, WELL_KEYS
 from coda.errors import UserError, did_you_mean
 from coda.files import read_table
+from coda.paths import check_name, expanded_path
 
 PLATE_COLUMNS = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType"]
 WELL_COLUMNS = [*WELL_KEYS, "Metadata_JCP2022"]
@@ -168,7 +168,11 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
     if len(twice):
         raise UserError(f"The sample sheet {path} names the plate {twice.iloc[0]} twice.")
     sheet["Metadata_PlateType"] = plate_type
-    return sheet.reindex(columns=[*PLATE_COLUMNS, "root", "load_data", "layout"])
+    sheet = sheet.reindex(columns=[*PLATE_COLUMNS, "root", "load_data", "layout"])
+    for column in ("root", "layout"):
+        where = f"{column} in the sample sheet {path}"
+        sheet[column] = sheet[column].map(lambda given, w=where: expanded_path(given, w), "ignore")
+    return sheet
 
 
 def add_own_plates(plates: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
@@ -202,12 +206,3 @@ def read_wells(
         return pd.read_parquet(table, columns=WELL_COLUMNS, filters=own)
     wells = read_table(layout, WELL_COLUMNS[2:])
     return wells.assign(Metadata_Source=source, Metadata_Plate=plate)[WELL_COLUMNS]
-
-
-def check_name(name: object, where: str) -> None:
-    """Refuse an id that cannot be part of a path: results are stored under it."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
-        raise UserError(
-            f"In {where}, {name!r} is no id of a source, batch or plate: "
-            "it may hold letters, digits and _ . + - only."
-        )
