@@ -73,6 +73,9 @@ checkpoint select_plates:
     input:
         plate=TABLE.format(table="plate"),
         sample_sheet=config["sample_sheet"] or [],
+        # That the training plates hold every class is known before anything of them is fetched.
+        well=TABLE.format(table="well"),
+        compounds=rules.label_compounds.output.compounds,
     output:
         plates=f"{RESULTS}/metadata/plates.csv",
     log:
@@ -94,6 +97,8 @@ checkpoint select_plates:
             for source in SOURCES
         },
         exclude=config["exclude_plates"],
+        choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
+        training=config["train_sources"],
         code=code("select_plates"),
     script:
         "../scripts/select_plates.py"

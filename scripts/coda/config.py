@@ -316,12 +316,12 @@ def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
     return [(a, b) for a in config["train_sources"] for b in config["target_sources"] if a != b]
 
 
-def pixel_sizes(config: dict[str, Any]) -> dict[str, float]:
-    """Um per pixel of the crops of each source that takes part.
+def pixel_sizes(config: dict[str, Any], raw: bool = False) -> dict[str, float]:
+    """Um per pixel of the crops of each source that takes part, or of its `raw` images.
 
     Where it is unknown, the mean of the known ones; 1 where none is known, so that frequencies are per pixel.
     """
-    common = config["crops"]["um_per_pixel"]
+    common = None if raw else config["crops"]["um_per_pixel"]
     sizes = {
         name: common or config["sources"][name]["um_per_pixel"] for name in taking_part(config)
     }

@@ -247,7 +247,7 @@ def test_a_split_that_a_method_cannot_answer_is_empty_and_says_why(world):
 
 
 def test_no_share_of_a_gap_without_its_interval(tmp_path):
-    """Ends that differ by less than their own uncertainty: some runs have a gap in the value, none in many resamples."""
+    """Ends that differ by less than their own uncertainty: a gap in the value, none in many resamples."""
     files, plates = write_world(tmp_path, skill=SKILL | {"in_domain": 1.2, "unadapted": 1.0})
     found = score_predictions(files, plates, replicates=100)
     for table in (found.metrics, found.summary):

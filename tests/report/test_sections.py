@@ -326,6 +326,6 @@ def test_oddities_of_the_inputs_stand_among_the_caveats(summary):
     warnings = pd.DataFrame(rows, columns=["kind", "message"])
     text = " ".join(caveats(summary, plates, inspected(plates), warnings=warnings))
     assert "4 images have the same pixels as another (1 in two channels, 3 in two plates;" in text
-    assert "Told of the tables: odd 0; odd 1; odd 2. 2 more are in warnings.csv." in text
+    assert "Told of the inputs: odd 0; odd 1; odd 2. 2 more are in warnings.csv." in text
     text = " ".join(caveats(summary, plates, inspected(plates), warnings=warnings[:0]))
     assert "warnings.csv" not in text

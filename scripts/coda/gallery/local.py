@@ -66,8 +66,9 @@ class LocalGallery(Gallery):
 
         A symbolic link costs no disk, works across file systems (hard links do not) and can be
         deleted with the temporary folder without touching the gallery. The images are only read,
-        so nothing can be written through it. File systems without links (SMB, exFAT) get a copy. A folder offers no checksum to compare with: reading
-        every byte twice would prove nothing that the decoding of the image does not.
+        so nothing can be written through it. File systems without links (SMB, exFAT) get a copy. A
+        folder offers no checksum to compare with: reading every byte twice would prove nothing that
+        the decoding of the image does not.
         """
         start = time.monotonic()
         source = self.folder / checked_key(key)

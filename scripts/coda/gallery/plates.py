@@ -182,6 +182,24 @@ def add_own_plates(plates: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([others, sheet], ignore_index=True)
 
 
+def read_training_wells(
+    table: str | Path, plates: pd.DataFrame, training: list[str]
+) -> pd.DataFrame:
+    """Read the wells of all plates that train, see `read_wells`; `plates` may have a column ``layout``."""
+    own = plates[plates["Metadata_Source"].isin(training) & (plates["subset"] == "train")]
+    given = own["layout"].notna() if "layout" in own else pd.Series(False, index=own.index)
+    filters = [
+        ("Metadata_Source", "in", training),
+        ("Metadata_Plate", "in", own.loc[~given, "Metadata_Plate"].tolist()),
+    ]
+    public = [] if given.all() else [pd.read_parquet(table, columns=WELL_COLUMNS, filters=filters)]
+    rows = own.loc[given, [*PLATE_KEYS, "layout"]] if given.any() else own.iloc[:0]
+    return pd.concat(
+        [*public, *(read_wells(table, *row) for row in rows.itertuples(index=False))],
+        ignore_index=True,
+    )
+
+
 def read_wells(
     table: str | Path, source: str, plate: str, layout: str | Path | None = None
 ) -> pd.DataFrame:

@@ -5,7 +5,6 @@ import pandas as pd
 from coda.columns import PLATE_KEYS, TRAIN, VALIDATION, source_name, sources_in_order
 from coda.crops.image_copies import KINDS
 from coda.evaluation.significance import TESTS
-from coda.gallery.input_warnings import TABLES
 from coda.methods import method_name
 
 KEYS = ["Metadata_Source", "Metadata_Batch"]
@@ -56,8 +55,8 @@ def caveats(
 
 def _inputs(warnings: pd.DataFrame) -> list[str]:
     """Say what is odd about the inputs, images that are copies first."""
-    copies = warnings[warnings["kind"] != TABLES]
-    told = warnings.loc[warnings["kind"] == TABLES, "message"]
+    are_copies = warnings["kind"].isin(KINDS)
+    copies, told = warnings[are_copies], warnings.loc[~are_copies, "message"]
     said = []
     if len(copies):
         counts = copies["kind"].value_counts()
@@ -68,7 +67,7 @@ def _inputs(warnings: pd.DataFrame) -> list[str]:
         )
     if len(told):
         more = f" {len(told) - 3:,} more are in warnings.csv." if len(told) > 3 else ""
-        said.append(f"Told of the tables: {'; '.join(told[:3])}.{more}")
+        said.append(f"Told of the inputs: {'; '.join(told[:3])}.{more}")
     return said
 
 
