@@ -38,7 +38,7 @@ def sites_lost(quality: pd.DataFrame) -> Drawing:
     rows = -(-len(plates) // across)
     with style():
         # The legend takes one line under four plates, two under fewer.
-        below = 16 if across > 3 else 20
+        below = 16 if across > 3 else 24
         figure = new_figure((below + 40 * rows) * MM, width=max(110, 45 * across) * MM)
         grid = figure.subplots(rows, across, squeeze=False).ravel()
         shape = plate_format(wells["row"].max() + 1, wells["column"].max() + 1)
