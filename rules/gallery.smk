@@ -75,6 +75,9 @@ checkpoint select_plates:
     input:
         plate=TABLE.format(table="plate") if JUMP_TABLES else [],
         sample_sheet=config["sample_sheet"] or [],
+        # That the training plates hold every class is known before anything of them is fetched.
+        well=TABLE.format(table="well") if JUMP_TABLES else [],
+        compounds=rules.label_compounds.output.compounds if JUMP_TABLES else [],
     output:
         plates=f"{RESULTS}/metadata/plates.csv",
     log:
@@ -96,6 +99,8 @@ checkpoint select_plates:
             for source in SOURCES
         },
         exclude=config["exclude_plates"],
+        choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
+        training=config["train_sources"],
         code=code("select_plates"),
     script:
         "../scripts/select_plates.py"

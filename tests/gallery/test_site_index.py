@@ -366,9 +366,11 @@ def chosen_from(tmp_path):
         ({}, {"A01", "A02", "A04"}),
         ({"wells": ["a1", "B01"]}, {"A01"}),
         ({"compounds": ["JCP2022_033924"]}, {"A02"}),
-        ({"compounds": ["Quinine"]}, {"A01"}),
+        ({"compounds": ["Quinine"]}, {"A01", "A02"}),
         ({"compounds": ["quinidine", "dmso"]}, {"A01", "A02"}),
-        ({"moas": ["a blocker", "b blocker"]}, {"A01"}),
+        ({"moas": ["a blocker", "b blocker"]}, {"A01", "A02"}),
+        ({"moas": ["a blocker"], "labelled": True}, {"A01"}),
+        ({"moas": ["a blocker"], "wells": ["A01"]}, {"A01"}),
         ({"labelled": True}, {"A01"}),
         ({"wells": ["A01", "A04"], "labelled": True}, {"A01"}),
     ],
@@ -390,6 +392,8 @@ def test_the_lowest_sites_are_chosen(chosen_from):
 def test_an_empty_choice_is_named(chosen_from):
     with pytest.raises(UserError, match="leaves nothing of source_2 1053601756"):
         choose_sites(chosen_from, wells=["P24"])
+    with pytest.raises(UserError, match="leaves nothing"):  # but the negative controls
+        choose_sites(chosen_from, moas=["c blocker"])
 
 
 @pytest.fixture(scope="module")
