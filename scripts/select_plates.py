@@ -2,14 +2,7 @@
 
 import pandas as pd
 from coda.files import read_table, write_table
-from coda.gallery.plates import (
-    PLATE_COLUMNS,
-    add_own_plates,
-    read_sample_sheet,
-    read_training_wells,
-    select_plates,
-)
-from coda.gallery.training_classes import check_training_classes
+from coda.gallery.plates import PLATE_COLUMNS, add_own_plates, read_sample_sheet, select_plates
 from coda.logs import reported
 
 with reported(snakemake.log[0]):
@@ -27,9 +20,4 @@ with reported(snakemake.log[0]):
         snakemake.params.sources,
         snakemake.params.exclude,
     )
-    if snakemake.input.compounds:  # else a pack has been trained
-        training = snakemake.params.training
-        wells = read_training_wells(snakemake.input.well, plates, training)
-        compounds = read_table(snakemake.input.compounds)
-        check_training_classes(plates, wells, compounds, snakemake.params.choose, training)
     write_table(plates, snakemake.output.plates)

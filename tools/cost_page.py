@@ -116,17 +116,18 @@ and bytes to download.
 
 ## By number of plates
 
-A Target-2 plate has {WELLS} wells with {SITES} sites each at most sources; source_2 and source_10 imaged 6 sites of a well, and
-source_9 has plates of 1,536 wells with 4 sites. {LABELLED} of {WELLS} wells contain compounds with a mechanism of
-action; only these are used for training. The estimates are for {CHANNELS} channels of {SIDE} x {SIDE} pixels with
-16 bit, crops of {CROP} x {CROP} pixels with 8 bit, and {EPOCHS} epochs.
+A Target-2 plate has {WELLS} wells with {SITES} sites each at most sources; source_2 and source_10 imaged 6 sites of a
+well, and source_9 has plates of 1,536 wells with 4 sites. {LABELLED} of {WELLS} wells contain compounds with a
+mechanism of action; only these are used for training. The estimates are for {CHANNELS} channels of
+{SIDE} x {SIDE} pixels with 16 bit, crops of {CROP} x {CROP} pixels with 8 bit, and {EPOCHS} epochs.
 
 {by_plates()}
 
 - Images are on disk only from download until the crops have been made, for at most {IN_FLIGHT} plates at a time
-  (`gallery.plates_in_flight`): {peak:,.0f} GB. A plate of source_9 takes {wide:,.0f} GB. Compressed images are no smaller:
-  LZW without a predictor, as microscopes write it, makes files of noise *larger* than the {SIDE**2 * 2 / 1e6:.2f} MB of an
-  uncompressed image. In the gallery the mean is 2.4 to 3.0 MB by source; `snakemake plan` shows it for yours. With `choose.labelled: true`, only labelled wells are downloaded.
+  (`gallery.plates_in_flight`): {peak:,.0f} GB. A plate of source_9 takes {wide:,.0f} GB. Compressed images are no
+  smaller: LZW without a predictor, as microscopes write it, makes files of noise *larger* than the
+  {SIDE**2 * 2 / 1e6:.2f} MB of an uncompressed image. In the gallery the mean is 2.4 to 3.0 MB by source; `snakemake
+  plan` shows it for yours. With `choose.labelled: true`, only labelled wells are downloaded.
 - Crops: one process on {machine("crops")}, 96 sites. Two processes were
   {measured("crops", "uncompressed: 2 processes over 1"):.1f} times as fast.
 - Training: {machine("training")},

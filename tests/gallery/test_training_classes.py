@@ -52,12 +52,13 @@ def test_the_classes_and_the_way_out_are_named():
         UserError, match=r"lab have no well of 1 of 3 classes \(moa 2\); .*choose\.moas"
     ):
         check_training_classes(PLATES, wells, COMPOUNDS, ALL, ["lab"])
-    check_training_classes(PLATES, wells, COMPOUNDS, ALL, [])  # targets need no class
 
 
 def test_chosen_wells_leave_the_classes_that_they_hold_but_at_least_two():
     wells = wells_of(["JCP0", "JCP2", "JCP4"], [], [])
-    check_training_classes(PLATES, wells, COMPOUNDS, ALL | {"wells": ["A01", "A02"]}, ["lab"])
+    two = ALL | {"wells": ["A01", "A02"]}
+    table = check_training_classes(PLATES, wells, COMPOUNDS, two, ["lab"])
+    assert table.to_numpy().tolist() == [["lab", "moa 0", 1, 1], ["lab", "moa 1", 1, 1]]
     with pytest.raises(UserError, match="leaves 1 class"):
         check_training_classes(PLATES, wells, COMPOUNDS, ALL | {"wells": ["A01"]}, ["lab"])
 

@@ -16,6 +16,7 @@ from coda.crops.site_images import NO_CROP, list_sites, plate_name, read_site, t
 from coda.crops.store import CropWriter
 from coda.errors import UserError
 from coda.gallery.illumination_files import read_functions
+from coda.gallery.input_warnings import missing_sites
 from coda.gallery.tiff import BrokenImage
 from coda.logs import tell
 from coda.parallel import spread
@@ -156,7 +157,7 @@ def extract_crops(
             else:
                 sites.loc[row, ["status", "reason"]] = fault
             progress.update(crops=int(counts.sum()))
-        tell_lost(plate, sites, max_lost)
+        tell_lost(plate, sites, max_lost, missing_sites(index))
     return sites.drop(columns="files").assign(crops=counts)
 
 

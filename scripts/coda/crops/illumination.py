@@ -22,6 +22,7 @@ from coda.crops.quality import measure_site
 from coda.crops.site_images import list_sites, plate_name, read_site, tell_lost
 from coda.errors import UserError
 from coda.files import replacing
+from coda.gallery.input_warnings import missing_sites
 from coda.gallery.tiff import BrokenImage
 from coda.parallel import spread
 from coda.progress import Progress
@@ -157,7 +158,7 @@ def estimate_illumination(
     if len(facts):
         sites.loc[facts.index, ["status", "reason"]] = facts[["status", "reason"]]
         sites = sites.join(facts.drop(columns=["status", "reason", "size"]))
-    tell_lost(plate, sites, max_lost)
+    tell_lost(plate, sites, max_lost, missing_sites(index))
     if size is None or sums[size].count < min_sites:
         count = 0 if size is None else sums[size].count
         raise UserError(

@@ -33,7 +33,7 @@ def check_training_classes(
     compounds: pd.DataFrame,
     choose: dict[str, Any],
     training: list[str],
-) -> None:
+) -> pd.DataFrame:
     """Refuse training plates whose layouts lack a class, before anything of them is fetched.
 
     Parameters
@@ -49,16 +49,26 @@ def check_training_classes(
     training
         The training sources.
 
+    Returns
+    -------
+    pandas.DataFrame
+        One row a training source and class: Metadata_Source, Metadata_moa, ``compounds`` and ``wells`` (planned on the
+        plates that train).
+
     Raises
     ------
     UserError
         If a training source's plates have no well of a class, or of two classes.
     """
+    counts: list[pd.DataFrame] = []
     choice = [choose[key] for key in ("wells", "compounds", "moas", "labelled")]
     for source in training:
         own = plates[(plates["Metadata_Source"] == source) & (plates["subset"] == TRAIN)]
-        layouts = [plate_layout(wells, compounds, source, plate) for plate in own["Metadata_Plate"]]
-        found = class_names([layout[is_chosen(layout, *choice)] for layout in layouts])
+        planned = pd.concat(
+            [plate_layout(wells, compounds, source, plate) for plate in own["Metadata_Plate"]]
+        )
+        planned = planned[is_chosen(planned, *choice)]
+        found = class_names([planned])
         absent = sorted({*expected_classes(compounds, choose)} - {*found})
         if absent:
             raise UserError(
@@ -71,3 +81,9 @@ def check_training_classes(
                 f"The choice of wells, compounds and mechanisms (choose) leaves {len(found)} class(es) on the training "
                 f"plates of {source}, and a classifier needs two; widen it."
             )
+        table = planned.groupby("Metadata_moa", as_index=False).agg(
+            compounds=("Metadata_JCP2022", "nunique"), wells=("Metadata_Well", "size")
+        )
+        table.insert(0, "Metadata_Source", source)
+        counts.append(table)
+    return pd.concat(counts, ignore_index=True)
