@@ -7,6 +7,7 @@
 # make lock   the locks again, after a change of requirements*.txt
 # make audit  known vulnerabilities of what is locked
 # make rulegraph  the picture of the rules in docs/rulegraph.md, drawn from the workflow
+# make docs   the documentation as a site, in site/index.html
 # make screenshots  pictures of the demo's report for the docs, taken in a Chromium
 
 PYTHON ?= python3
@@ -34,14 +35,20 @@ CPU_TORCH := $(firstword $(wildcard requirements-cpu.lock) requirements-cpu.txt)
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 # Tests of one file share what it prepares, so they stay in one process; longest files first.
 TEST = $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+# Snakemake keeps a cache in the home; where that cannot be written, here.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+endif
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
-.PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph screenshots clean
+.PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph docs screenshots clean
 
 demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
-	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake $(DEMO)
+	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake all pack $(DEMO)
+	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake predict $(subst demo.yaml,demo_own.yaml,$(DEMO))
 	@echo; cat results/demo/summary.txt
+	@echo "Calls for a fourth lab:"; ls results/demo_own/calls.csv results/demo_own/trust.csv
 	@echo; echo "Figures:"; ls results/demo/figures/*.png results/demo/figures/[acegst]*/*.png
 	@echo "Report:"; ls results/demo/report.html
 
@@ -88,6 +95,10 @@ audit: $(VENV)/dev
 rulegraph: $(VENV)/dev
 	$(BIN)/python tools/rulegraph.py
 
+docs: $(VENV)/dev node_modules
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The documentation is in site/index.html."
+
 screenshots: $(VENV)/dev
 	$(BIN)/python tools/screenshots.py results/demo/report.html docs/images
 
@@ -109,10 +120,10 @@ $(VENV)/%.lock: %.lock $(VENV)/torch
 	@if ls $(VENV)/lib/python3*/site-packages | grep -q '^torch-.*+cpu'; \
 	then awk '/^[a-z]/ { keep = !/^(cuda-|nvidia-|triton=)/ } keep' $< > $@; else cp $< $@; fi
 
-$(VENV)/run: requirements.txt $(VENV)/requirements.lock requirements-deepprofiler.txt
+$(VENV)/run: requirements.txt $(VENV)/requirements.lock requirements-nodeps.txt
 	@echo "Installing the pinned requirements; minutes."
 	$(BIN)/python -m pip install --progress-bar on $(INSTALL_RUN)
-	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements-deepprofiler.txt
+	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements-nodeps.txt
 	@touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/requirements-dev.lock $(VENV)/run
@@ -124,5 +135,10 @@ $(VENV)/cluster: requirements-cluster.txt $(VENV)/dev
 	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements-cluster.txt
 	@touch $@
 
+# What draws the site's diagrams; without npm the reader's browser fetches it.
+node_modules: package-lock.json
+	@if command -v npm > /dev/null; then npm ci --ignore-scripts --no-audit --no-fund; fi
+	@mkdir -p $@ && touch $@
+
 clean:
-	rm -rf results/demo
+	rm -rf results/demo results/demo_own

@@ -70,6 +70,7 @@ rule write_crate:
             *rules.recommend_methods.output,
             f"{RESULTS}/metadata/plates.csv",
             rules.label_compounds.output.compounds,
+            rules.collect_warnings.output.warnings,
         ],
         figures=all_figures,
         plates=lambda wildcards: [

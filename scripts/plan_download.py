@@ -5,6 +5,7 @@ from coda.files import read_table, replacing, write_table
 from coda.gallery.open import open_gallery
 from coda.gallery.plan import Wanted, format_plan, plan_download
 from coda.gallery.shared_images import check_plates
+from coda.gallery.understood import describe_plate
 from coda.logs import reported
 
 with reported(snakemake.log[0]):
@@ -21,6 +22,13 @@ with reported(snakemake.log[0]):
         Wanted(**snakemake.params.wanted),
     )
     write_table(plan, snakemake.output.plan)
+    channels = snakemake.params.wanted["channels"]
+    described = [
+        describe_plate(index, channels)
+        for index, own in zip(indexes, snakemake.params.own, strict=True)
+        if own
+    ]
+    text = "\n\n".join([*described, format_plan(plan)])
     with replacing(snakemake.output.text) as temporary:
-        temporary.write_text(format_plan(plan))
-    print(format_plan(plan))
+        temporary.write_text(text)
+    print(text)

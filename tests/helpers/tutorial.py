@@ -21,7 +21,9 @@ RUN = (
 
 def copy_workflow(folder: Path) -> None:
     """Copy what a newcomer gets, with an environment already set up."""
-    unwanted = shutil.ignore_patterns(".*", "results", "__pycache__", "tests", "benchmarks")
+    unwanted = shutil.ignore_patterns(
+        ".*", "results", "__pycache__", "tests", "benchmarks", "site", "node_modules"
+    )
     shutil.copytree(ROOT, folder, ignore=unwanted)
     (folder / ".venv/bin").mkdir(parents=True)
     (folder / ".venv/bin/activate").write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')

@@ -19,7 +19,7 @@ def test_the_page_on_the_config_is_in_step_with_the_schema():
 
 def test_conda_environments_have_the_pins_of_the_requirements():
     required = pins((ROOT / "requirements.txt").read_text().split())
-    required |= pins((ROOT / "requirements-deepprofiler.txt").read_text().split())
+    required |= pins((ROOT / "requirements-nodeps.txt").read_text().split())
     for path in (ROOT / "envs").glob("*.yaml"):
         if path.stem == "deepprofiler":  # a world of its own
             continue
@@ -28,12 +28,14 @@ def test_conda_environments_have_the_pins_of_the_requirements():
             assert required[name] == version, f"{path.name}: {name}"
 
 
-RULES = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+FILES = [path.read_text() for path in sorted((ROOT / "rules").glob("*.smk"))]
+RULES = "\n".join(FILES)
 # Each rule, and what stands between its first line and the next statement that is not indented as deep.
 BLOCKS = {
     match[2]: match[3]
+    for text in FILES
     for match in re.finditer(
-        r"^( *)(?:rule|checkpoint) (\w+):\n(.*?)(?=^\1\S|\Z)", RULES, re.M | re.S
+        r"^( *)(?:rule|checkpoint) (\w+):\n(.*?)(?=^\1\S|\Z)", text, re.M | re.S
     )
 }
 
