@@ -114,10 +114,10 @@ $(VENV)/%.lock: %.lock $(VENV)/torch
 	@if ls $(VENV)/lib/python3*/site-packages | grep -q '^torch-.*+cpu'; \
 	then awk '/^[a-z]/ { keep = !/^(cuda-|nvidia-|triton=)/ } keep' $< > $@; else cp $< $@; fi
 
-$(VENV)/run: requirements.txt $(VENV)/requirements.lock requirements-deepprofiler.txt
+$(VENV)/run: requirements.txt $(VENV)/requirements.lock requirements-nodeps.txt
 	@echo "Installing the pinned requirements; minutes."
 	$(BIN)/python -m pip install --progress-bar on $(INSTALL_RUN)
-	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements-deepprofiler.txt
+	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements-nodeps.txt
 	@touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/requirements-dev.lock $(VENV)/run

@@ -2,7 +2,8 @@
 
 Needs: crops, foundations and classifiers.
 Gives: <results>/predictions/<source>/seed_<n>/<method>/<target>.parquet, the source itself among the targets;
-<results>/intensities/<source>.parquet (what the intensity control sees); <results>/scores/<source>/*.parquet (parts of the
+<results>/intensities/<source>.parquet (what the intensity control sees); <results>/features/<source>/<plate>.parquet
+(what the methods measured* read); <results>/scores/<source>/*.parquet (parts of the
 tables, with replicates); <results>/metrics.csv (every run), summary.csv (means) and summary.txt; <results>/profiles/<source>/seed_<n>/<method>/<target>/<plate>.parquet,
 their scores in <results>/representation/<source>/seed_<n>.parquet, and all of them in <results>/representation.csv.
 """
@@ -248,6 +249,59 @@ rule predict_controls:
         code=code("predict_controls"),
     script:
         "../scripts/predict_controls.py"
+
+
+rule measure_cells:
+    """Measure shapes, intensities and textures of the cells in a plate's crops, for methods without networks."""
+    input:
+        crops=f"{RESULTS}/crops/{{source}}/{{plate}}.arrow",
+    output:
+        features=f"{RESULTS}/features/{{source}}/{{plate}}.parquet",
+    log:
+        f"{RESULTS}/logs/measure_cells/{{source}}/{{plate}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_cells/{{source}}/{{plate}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(480),
+    params:
+        code=code("measure_cells"),
+    script:
+        "../scripts/measure_cells.py"
+
+
+def features_of(source):
+    """Measured features of all plates of a source."""
+    return [
+        rules.measure_cells.output.features.format(source=source, plate=plate)
+        for plate in plates_of(source)
+    ]
+
+
+rule predict_profiles:
+    """Predict a target, or the source itself, from features measured of its cells."""
+    input:
+        training=lambda wildcards: features_of(wildcards.source),
+        target=lambda wildcards: features_of(wildcards.target),
+        plates=f"{RESULTS}/metadata/plates.csv",
+    output:
+        **outputs_of(PREDICTIONS, chosen("profiles")),
+    log:
+        f"{RESULTS}/logs/predict_profiles/{{source}}/seed_{{seed}}/{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/predict_profiles/{{source}}/seed_{{seed}}/{{target}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(120),
+    params:
+        corrections={name: COMPOSED[name].correction for name in chosen("profiles")},
+        code=code("predict_profiles"),
+    script:
+        "../scripts/predict_profiles.py"
 
 
 def runs_of(source, *seeds):

@@ -24,8 +24,14 @@ PROBES = {
     "linear_sphered": "linear probe, sphered",
 }
 CONTROLS = {"intensity": "Intensities only", "position": "Well position only"}
+# Classifiers on features that cp_measure takes of cells, without any network, and how sources are brought together.
+PROFILES = {
+    "measured": "Measured features",
+    "measured_sphered": "Measured features, sphered",
+    "measured_harmony": "Measured features, Harmony",
+}
 # Heads that are a method by themselves: no foundation that could be adapted or aligned is read through them.
-ALONE = {"supervised": "Supervised", "shuffled": "Shuffled labels", **CONTROLS}
+ALONE = {"supervised": "Supervised", "shuffled": "Shuffled labels", **PROFILES, **CONTROLS}
 FOUNDATIONS = {"unadapted": "Unadapted", **ADAPTATIONS, "oracle": "Trained on the target"}
 # Whether the target's images are harmonised first (`coda.crops.harmonisation`).
 HARMONISED = (False, True)
@@ -77,9 +83,15 @@ class Method:
 
     @property
     def kind(self) -> str:
-        """What predicts: a ``"network"``, a ``"probe"`` on its embeddings or a ``"control"`` without morphology."""
+        """What predicts.
+
+        A ``"network"``, a ``"probe"`` on its embeddings, measured ``"profiles"`` of wells or a ``"control"`` without
+        morphology.
+        """
         if self.head in PROBES:
             return "probe"
+        if self.head in PROFILES:
+            return "profiles"
         return "control" if self.head in CONTROLS else "network"
 
     @property
@@ -94,13 +106,18 @@ class Method:
 
     @property
     def sphered(self) -> bool:
-        """Whether the head is a probe on sphered embeddings."""
+        """Whether the head reads sphered embeddings or features."""
         return self.head.endswith("_sphered")
 
     @property
     def needs_dmso(self) -> bool:
         """Whether it is empty without negative controls; harmonisation takes all wells then."""
         return self.alignment == "dmso" or self.sphered
+
+    @property
+    def correction(self) -> str:
+        """How measured features of two sources are brought together: ``"none"``, ``"sphered"`` or ``"harmony"``."""
+        return self.head.removeprefix("measured").removeprefix("_") or "none"
 
     @property
     def at_home(self) -> bool:
@@ -110,7 +127,13 @@ class Method:
     @property
     def adapts(self) -> bool:
         """Whether it uses images of the target: without labels, but for the oracle."""
-        return not self.at_home or bool(self.alignment) or self.sphered or self.harmonised
+        return (
+            not self.at_home
+            or bool(self.alignment)
+            or self.sphered
+            or self.harmonised
+            or self.correction == "harmony"
+        )
 
     @property
     def before(self) -> str | None:
@@ -123,7 +146,7 @@ class Method:
             return None if self == Method() else "unadapted"
         plain = replace(self, adaptation="unadapted", alignment=None, harmonised=False)
         if plain == self:
-            plain = replace(self, head=self.head.removesuffix("_sphered"))
+            plain = replace(self, head=self.head.removesuffix("_sphered").removesuffix("_harmony"))
         return plain.name
 
     @property
@@ -145,7 +168,7 @@ def _compositions() -> Iterator[Method]:
         # Sphering undoes what alignment does: it divides by the spread of each dimension itself.
         if not (probe.sphered and alignment):
             yield probe
-    for head in ("shuffled", *CONTROLS):
+    for head in ("shuffled", *PROFILES, *CONTROLS):
         yield Method(head=head)
 
 
@@ -169,6 +192,9 @@ METHODS = {
     "harmonised_supervised": "Does such a network gain as much from harmonised images?",
     "supervised_tent": "Or does it once adapted by the entropy of its predictions (TENT)?",
     "unadapted_linear_sphered": "Does a linear probe on sphered embeddings, the common practice, do as well?",
+    "measured": "Do features measured from cells, as by CellProfiler, do as well, read by a linear classifier?",
+    "measured_sphered": "And sphered on the negative controls of each lab?",
+    "measured_harmony": "And with labs brought together by Harmony?",
     "oracle": "How well would the pipeline do with the target's own labels?",
     "shuffled": "How often is the pipeline right with labels that mean nothing?",
     "intensity": "How much do the mean and spread of each channel tell, without morphology?",

@@ -55,7 +55,7 @@ def test_names_and_words_are_each_one_method_s():
         {made.head for made in COMPOSED.values()},
     )
     assert parts == ({"unadapted", "oracle", "tent", *ADAPTATIONS}, {"task_model", *PROBES, *ALONE})
-    kinds = [names_of(kind) for kind in ("network", "probe", "control")]
+    kinds = [names_of(kind) for kind in ("network", "probe", "profiles", "control")]
     assert sorted(sum(kinds, [])) == sorted(COMPOSED) and all(kinds)
 
 
@@ -127,7 +127,7 @@ def test_only_what_saw_the_target_adapts_and_the_rest_is_shown_at_home():
     assert {*ADAPTATIONS, "unadapted_aligned_dmso", "coda_knn", "oracle"} <= adapting
     assert {"unadapted_linear_sphered", "supervised_tent"} <= adapting
     plain = {"unadapted", "unadapted_knn", "unadapted_linear", "supervised", "shuffled"}
-    assert plain | {"intensity", "position"} == set(COMPOSED) - adapting
+    assert plain | {"measured", "intensity", "position"} == set(COMPOSED) - adapting
     assert method("unadapted_aligned").at_home and not method("coda_aligned").at_home
 
 
@@ -147,6 +147,9 @@ def test_only_what_saw_the_target_adapts_and_the_rest_is_shown_at_home():
         ("coda_linear_sphered", "unadapted_linear_sphered", False),
         ("unadapted_aligned_linear", "unadapted_linear", False),
         ("coda_aligned_dmso_linear", "unadapted_linear", False),
+        ("measured", "unadapted", False),
+        ("measured_sphered", "measured", False),
+        ("measured_harmony", "measured", False),
         ("intensity", "unadapted", False),
     ],
 )

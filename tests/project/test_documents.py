@@ -19,7 +19,7 @@ def test_the_page_on_the_config_is_in_step_with_the_schema():
 
 def test_conda_environments_have_the_pins_of_the_requirements():
     required = pins((ROOT / "requirements.txt").read_text().split())
-    required |= pins((ROOT / "requirements-deepprofiler.txt").read_text().split())
+    required |= pins((ROOT / "requirements-nodeps.txt").read_text().split())
     for path in (ROOT / "envs").glob("*.yaml"):
         if path.stem == "deepprofiler":  # a world of its own
             continue

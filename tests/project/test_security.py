@@ -77,7 +77,7 @@ def read_lock(name: str) -> dict[str, tuple[Requirement, list[str]]]:
 LOCKS = {
     "requirements.lock": ["requirements.txt"],
     "requirements-dev.lock": ["requirements.txt", "requirements-dev.txt"],
-    "requirements-deepprofiler.txt": ["requirements-deepprofiler.txt"],
+    "requirements-nodeps.txt": ["requirements-nodeps.txt"],
 }
 
 
