@@ -23,9 +23,13 @@ from coda.code_digest import code_digest
 from coda.config import check_config, pairs, pixel_sizes, taking_part
 from coda.errors import UserError
 from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of
+from coda.predict.pack_files import describe, lay_over, open_pack, settings_of
 from coda.run_progress import RunProgress, jobs_of, network_work
 
 try:
+    if config.get("pack"):
+        PACK = open_pack(config["pack"], Path(config.get("results", "results")) / "pack")
+        lay_over(config, describe(PACK))
     check_config(config, yaml.safe_load((HOME / "config/schema.yaml").read_text()))
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -130,6 +130,7 @@ rule measure_spectra:
     """Measure the spectra of all plates of a source, as images to harmonise and as those to harmonise to."""
     input:
         crops=lambda wildcards: crops_of(wildcards.source),
+        like=f"{RESULTS}/spectra/pack.parquet" if config["pack"] else [],
     output:
         spectra=f"{RESULTS}/spectra/{{source}}.parquet",
     log:

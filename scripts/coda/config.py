@@ -67,6 +67,8 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
             )
         )
         raise UserError(_sentence(errors[0]))
+    if config["pack"]:
+        config["methods"] = ["unadapted", config["predict"]["method"]]
     if "simulation" in config:
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
@@ -162,7 +164,7 @@ def _check_contradictions(config: dict[str, Any]) -> None:
                     f"{did_you_mean(source, known)}"
                 )
     for source in config["train_sources"]:
-        if known[source]["validation_plate"] is None:
+        if known[source]["validation_plate"] is None and not config["pack"]:
             raise UserError(
                 f"sources.{source}.validation_plate is null, but {source} is a training source and needs one."
             )
