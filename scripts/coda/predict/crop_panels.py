@@ -16,6 +16,7 @@ from coda.predict.pack import shrunk
 COMPOUND, NAME, KIND = "Metadata_JCP2022", "Metadata_pert_iname", "Metadata_pert_type"
 PER_PANEL = 4  # crops side by side
 GAP = 2  # pixels between them
+TILE = 96  # pixels of the page that a crop is wide
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,14 @@ class Panel:
         The picture as a data URL: a crop a column, first all channels in colour, then each; None without crops.
     shown : str
         Where the crops are from, or why there are none.
-    across : int
-        How many there are.
+    width : int
+        Of the picture, in pixels of the page, so that crops are equally large in all.
     """
 
     title: str
     url: str | None
     shown: str
-    across: int
+    width: int
 
 
 def crop_panels(
@@ -92,7 +93,8 @@ def crop_panels(
         start += len(group)
         wells = ", ".join(rows["Metadata_Plate"] + " " + rows["Metadata_Well"])
         url = picture(mine, store.channels) if len(group) else None
-        panels.append(Panel(title, url, wells or without, len(group)))
+        width = len(group) * (side + GAP) - GAP
+        panels.append(Panel(title, url, wells or without, round(TILE / max(side, 1) * width)))
     return panels
 
 
