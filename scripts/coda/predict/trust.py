@@ -16,7 +16,7 @@ from coda.evaluation.units import LOGIT, classes_of
 from coda.evaluation.well_profiles import features_of, well_profiles
 from coda.methods import method_name
 
-# A method is left for the unadapted one only if it agrees clearly less: both are measured on few compounds.
+# A method is left for the unadapted one only if its replicates agree clearly less; of controls, chance is the margin.
 MARGIN = 0.01
 
 
@@ -34,7 +34,8 @@ def trust(tables: Mapping[str, pd.DataFrame], calibration: pd.DataFrame) -> pd.D
     -------
     pandas.DataFrame
         One row a method: ``method``, ``label``; ``plates``, ``control_wells``; ``control_distance``, how far the mean
-        of the negative controls lies from that of the held-out plate's, in standard deviations of its control wells;
+        of the negative controls lies from that of the held-out plate's, in standard deviations of its control wells,
+        and ``control_chance``, how far it would lie without any shift;
         ``agreement``, `coda.evaluation.replicate_agreement.Agreement.information`; ``use``, whether its
         calls are to be used, and ``reason``, a sentence. What cannot be measured is NaN, and the reason says so.
     """
@@ -49,6 +50,7 @@ def trust(tables: Mapping[str, pd.DataFrame], calibration: pd.DataFrame) -> pd.D
                 "plates": len(table[PLATE_KEYS].drop_duplicates()),
                 "control_wells": len(controls),
                 "control_distance": _distance(controls, home),
+                "control_chance": _chance(controls, home),
                 "agreement": _agreement(table),
             }
         )
@@ -74,11 +76,12 @@ def _choose(found: pd.DataFrame) -> tuple[str, str]:
         if np.isnan(before) or np.isnan(after):
             continue
         gain, numbers = better * (after - before), f"({before:.2f} before, {after:.2f} after)"
-        if gain < -MARGIN:
+        margin = MARGIN if column == "agreement" else last["control_chance"]
+        if gain < -margin:
             return plain[
                 "method"
             ], f"Use the calls without adaptation: by {last['label']}, {words} {badly} {numbers}."
-        how = well if gain > MARGIN else "about as before"
+        how = well if gain > margin else "about as before"
         return last["method"], f"Use {last['label']}: {words} {how} {numbers}."
     return last["method"], (
         "Nothing on these plates tells how far to believe the calls: there are no negative controls, and no compound "
@@ -106,6 +109,12 @@ def _distance(controls: pd.DataFrame, home: pd.DataFrame) -> float:
         controls.to_numpy(np.float64).mean(axis=0) - home.to_numpy(np.float64).mean(axis=0)
     )
     return float(apart / spread) if spread > 0 else np.nan
+
+
+def _chance(controls: pd.DataFrame, home: pd.DataFrame) -> float:
+    return (
+        float(np.sqrt(1 / len(controls) + 1 / len(home))) if len(controls) and len(home) else np.nan
+    )
 
 
 def _agreement(table: pd.DataFrame) -> float:
