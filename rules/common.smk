@@ -5,6 +5,7 @@ Nothing heavy is imported or read here: this runs whenever Snakemake starts.
 
 import csv
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,8 @@ except UserError as error:
 
 RESULTS = config["results"].rstrip("/")
 SOURCES = taking_part(config)
+# Sources whose crops were cut elsewhere, and the tables of these.
+READY = {source: table for source in SOURCES if (table := config["sources"][source]["crops"])}
 PAIRS = pairs(config)
 SEEDS = config["seeds"]
 MODEL = f"{RESULTS}/models/{{source}}/seed_{{seed}}"

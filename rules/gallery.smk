@@ -204,7 +204,11 @@ def all_roots(wildcards):
 
 def all_own(wildcards):
     """Tell of each plate, in the order of `tables_of`, whether the sample sheet says where it lies or what is on it."""
-    return [bool(own_place(source, plate)) for source in SOURCES for plate in plates_of(source)]
+    return [
+        source in READY or bool(own_place(source, plate))
+        for source in SOURCES
+        for plate in plates_of(source)
+    ]
 
 
 rule check_plates:
@@ -350,6 +354,7 @@ rule plan_download:
         },
         roots=all_roots,
         own=all_own,
+        ready=[*READY],
         wanted=lambda wildcards: dict(
             channels=config["channels"],
             functions=bool(GALLERY_FUNCTIONS),
