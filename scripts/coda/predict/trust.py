@@ -17,7 +17,7 @@ from coda.methods import method_name
 from coda.predict.calls import compound_logits, usable
 from coda.predict.coverage import Calibration, calibrate
 
-# A method is left for the unadapted one only if it agrees clearly less: both are measured on few compounds.
+# A method is left for the unadapted one only if its replicates agree clearly less; of controls, chance is the margin.
 MARGIN = 0.01
 
 
@@ -41,8 +41,9 @@ def trust(
     pandas.DataFrame
         One row a method: ``method``, ``label``; ``plates`` and those that it is ``called_plates`` of (without negative
         controls it may have nothing to say of one); ``control_wells``; ``control_distance``, how far the mean
-        of the negative controls lies from that of the held-out plate's, in standard deviations of its control wells;
-        ``agreement``, `coda.evaluation.replicate_agreement.Agreement.information`;
+        of the negative controls lies from that of the held-out plate's, in standard deviations of its control wells,
+        and ``control_chance``, how far it would lie without any shift; ``agreement``,
+        `coda.evaluation.replicate_agreement.Agreement.information`;
         ``expected_accuracy`` and ``expected_coverage`` of compounds, by the calibrated probabilities themselves: the
         mean of the highest, and of the sum over the set, too high where a shift has made the network surer than right;
         ``use``, whether its calls are to be used, and ``reason``, a sentence. What cannot be measured is NaN, and the
@@ -60,6 +61,7 @@ def trust(
                 "called_plates": len(usable(table)[PLATE_KEYS].drop_duplicates()),
                 "control_wells": len(controls),
                 "control_distance": _distance(controls, home),
+                "control_chance": _chance(controls, home),
                 "agreement": _agreement(table),
                 **_expected(table, known, coverage),
             }
@@ -102,11 +104,12 @@ def _choose_between(plain: pd.Series, last: pd.Series) -> tuple[str, str]:
         if np.isnan(before) or np.isnan(after):
             continue
         gain, numbers = better * (after - before), f"({before:.2f} before, {after:.2f} after)"
-        if gain < -MARGIN:
+        margin = MARGIN if column == "agreement" else last["control_chance"]
+        if gain < -margin:
             return plain[
                 "method"
             ], f"Use the calls without adaptation: by {last['label']}, {words} {badly} {numbers}."
-        how = well if gain > MARGIN else "about as before"
+        how = well if gain > margin else "about as before"
         return last["method"], f"Use {last['label']}: {words} {how} {numbers}."
     return last["method"], (
         "Nothing on these plates tells how far to believe the calls: there are no negative controls, and no compound "
@@ -145,6 +148,12 @@ def _distance(controls: pd.DataFrame, home: pd.DataFrame) -> float:
         controls.to_numpy(np.float64).mean(axis=0) - home.to_numpy(np.float64).mean(axis=0)
     )
     return float(apart / spread) if spread > 0 else np.nan
+
+
+def _chance(controls: pd.DataFrame, home: pd.DataFrame) -> float:
+    return (
+        float(np.sqrt(1 / len(controls) + 1 / len(home))) if len(controls) and len(home) else np.nan
+    )
 
 
 def _agreement(table: pd.DataFrame) -> float:
