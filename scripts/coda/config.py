@@ -69,7 +69,7 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
         )
         raise UserError(_sentence(errors[0]))
     if config["pack"]:
-        config["methods"] = ["unadapted", config["predict"]["method"]]
+        config["methods"] = steps_to_calls(config["predict"]["method"])
     _expand_paths(config)
     if "simulation" in config:
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
@@ -96,6 +96,33 @@ def _expand_paths(config: dict[str, Any]) -> None:
         )
     for source in config["sources"]:
         check_name(source, "sources")
+
+
+def steps_to_calls(name: str) -> list[str]:
+    """Give the methods on the way to the one that makes the calls, which a pack must have the networks of.
+
+    Raises
+    ------
+    UserError
+        If there is no such method, or it needs more than a pack and the target's images.
+    """
+    if name not in COMPOSED:
+        raise UserError(
+            f"The config key predict.method is {name}, which is no method{did_you_mean(name, COMPOSED)} "
+            "See config/README.md."
+        )
+    wanted = COMPOSED[name]
+    if wanted.head != "task_model" or wanted.adaptation not in (
+        "unadapted",
+        "oda",
+        "coda",
+        "coda_batch",
+    ):
+        raise UserError(
+            f"The config key predict.method is {name}, which needs images or labels of the training source; a pack has "
+            "unadapted, oda, coda and coda_batch, each also harmonised and aligned."
+        )
+    return wanted.steps
 
 
 def _sort_keys(section: dict[str, Any]) -> None:
