@@ -54,6 +54,7 @@ rule crops:
     input:
         crops=all_crops,
         quality=all_quality,
+        warnings=rules.collect_warnings.output.warnings,
 
 
 rule pack:

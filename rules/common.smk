@@ -30,7 +30,8 @@ from coda.run_progress import RunProgress, jobs_of, network_work
 try:
     if config.get("pack"):
         PACK = open_pack(config["pack"], Path(config.get("results", "results")) / "pack")
-        lay_over(config, describe(PACK))
+        paper = yaml.safe_load((HOME / "config/config.yaml").read_text())
+        lay_over(config, describe(PACK), paper["channels"])
     check_config(config, yaml.safe_load((HOME / "config/schema.yaml").read_text()))
 except UserError as error:
     raise WorkflowError(str(error)) from None

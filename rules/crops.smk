@@ -9,6 +9,14 @@ held-out plate). Crops stay as they are: filters are applied where crops are use
 """
 
 
+def side_of_crop(wildcards):
+    """Give the side of the one crop from a site's centre in pixels of the raw image; None where crops are others."""
+    crops, um = config["crops"], config["sources"][wildcards.source]["um_per_pixel"]
+    if crops["kind"] != "centre":
+        return None
+    return crops["size"] * (crops["um_per_pixel"] / um if crops["um_per_pixel"] else 1.0)
+
+
 rule estimate_illumination:
     """Gather a plate's statistics: illumination function and intensity range of each channel."""
     input:
@@ -32,7 +40,12 @@ rule estimate_illumination:
         image_store=1,
     params:
         channels=config["channels"],
-        min_sites=config["crops"]["min_sites"],
+        min_sites=(
+            config["crops"]["min_sites"]
+            if config["crops"]["illumination"] == "deepprofiler"
+            else 1
+        ),
+        crop=side_of_crop,
         code=code("estimate_illumination"),
     script:
         "../scripts/estimate_illumination.py"
@@ -64,7 +77,7 @@ rule extract_crops:
     params:
         settings={
             key: config["crops"][key]
-            for key in ("kind", "size", "illumination", "um_per_pixel", "flags")
+            for key in ("kind", "size", "illumination", "min_sites", "um_per_pixel", "flags")
         },
         um_per_pixel=lambda wildcards: config["sources"][wildcards.source]["um_per_pixel"],
         channels=config["channels"],
@@ -93,6 +106,8 @@ rule inspect_plate:
     params:
         channels=config["channels"],
         limits=config["crops"]["flags"],
+        illumination=config["crops"]["illumination"],
+        min_sites=config["crops"]["min_sites"],
         code=code("inspect_plate"),
     script:
         "../scripts/inspect_plate.py"
@@ -110,12 +125,16 @@ rule collect_warnings:
         f"{RESULTS}/logs/collect_warnings.log",
     benchmark:
         f"{RESULTS}/benchmarks/collect_warnings.tsv"
+    # Images that are copies are told before networks train on them.
+    priority: 100
     conda:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(8000),
         runtime=growing(10),
     params:
+        pixel_sizes=pixel_sizes(config, raw=True),
+        training=config["train_sources"],
         code=code("collect_warnings"),
     script:
         "../scripts/collect_warnings.py"

@@ -1,7 +1,6 @@
 """Selection of plates from JUMP's plate table and from sample sheets of other plates."""
 
 import difflib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from coda.columns import PLACE_COLUMNS, PLATE_KEYS, WELL_KEYS
 from coda.errors import UserError, did_you_mean
 from coda.files import read_table
 from coda.logs import tell
+from coda.paths import check_name, expanded_path
 
 PLATE_COLUMNS = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType"]
 WELL_COLUMNS = [*WELL_KEYS, "Metadata_JCP2022"]
@@ -205,6 +205,9 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
                 f"The sample sheet {path} gives the plate {sheet.loc[both, 'Metadata_Plate'].iloc[0]} both a {one} and "
                 f"a value of {other}; leave one of the cells empty."
             )
+    for column in ("root", "layout", "platemap"):
+        where = f"{column} in the sample sheet {path}"
+        sheet[column] = sheet[column].map(lambda given, w=where: expanded_path(given, w), "ignore")
     return sheet
 
 
@@ -213,6 +216,24 @@ def add_own_plates(plates: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
     own = pd.MultiIndex.from_frame(sheet[PLATE_KEYS])
     others = plates[~pd.MultiIndex.from_frame(plates[PLATE_KEYS]).isin(own)]
     return pd.concat([others, sheet], ignore_index=True)
+
+
+def read_training_wells(
+    table: str | Path, plates: pd.DataFrame, training: list[str]
+) -> pd.DataFrame:
+    """Read the wells of all plates that train, see `read_wells`; `plates` may have a column ``layout``."""
+    own = plates[plates["Metadata_Source"].isin(training) & (plates["subset"] == "train")]
+    given = own["layout"].notna() if "layout" in own else pd.Series(False, index=own.index)
+    filters = [
+        ("Metadata_Source", "in", training),
+        ("Metadata_Plate", "in", own.loc[~given, "Metadata_Plate"].tolist()),
+    ]
+    public = [] if given.all() else [pd.read_parquet(table, columns=WELL_COLUMNS, filters=filters)]
+    rows = own.loc[given, [*PLATE_KEYS, "layout"]] if given.any() else own.iloc[:0]
+    return pd.concat(
+        [*public, *(read_wells(table, *row) for row in rows.itertuples(index=False))],
+        ignore_index=True,
+    )
 
 
 def read_wells(
@@ -239,12 +260,3 @@ def read_wells(
         return pd.read_parquet(table, columns=WELL_COLUMNS, filters=own)
     wells = read_table(layout, WELL_COLUMNS[2:])
     return wells.assign(Metadata_Source=source, Metadata_Plate=plate)[WELL_COLUMNS]
-
-
-def check_name(name: object, where: str) -> None:
-    """Refuse an id that cannot be part of a path: results are stored under it."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
-        raise UserError(
-            f"In {where}, {name!r} is no id of a source, batch or plate: "
-            "it may hold letters, digits and _ . + - only."
-        )

@@ -351,7 +351,9 @@ def add_compounds(sites: pd.DataFrame, layout: pd.DataFrame, name: str) -> pd.Da
     ]
 
 
-def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) -> None:
+def judge_missing(
+    index: pd.DataFrame, layout: pd.DataFrame, max_lost: float, sites_per_well: int | None = None
+) -> int:
     """Say which sites of planned wells are not in a plate's tables, or refuse the plate if they are too many.
 
     A load_data that was cut at the end of a line looks whole; that wells of the layout are not in it tells.
@@ -365,6 +367,13 @@ def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) ->
         As from `plate_layout`, of the wells that the run chooses; those without a compound need no images.
     max_lost
         Share of the sites, 0 to 1, that may be lost.
+    sites_per_well
+        How many sites of a well are used; all by default.
+
+    Returns
+    -------
+    int
+        How many are missing.
 
     Raises
     ------
@@ -373,11 +382,11 @@ def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) ->
     """
     name = " ".join(index.loc[0, ["Metadata_Source", "Metadata_Plate"]])
     counts = index.groupby("Metadata_Well").size()
-    usual = int(counts.mode().max())
+    usual = min(int(counts.mode().max()), sites_per_well or len(index))
     planned = layout.loc[layout["Metadata_JCP2022"].notna(), "Metadata_Well"]
     lost = usual - counts.reindex(planned).fillna(0).clip(upper=usual)
     if not lost.any():
-        return
+        return 0
     told = (
         f"{name}: the tables have no images of {int(lost.sum())} of {usual * len(planned)} planned sites "
         f"(wells {some(lost.index[lost > 0])})"
@@ -388,3 +397,4 @@ def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) ->
             "the wells out of its layout or platemap, leave the plate out (exclude_plates) or raise gallery.max_lost."
         )
     warn(told)
+    return int(lost.sum())
