@@ -194,8 +194,9 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
     named = sheet["images"].notna() | sheet["pattern"].notna()
     for axis in ("plane", "time"):
         if (lone := sheet[axis].notna() & ~named).any():
+            plate = sheet.loc[lone, "Metadata_Plate"].iloc[0]
             raise UserError(
-                f"The sample sheet {path} says which {axis} of {sheet.loc[lone, 'Metadata_Plate'].iloc[0]} to take, but "
+                f"The sample sheet {path} says which {axis} of {plate} to take, but "
                 "neither images nor a pattern; planes and times are told apart by the names of files alone."
             )
     for one, other in (("layout", "platemap"), ("load_data", "pattern"), ("load_data", "images")):
