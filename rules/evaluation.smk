@@ -366,6 +366,7 @@ rule score_predictions:
             )
             for kind in ("runs", "means", "plates")
         },
+        warnings=rules.collect_warnings.output.warnings,
     output:
         metrics=f"{RESULTS}/metrics.csv",
         summary=f"{RESULTS}/summary.csv",

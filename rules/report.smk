@@ -68,6 +68,7 @@ rule write_crate:
             *rules.merge_representation.output,
             f"{RESULTS}/metadata/plates.csv",
             rules.label_compounds.output.compounds,
+            rules.collect_warnings.output.warnings,
         ],
         figures=all_figures,
         plates=lambda wildcards: [

@@ -10,6 +10,7 @@ from coda.files import read_table
 from coda.logs import reported
 from coda.report.caveats import caveats
 from coda.report.findings import findings
+from coda.report.input_notes import doubts
 from coda.report.page import write_report
 from coda.report.sections import opening, report_sections
 
@@ -26,6 +27,7 @@ with reported(snakemake.log[0]):
     # The figures of plates lie in a folder of their source.
     folders = [sorted(path.glob("*.png")) or [path] for path in map(Path, snakemake.input.figures)]
     figures = [str(path) for paths in folders for path in paths]
+    warnings = read_table(snakemake.input.warnings)
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
@@ -36,7 +38,7 @@ with reported(snakemake.log[0]):
             quality,
             filters,
             simulated="simulation" in config,
-            warnings=read_table(snakemake.input.warnings),
+            warnings=warnings,
         ),
         report_sections(
             summary,
@@ -50,4 +52,5 @@ with reported(snakemake.log[0]):
             filters,
         ),
         opening(snakemake.params.figures, figures),
+        doubts(warnings),
     )

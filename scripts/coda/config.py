@@ -10,6 +10,7 @@ from jsonschema.validators import extend
 
 from coda.errors import UserError, did_you_mean
 from coda.methods import COMPOSED, chosen_methods
+from coda.paths import check_name, expanded_path
 from coda.simulated_gallery import simulated_places
 
 # Keys that have another name now.
@@ -67,11 +68,61 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
             )
         )
         raise UserError(_sentence(errors[0]))
+    if config["pack"]:
+        config["methods"] = steps_to_calls(config["predict"]["method"])
+    _expand_paths(config)
     if "simulation" in config:
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
     _sort_keys(config)
     return config
+
+
+def _expand_paths(config: dict[str, Any]) -> None:
+    """Replace ``~`` and variables in all paths; refuse names of which Snakemake would make wildcards."""
+    places = [
+        (config, "", "results"),
+        (config, "", "sample_sheet"),
+        (config["gallery"], "gallery.", "root"),
+        (config["model"], "model.", "weights"),
+        *((config["tables"], "tables.", name) for name in config["tables"]),
+    ]
+    for section, above, name in places:
+        if section[name] is not None:
+            section[name] = expanded_path(section[name], above + name)
+    if re.search(r"[{}]", config["results"]):
+        raise UserError(
+            f"results is {config['results']}, but Snakemake reads braces as wildcards; name a folder without them."
+        )
+    for source in config["sources"]:
+        check_name(source, "sources")
+
+
+def steps_to_calls(name: str) -> list[str]:
+    """Give the methods on the way to the one that makes the calls, which a pack must have the networks of.
+
+    Raises
+    ------
+    UserError
+        If there is no such method, or it needs more than a pack and the target's images.
+    """
+    if name not in COMPOSED:
+        raise UserError(
+            f"The config key predict.method is {name}, which is no method{did_you_mean(name, COMPOSED)} "
+            "See config/README.md."
+        )
+    wanted = COMPOSED[name]
+    if wanted.head != "task_model" or wanted.adaptation not in (
+        "unadapted",
+        "oda",
+        "coda",
+        "coda_batch",
+    ):
+        raise UserError(
+            f"The config key predict.method is {name}, which needs images or labels of the training source; a pack has "
+            "unadapted, oda, coda and coda_batch, each also harmonised and aligned."
+        )
+    return wanted.steps
 
 
 def _sort_keys(section: dict[str, Any]) -> None:
@@ -162,7 +213,7 @@ def _check_contradictions(config: dict[str, Any]) -> None:
                     f"{did_you_mean(source, known)}"
                 )
     for source in config["train_sources"]:
-        if known[source]["validation_plate"] is None:
+        if known[source]["validation_plate"] is None and not config["pack"]:
             raise UserError(
                 f"sources.{source}.validation_plate is null, but {source} is a training source and needs one."
             )
@@ -285,7 +336,9 @@ def _check_methods(config: dict[str, Any]) -> None:
 
 
 def taking_part(config: dict[str, Any]) -> list[str]:
-    """Names of all sources to train on or to adapt to."""
+    """Names of all sources to train on or to adapt to; with a pack, which has been trained, the latter alone."""
+    if config["pack"]:
+        return sorted(config["target_sources"])
     return sorted({*config["train_sources"], *config["target_sources"]})
 
 
@@ -294,12 +347,12 @@ def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
     return [(a, b) for a in config["train_sources"] for b in config["target_sources"] if a != b]
 
 
-def pixel_sizes(config: dict[str, Any]) -> dict[str, float]:
-    """Um per pixel of the crops of each source that takes part.
+def pixel_sizes(config: dict[str, Any], raw: bool = False) -> dict[str, float]:
+    """Um per pixel of the crops of each source that takes part, or of its `raw` images.
 
     Where it is unknown, the mean of the known ones; 1 where none is known, so that frequencies are per pixel.
     """
-    common = config["crops"]["um_per_pixel"]
+    common = None if raw else config["crops"]["um_per_pixel"]
     sizes = {
         name: common or config["sources"][name]["um_per_pixel"] for name in taking_part(config)
     }

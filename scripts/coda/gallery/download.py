@@ -15,6 +15,7 @@ from coda.files import read_table, write_table
 from coda.gallery.base import Entry, FetchError, Gallery, fetching
 from coda.gallery.disk_quota import beside, check_room, marked_if_down, told_if_full
 from coda.gallery.download_log import Journal
+from coda.gallery.input_warnings import missing_sites
 from coda.gallery.tiff import BrokenImage, check_header, read_tiff
 from coda.locks import alone
 from coda.logs import tell
@@ -96,14 +97,14 @@ def download_plate(
     with told_if_full(partial), alone(beside(folder, "lock"), does, patience):
         refuse_links(folder, partial)
         if is_complete(objects, folder, manifest):
-            return judge_losses(read_table(manifest), name, max_lost)
+            return judge_losses(read_table(manifest), name, max_lost, missing_sites(index))
         if plates_in_flight is not None:
             check_room(folder, plates_in_flight)
         partial.mkdir(parents=True, exist_ok=True)
         with marked_if_down(partial), Journal(partial, workers) as journal:
             rows = fetch_all(gallery, objects, partial, journal, name, workers)
         table = pd.DataFrame(rows, columns=COLUMNS).astype(NUMBERS)
-        judge_losses(table, name, max_lost)
+        judge_losses(table, name, max_lost, missing_sites(index))
         keep = set(table.loc[table.status == "ok", "file"]) | {Journal.NAME}
         for file in os.listdir(partial):
             if file not in keep:
@@ -306,18 +307,22 @@ def fetch_one(
     return row
 
 
-def judge_losses(table: pd.DataFrame, name: str, max_lost: float) -> None:
-    """Say which sites are lost, or raise `UserError` if they are more than `max_lost` of all."""
+def judge_losses(table: pd.DataFrame, name: str, max_lost: float, missing: int = 0) -> None:
+    """Say which sites are lost, or raise `UserError` if they are more than `max_lost` of all.
+
+    Sites that are `missing` from the plate's tables already count among them.
+    """
     bad = table[table.status != "ok"]
     if bad.empty:
         return
-    lost, sites = (len(rows[SITE_KEYS].drop_duplicates()) for rows in (bad, table))
+    lost, sites = (len(rows[SITE_KEYS].drop_duplicates()) + missing for rows in (bad, table))
     kinds = ", ".join(f"{count} {status}" for status, count in bad.status.value_counts().items())
     named = "; ".join(
         f"{key} ({reason})" for key, reason in zip(bad.key[:NAMED], bad.reason[:NAMED], strict=True)
     )
     named += "; ..." if len(bad) > NAMED else ""
-    told = f"{name} loses {lost} of {sites} sites ({lost / sites:.2%}), images {kinds}: {named}"
+    before = f", {missing} of them not in its tables" if missing else ""
+    told = f"{name} loses {lost} of {sites} sites ({lost / sites:.2%}{before}), images {kinds}: {named}"
     if lost > max_lost * sites:
         # No manifest is written, so the log is where all of them are named.
         tell(

@@ -19,6 +19,9 @@ from coda.gallery.base import (
 )
 from coda.logs import tell
 
+# What file systems answer that have no symbolic links.
+WITHOUT_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
 
 class LocalGallery(Gallery):
     """A folder with the layout of the gallery, for example a cluster's mirror."""
@@ -63,9 +66,9 @@ class LocalGallery(Gallery):
 
         A symbolic link costs no disk, works across file systems (hard links do not) and can be
         deleted with the temporary folder without touching the gallery. The images are only read,
-        so nothing can be written through it. Where there are no links (SMB, exFAT), the file is
-        copied. A folder offers no checksum to compare with: reading every byte twice would prove
-        nothing that the decoding of the image does not.
+        so nothing can be written through it. File systems without links (SMB, exFAT) get a copy. A
+        folder offers no checksum to compare with: reading every byte twice would prove nothing that
+        the decoding of the image does not.
         """
         start = time.monotonic()
         source = self.folder / checked_key(key)
@@ -84,7 +87,7 @@ class LocalGallery(Gallery):
         try:
             os.symlink(source, path)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
+            if error.errno not in WITHOUT_LINKS:
                 raise
             shutil.copyfile(source, path)
         return Fetched(size, None, None, 1, time.monotonic() - start)

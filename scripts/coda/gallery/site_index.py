@@ -6,6 +6,7 @@ from coda.columns import natural_order
 from coda.errors import UserError
 from coda.gallery.base import FetchError, Gallery
 from coda.gallery.file_patterns import list_images, plate_folders
+from coda.gallery.image_names import OwnImages, list_own_images
 from coda.gallery.labels import PLACEHOLDERS
 from coda.gallery.load_data import find_load_data, read_load_data
 from coda.logs import some, tell, warn
@@ -38,6 +39,7 @@ def index_plate(
     compounds: pd.DataFrame,
     channels: list[str],
     load_data: str | None = None,
+    images: OwnImages | None = None,
 ) -> pd.DataFrame:
     """Index the sites of a plate.
 
@@ -56,6 +58,8 @@ def index_plate(
         Names of the channels wanted, in the order of the columns to come.
     load_data
         Key of the plate's load_data where it does not lie in JUMP's place.
+    images
+        Where the plate's images lie and how they are named, instead of a load_data.
 
     Returns
     -------
@@ -73,7 +77,11 @@ def index_plate(
     """
     name = f"{source} {plate}"
     try:
-        sites = sites_of_plate(gallery, source, batch, plate, channels, load_data)
+        sites = (
+            list_own_images(gallery, images, source, plate, channels)
+            if images
+            else sites_of_plate(gallery, source, batch, plate, channels, load_data)
+        )
     except FetchError as error:
         raise UserError(
             f"{gallery.root} did not list the plate {name}: {error}; try again."
@@ -323,8 +331,8 @@ def add_compounds(sites: pd.DataFrame, layout: pd.DataFrame, name: str) -> pd.Da
     """Add each well's compound; say which wells have none, and why."""
     unplanned = set(sites["Metadata_Well"]) - set(layout["Metadata_Well"])
     if unplanned:
-        tell(
-            f"{name}: {len(unplanned)} imaged well(s) are not in tables.well "
+        warn(
+            f"{name}: {len(unplanned)} imaged well(s) are not in the table of wells "
             f"and get no compound ({some(unplanned)})"
         )
     known = layout["Metadata_JCP2022"].notna()
@@ -343,7 +351,9 @@ def add_compounds(sites: pd.DataFrame, layout: pd.DataFrame, name: str) -> pd.Da
     ]
 
 
-def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) -> None:
+def judge_missing(
+    index: pd.DataFrame, layout: pd.DataFrame, max_lost: float, sites_per_well: int | None = None
+) -> int:
     """Say which sites of planned wells are not in a plate's tables, or refuse the plate if they are too many.
 
     A load_data that was cut at the end of a line looks whole; that wells of the layout are not in it tells.
@@ -357,6 +367,13 @@ def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) ->
         As from `plate_layout`, of the wells that the run chooses; those without a compound need no images.
     max_lost
         Share of the sites, 0 to 1, that may be lost.
+    sites_per_well
+        How many sites of a well are used; all by default.
+
+    Returns
+    -------
+    int
+        How many are missing.
 
     Raises
     ------
@@ -365,11 +382,11 @@ def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) ->
     """
     name = " ".join(index.loc[0, ["Metadata_Source", "Metadata_Plate"]])
     counts = index.groupby("Metadata_Well").size()
-    usual = int(counts.mode().max())
+    usual = min(int(counts.mode().max()), sites_per_well or len(index))
     planned = layout.loc[layout["Metadata_JCP2022"].notna(), "Metadata_Well"]
     lost = usual - counts.reindex(planned).fillna(0).clip(upper=usual)
     if not lost.any():
-        return
+        return 0
     told = (
         f"{name}: the tables have no images of {int(lost.sum())} of {usual * len(planned)} planned sites "
         f"(wells {some(lost.index[lost > 0])})"
@@ -380,3 +397,4 @@ def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) ->
             "out of its layout, leave the plate out (exclude_plates) or raise gallery.max_lost."
         )
     warn(told)
+    return int(lost.sum())
