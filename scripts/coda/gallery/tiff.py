@@ -35,7 +35,9 @@ COMPRESSIONS = {
     tifffile.COMPRESSION.ZSTD_DEPRECATED,
 }
 # Bytes of a value of each type that a tag can have.
-TYPE_BYTES = dict(zip(range(1, 19), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 2, 8, 8, 8, 8)))
+TYPE_BYTES = dict(
+    zip(range(1, 19), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 2, 8, 8, 8, 8), strict=True)
+)
 
 
 class BrokenImage(Exception):
