@@ -10,6 +10,7 @@ import tifffile
 
 from coda.errors import UserError
 from coda.gallery.base import BrokenObject, Entry, Fetched, FetchError, Gallery
+from coda.gallery.tiff import BrokenImage, decode, opened
 
 MARK = "::channel="  # between the key of a file and a channel within it
 
@@ -31,22 +32,22 @@ def ome_channels(file: tifffile.TiffFile) -> list[tuple[str, tifffile.TiffPage]]
 
     Raises
     ------
-    ValueError
+    BrokenImage
         If the metadata do not say unambiguously which page is which channel.
     """
     if not file.is_ome:
-        raise ValueError("it has no OME metadata that say which page is which channel")
+        raise BrokenImage("it has no OME metadata that say which page is which channel")
     if len(file.series) != 1:
-        raise ValueError(f"it holds {len(file.series)} images; save one a file")
+        raise BrokenImage(f"it holds {len(file.series)} images; save one a file")
     (series,) = file.series
     if series.axes not in ("YX", "CYX"):
-        raise ValueError(
+        raise BrokenImage(
             f"its axes are {series.axes}, but only channels may be several (one plane and time)"
         )
     pages = list(series.pages)
     count = series.shape[0] if series.axes == "CYX" else 1
     if len(pages) != count or any(page is None for page in pages):
-        raise ValueError("some of its pages lie in other files")
+        raise BrokenImage("some of its pages lie in other files")
     image = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
     channels = image["Pixels"].get("Channel", [])
     channels = channels if isinstance(channels, list | tuple) else [channels]
@@ -65,7 +66,7 @@ def channels_within(gallery: Gallery, key: str) -> list[str]:
         If it cannot be read, or does not say.
     """
     try:
-        with tifffile.TiffFile(io.BytesIO(gallery.read(key))) as file:
+        with opened(io.BytesIO(gallery.read(key)), every_page=True) as file:
             return [name for name, _ in ome_channels(file)]
     except FetchError as error:
         raise UserError(f"{key} cannot be read: {error}; try again.") from error
@@ -120,11 +121,11 @@ class PlanesOf(Gallery):
         try:
             fetched = self.gallery.fetch(holder, whole, listed)
             try:
-                with tifffile.TiffFile(whole) as file:
+                with open(whole, "rb") as handle, opened(handle, every_page=True) as file:
                     pages = dict(ome_channels(file))
                     if channel not in pages:
-                        raise ValueError(f"its channels are {', '.join(pages)}, not {channel}")
-                    pixels = pages[channel].asarray()
+                        raise BrokenImage(f"its channels are {', '.join(pages)}, not {channel}")
+                    pixels = decode(pages[channel])
             except (
                 Exception
             ) as error:  # tifffile and its codecs raise errors of many unrelated types
