@@ -12,6 +12,8 @@ IMAGES = f"{RESULTS}/images/{{source}}/{{plate}}"
 FUNCTIONS = [
     f"{RESULTS}/functions/{{source}}/{{plate}}/{channel}.npy" for channel in config["channels"]
 ]
+# With a pack all plates are one's own, and nothing of JUMP's is asked for.
+JUMP_TABLES = config["pack"] is None
 # A crop has 8 bits a pixel and channel.
 CROP_BYTES = len(config["channels"]) * config["crops"]["size"] ** 2
 
@@ -72,7 +74,7 @@ rule label_compounds:
 checkpoint select_plates:
     """Choose the plates that take part, and which of them are kept for validation."""
     input:
-        plate=TABLE.format(table="plate"),
+        plate=TABLE.format(table="plate") if JUMP_TABLES else [],
         sample_sheet=config["sample_sheet"] or [],
     output:
         plates=f"{RESULTS}/metadata/plates.csv",
@@ -100,8 +102,11 @@ checkpoint select_plates:
         "../scripts/select_plates.py"
 
 
+PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
+
+
 def own_place(source, plate):
-    """Give what the sample sheet says of where a plate lies: root, load_data, layout.
+    """Give what the sample sheet says of where a plate lies and what is on it: root, layout and so on.
 
     Jobs that need the plates only for this do not wait for the checkpoint, whose dependents Snakemake
     plans twice: each has the index of its plate as input, so when it starts the plates are chosen.
@@ -109,7 +114,7 @@ def own_place(source, plate):
     path = f"{RESULTS}/metadata/plates.csv"
     plates = read_plates(path, os.stat(path).st_mtime_ns) if os.path.exists(path) else {}
     row = plates.get((source, plate), {})
-    return {key: row[key] for key in ("root", "load_data", "layout") if row.get(key)}
+    return {key: row[key] for key in PLACE_COLUMNS if row.get(key)}
 
 
 def root_of(source, plate):
@@ -152,7 +157,8 @@ rule check_classes:
         runtime=growing(10),
     params:
         choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
-        training=config["train_sources"],
+        # Crops that were cut elsewhere come with their labels.
+        training=[source for source in config["train_sources"] if source not in READY],
         code=code("check_classes"),
     script:
         "../scripts/check_classes.py"
@@ -164,10 +170,11 @@ rule index_plate:
         gallery=GALLERY,
         # A plate's sites do not change when other plates are chosen.
         plates=ancient(f"{RESULTS}/metadata/plates.csv"),
-        classes=ancient(rules.check_classes.output.classes),
-        well=TABLE.format(table="well"),
+        classes=ancient(rules.check_classes.output.classes) if JUMP_TABLES else [],
+        well=TABLE.format(table="well") if JUMP_TABLES else [],
+        compounds=rules.label_compounds.output.compounds if JUMP_TABLES else [],
         layout=lambda wildcards: own_place(**wildcards).get("layout", []),
-        compounds=rules.label_compounds.output.compounds,
+        platemap=lambda wildcards: own_place(**wildcards).get("platemap", []),
     output:
         index=f"{RESULTS}/index/{{source}}/{{plate}}.parquet",
     log:
@@ -182,7 +189,8 @@ rule index_plate:
         runtime=growing(20),
     params:
         root=lambda wildcards: root_of(**wildcards),
-        load_data=lambda wildcards: own_place(**wildcards).get("load_data"),
+        place=lambda wildcards: own_place(**wildcards),
+        tokens=lambda wildcards: config["sources"][wildcards.source]["channels"],
         channels=config["channels"],
         choose=config["choose"],
         code=code("index_plate"),
@@ -193,6 +201,15 @@ rule index_plate:
 def all_roots(wildcards):
     """Give the root of each plate, in the order of `tables_of`."""
     return [root_of(source, plate) for source in SOURCES for plate in plates_of(source)]
+
+
+def all_own(wildcards):
+    """Tell of each plate, in the order of `tables_of`, whether the sample sheet says where it lies or what is on it."""
+    return [
+        source in READY or bool(own_place(source, plate))
+        for source in SOURCES
+        for plate in plates_of(source)
+    ]
 
 
 rule check_plates:
@@ -314,7 +331,7 @@ rule download_plate:
 
 
 rule plan_download:
-    """Say what a run would download, by listing the gallery, without fetching an image."""
+    """Say what a run would download, by listing the gallery, and what was understood of one's own plates, without fetching an image."""
     input:
         gallery=GALLERY,
         plates=f"{RESULTS}/metadata/plates.csv",
@@ -337,6 +354,8 @@ rule plan_download:
             for key in ("endpoint", "region", "workers", "attempts", "timeout")
         },
         roots=all_roots,
+        own=all_own,
+        ready=[*READY],
         wanted=lambda wildcards: dict(
             channels=config["channels"],
             functions=bool(GALLERY_FUNCTIONS),

@@ -8,7 +8,7 @@ from coda.gallery.input_warnings import warnings_of
 from coda.logs import reported
 
 with reported(snakemake.log[0]):
-    tables = [snakemake.input.compounds, *snakemake.input.indexes]
+    tables = [*snakemake.input.compounds, *snakemake.input.indexes]
     quality = [read_table(path) for path in snakemake.input.quality]
     told = [warnings_of(table) for table in [*map(read_table, tables), *quality]]
     sites = pd.concat(quality)

@@ -69,6 +69,8 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
             )
         )
         raise UserError(_sentence(errors[0]))
+    if config["pack"]:
+        config["methods"] = steps_to_calls(config["predict"]["method"])
     _expand_paths(config)
     _refuse_no_numbers(config)
     if "simulation" in config:
@@ -113,6 +115,33 @@ def _refuse_no_numbers(section: dict[str, Any] | list, place: str = "") -> None:
             _refuse_no_numbers(value, f"{place}{key}.")
         elif isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"The config key {place}{key} is {value}; give a finite number.")
+
+
+def steps_to_calls(name: str) -> list[str]:
+    """Give the methods on the way to the one that makes the calls, which a pack must have the networks of.
+
+    Raises
+    ------
+    UserError
+        If there is no such method, or it needs more than a pack and the target's images.
+    """
+    if name not in COMPOSED:
+        raise UserError(
+            f"The config key predict.method is {name}, which is no method{did_you_mean(name, COMPOSED)} "
+            "See config/README.md."
+        )
+    wanted = COMPOSED[name]
+    if wanted.head != "task_model" or wanted.adaptation not in (
+        "unadapted",
+        "oda",
+        "coda",
+        "coda_batch",
+    ):
+        raise UserError(
+            f"The config key predict.method is {name}, which needs images or labels of the training source; a pack has "
+            "unadapted, oda, coda and coda_batch, each also harmonised and aligned."
+        )
+    return wanted.steps
 
 
 def _sort_keys(section: dict[str, Any]) -> None:
@@ -203,7 +232,7 @@ def _check_contradictions(config: dict[str, Any]) -> None:
                     f"{did_you_mean(source, known)}"
                 )
     for source in config["train_sources"]:
-        if known[source]["validation_plate"] is None:
+        if known[source]["validation_plate"] is None and not config["pack"]:
             raise UserError(
                 f"sources.{source}.validation_plate is null, but {source} is a training source and needs one."
             )
@@ -326,7 +355,9 @@ def _check_methods(config: dict[str, Any]) -> None:
 
 
 def taking_part(config: dict[str, Any]) -> list[str]:
-    """Names of all sources to train on or to adapt to."""
+    """Names of all sources to train on or to adapt to; with a pack, which has been trained, the latter alone."""
+    if config["pack"]:
+        return sorted(config["target_sources"])
     return sorted({*config["train_sources"], *config["target_sources"]})
 
 

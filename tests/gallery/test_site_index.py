@@ -93,7 +93,7 @@ def test_index_by_hand(tmp_path, capsys):
     assert table["Metadata_moa"].isna().tolist() == [False, True, True, True]
     assert table["Key_Mito"][0] == f"{FOLDER}/A01_0_Mito.tif"
     told = capsys.readouterr().err
-    assert "1 imaged well(s) are not in tables.well and get no compound (A04)" in told
+    assert "1 imaged well(s) are not in the table of wells and get no compound (A04)" in told
     assert "1 well(s) are empty or of an unknown compound (A03)" in told
 
 

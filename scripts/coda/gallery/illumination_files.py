@@ -48,7 +48,7 @@ def download_illumination(
             )
         for channel, path in zip(channels, paths, strict=True):
             key = found[channel].key
-            content = gallery.read(key)
+            content = gallery.read(key, found[channel])
             parse_function(content, key)
             with replacing(path) as temporary:
                 temporary.write_bytes(content)

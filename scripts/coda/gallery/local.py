@@ -34,7 +34,7 @@ class LocalGallery(Gallery):
                 f"gallery.root is {root}, which is not a folder; create it or name s3://bucket/prefix."
             )
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, listed: Entry | None = None) -> bytes:
         """See `Gallery.read`."""
         try:
             return (self.folder / checked_key(key)).read_bytes()
@@ -61,7 +61,7 @@ class LocalGallery(Gallery):
             if is_folder
         ]
 
-    def fetch(self, key: str, path: Path) -> Fetched:
+    def fetch(self, key: str, path: Path, listed: Entry | None = None) -> Fetched:
         """Link to the file instead of copying it; see `Gallery.fetch`.
 
         A symbolic link costs no disk, works across file systems (hard links do not) and can be

@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
 
 from coda.errors import UserError
-from coda.gallery.base import FetchError, Gallery
+from coda.gallery.base import FetchError, Gallery, fetching
 from coda.gallery.illumination_files import list_functions
 from coda.gallery.nuclei_tables import list_groups
+from coda.gallery.planes import file_key
 from coda.logs import tell
 
 COUNTS = ["plates", "wells", "sites", "objects", "absent", "bytes"]
@@ -77,7 +77,7 @@ def plan_download(
     UserError
         If a gallery is down or does not list a folder.
     """
-    with ThreadPoolExecutor(workers) as pool:
+    with fetching(workers, *set(galleries)) as pool:
         counted = list(pool.map(lambda *plate: count_plate(*plate, wanted), galleries, indexes))
     table = pd.DataFrame(counted, columns=COUNTS + SIZES).astype("Int64")
     sources = plates["Metadata_Source"].to_numpy()
@@ -89,7 +89,9 @@ def plan_download(
 
 def count_plate(gallery: Gallery, index: pd.DataFrame, wanted: Wanted) -> list[int | None]:
     """Count one plate, see `COUNTS` and `SIZES`, by listing the folders that its keys name."""
-    keys = {key for channel in wanted.channels for key in index[f"Key_{channel}"].dropna()}
+    keys = {
+        file_key(key) for channel in wanted.channels for key in index[f"Key_{channel}"].dropna()
+    }
     folders = {key.rpartition("/")[0] for key in keys}
     try:
         sizes = {

@@ -1,5 +1,6 @@
 """Selection of plates from JUMP's plate table and from sample sheets of other plates."""
 
+import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,10 +10,17 @@ import pandas as pd
 from coda.columns import PLATE_KEYS, WELL_KEYS
 from coda.errors import UserError, did_you_mean
 from coda.files import read_table
+from coda.logs import tell
 from coda.paths import check_name, expanded_path
 
 PLATE_COLUMNS = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType"]
 WELL_COLUMNS = [*WELL_KEYS, "Metadata_JCP2022"]
+# What a sample sheet can say of where a plate lies and what is on it:
+# ``root``, folder or bucket, instead of gallery.root; ``load_data``, its key below the root, if not in JUMP's place;
+# or ``images``, the folder below the root whose files are its images, ``pattern``, how they are named, and the
+# ``plane`` and ``time`` to take of several; ``layout``, a file with Metadata_Well and Metadata_JCP2022;
+# ``platemap``, a file with wells and compounds of any names.
+PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
 
 
 def select_plates(
@@ -70,7 +78,7 @@ def source_plates(
     if own.empty:
         hint = did_you_mean(source, plates["Metadata_Source"])
         raise UserError(
-            f"sources names {source}, which is not in tables.plate or sample_sheet{hint}"
+            f"sources names {source}, which is not in tables.plate nor in the sample sheet{hint}"
         )
     own = own.drop_duplicates(PLATE_COLUMNS)
     types = own.groupby("Metadata_Plate")["Metadata_PlateType"].agg(set).to_dict()
@@ -152,36 +160,57 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
     Parameters
     ----------
     path
-        CSV or TSV with Metadata_Source, Metadata_Batch and Metadata_Plate, and as wished
-        ``root`` (folder or bucket in the gallery's layout, instead of gallery.root), ``load_data``
-        (its key below the root, if not in JUMP's place) and ``layout`` (file with Metadata_Well and
-        Metadata_JCP2022).
+        CSV or TSV with Metadata_Source, Metadata_Batch and Metadata_Plate (or source, batch and plate) and as
+        wished those of `PLACE_COLUMNS`. Without batches, all plates of a source are of one.
     plate_type
         The type that the plates count as.
 
     Returns
     -------
     pandas.DataFrame
-        The columns of the plate table, root, load_data and layout (missing where not given).
+        The columns of the plate table and `PLACE_COLUMNS` (missing where not given).
 
     Raises
     ------
     UserError
-        If a column or cell is missing, an id could not be a file name, or a plate occurs twice.
+        If a column is missing or misspelt, a cell is missing, an id could not be a file name, a plate occurs
+        twice or has both a layout and a platemap, or both a load_data and a pattern.
     """
-    sheet = read_table(path)
+    sheet = read_table(path).astype("str")
     required = PLATE_COLUMNS[:3]
+    short = {name.removeprefix("Metadata_").lower(): name for name in required}
+    sheet = sheet.rename(columns={name: short[name] for name in short if name in sheet})
+    if required[1] not in sheet:
+        sheet[required[1]] = "batch_1"
+        tell(
+            f"The sample sheet {path} names no batches; all plates of a source are of one, batch_1."
+        )
     missing = [column for column in required if column not in sheet]
     if missing:
         raise UserError(f"The sample sheet {path} lacks the column(s) {', '.join(missing)}.")
+    others = [column for column in sheet if column not in [*PLATE_COLUMNS, *PLACE_COLUMNS]]
+    for column in others:
+        if near := difflib.get_close_matches(column.lower(), PLACE_COLUMNS, 1, cutoff=0.75):
+            raise UserError(
+                f"The sample sheet {path} has an unknown column {column}; did you mean {near[0]}?"
+            )
+    if others:
+        tell(f"The sample sheet {path} has columns that are not used: {', '.join(others)}")
     for name in sheet[required].to_numpy().ravel():
         check_name(name, f"the sample sheet {path}")
     twice = sheet["Metadata_Plate"][sheet.duplicated(PLATE_KEYS)]
     if len(twice):
         raise UserError(f"The sample sheet {path} names the plate {twice.iloc[0]} twice.")
     sheet["Metadata_PlateType"] = plate_type
-    sheet = sheet.reindex(columns=[*PLATE_COLUMNS, "root", "load_data", "layout"])
-    for column in ("root", "layout"):
+    sheet = sheet.reindex(columns=[*PLATE_COLUMNS, *PLACE_COLUMNS])
+    for one, other in (("layout", "platemap"), ("load_data", "pattern"), ("load_data", "images")):
+        both = sheet[one].notna() & sheet[other].notna()
+        if both.any():
+            raise UserError(
+                f"The sample sheet {path} gives the plate {sheet.loc[both, 'Metadata_Plate'].iloc[0]} both a {one} and "
+                f"a value of {other}; leave one of the cells empty."
+            )
+    for column in ("root", "layout", "platemap"):
         where = f"{column} in the sample sheet {path}"
         sheet[column] = sheet[column].map(lambda given, w=where: expanded_path(given, w), "ignore")
     return sheet

@@ -6,6 +6,7 @@ from coda.columns import natural_order
 from coda.errors import UserError
 from coda.gallery.base import FetchError, Gallery
 from coda.gallery.file_patterns import list_images, plate_folders
+from coda.gallery.image_names import OwnImages, list_own_images
 from coda.gallery.labels import PLACEHOLDERS
 from coda.gallery.load_data import find_load_data, read_load_data
 from coda.logs import some, tell, warn
@@ -40,6 +41,7 @@ def index_plate(
     compounds: pd.DataFrame,
     channels: list[str],
     load_data: str | None = None,
+    images: OwnImages | None = None,
 ) -> pd.DataFrame:
     """Index the sites of a plate.
 
@@ -58,6 +60,8 @@ def index_plate(
         Names of the channels wanted, in the order of the columns to come.
     load_data
         Key of the plate's load_data where it does not lie in JUMP's place.
+    images
+        Where the plate's images lie and how they are named, instead of a load_data.
 
     Returns
     -------
@@ -75,7 +79,11 @@ def index_plate(
     """
     name = f"{source} {plate}"
     try:
-        sites = sites_of_plate(gallery, source, batch, plate, channels, load_data)
+        sites = (
+            list_own_images(gallery, images, source, plate, channels)
+            if images
+            else sites_of_plate(gallery, source, batch, plate, channels, load_data)
+        )
     except FetchError as error:
         raise UserError(
             f"{gallery.root} did not list the plate {name}: {error}; try again."
@@ -336,8 +344,8 @@ def add_compounds(sites: pd.DataFrame, layout: pd.DataFrame, name: str) -> pd.Da
     """Add each well's compound; say which wells have none, and why."""
     unplanned = set(sites["Metadata_Well"]) - set(layout["Metadata_Well"])
     if unplanned:
-        tell(
-            f"{name}: {len(unplanned)} imaged well(s) are not in tables.well "
+        warn(
+            f"{name}: {len(unplanned)} imaged well(s) are not in the table of wells "
             f"and get no compound ({some(unplanned)})"
         )
     known = layout["Metadata_JCP2022"].notna()
