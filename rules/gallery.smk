@@ -102,9 +102,6 @@ checkpoint select_plates:
         "../scripts/select_plates.py"
 
 
-PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
-
-
 def own_place(source, plate):
     """Give what the sample sheet says of where a plate lies and what is on it: root, layout and so on.
 
@@ -157,7 +154,8 @@ rule check_classes:
         runtime=growing(10),
     params:
         choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
-        training=config["train_sources"],
+        # Crops that were cut elsewhere come with their labels.
+        training=[source for source in config["train_sources"] if source not in READY],
         code=code("check_classes"),
     script:
         "../scripts/check_classes.py"
@@ -204,7 +202,11 @@ def all_roots(wildcards):
 
 def all_own(wildcards):
     """Tell of each plate, in the order of `tables_of`, whether the sample sheet says where it lies or what is on it."""
-    return [bool(own_place(source, plate)) for source in SOURCES for plate in plates_of(source)]
+    return [
+        source in READY or bool(own_place(source, plate))
+        for source in SOURCES
+        for plate in plates_of(source)
+    ]
 
 
 rule check_plates:
@@ -350,6 +352,7 @@ rule plan_download:
         },
         roots=all_roots,
         own=all_own,
+        ready=[*READY],
         wanted=lambda wildcards: dict(
             channels=config["channels"],
             functions=bool(GALLERY_FUNCTIONS),

@@ -1,5 +1,6 @@
 """Checks of the config, against its schema and for contradictions, before anything runs."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,9 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
         )
         raise UserError(_sentence(errors[0]))
     if config["pack"]:
-        config["methods"] = ["unadapted", config["predict"]["method"]]
+        config["methods"] = steps_to_calls(config["predict"]["method"])
     _expand_paths(config)
+    _refuse_no_numbers(config)
     if "simulation" in config:
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
@@ -90,12 +92,56 @@ def _expand_paths(config: dict[str, Any]) -> None:
     for section, above, name in places:
         if section[name] is not None:
             section[name] = expanded_path(section[name], above + name)
+    if not re.fullmatch(
+        r"[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?", config["results"].rstrip("/")
+    ):
+        raise UserError(
+            f"results is {config['results']!r}; name a folder, such as results, and not the root of the disk."
+        )
     if re.search(r"[{}]", config["results"]):
         raise UserError(
             f"results is {config['results']}, but Snakemake reads braces as wildcards; name a folder without them."
         )
     for source in config["sources"]:
         check_name(source, "sources")
+        if source == "all":  # as means over pairs are called in tables of scores
+            raise UserError("sources has a source named all, which means all sources; rename it.")
+
+
+def _refuse_no_numbers(section: dict[str, Any] | list, place: str = "") -> None:
+    """Refuse values that are numbers to YAML but none to compute with: no limit holds back a nan."""
+    for key, value in section.items() if isinstance(section, dict) else enumerate(section):
+        if isinstance(value, dict | list):
+            _refuse_no_numbers(value, f"{place}{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"The config key {place}{key} is {value}; give a finite number.")
+
+
+def steps_to_calls(name: str) -> list[str]:
+    """Give the methods on the way to the one that makes the calls, which a pack must have the networks of.
+
+    Raises
+    ------
+    UserError
+        If there is no such method, or it needs more than a pack and the target's images.
+    """
+    if name not in COMPOSED:
+        raise UserError(
+            f"The config key predict.method is {name}, which is no method{did_you_mean(name, COMPOSED)} "
+            "See config/README.md."
+        )
+    wanted = COMPOSED[name]
+    if wanted.head != "task_model" or wanted.adaptation not in (
+        "unadapted",
+        "oda",
+        "coda",
+        "coda_batch",
+    ):
+        raise UserError(
+            f"The config key predict.method is {name}, which needs images or labels of the training source; a pack has "
+            "unadapted, oda, coda and coda_batch, each also harmonised and aligned."
+        )
+    return wanted.steps
 
 
 def _sort_keys(section: dict[str, Any]) -> None:

@@ -151,6 +151,18 @@ class Method:
         return plain.name
 
     @property
+    def steps(self) -> list[str]:
+        """Names of the methods on the way to it: unadapted, harmonised, adapted, aligned; each once, itself last."""
+        whole = [
+            Method(),
+            Method(harmonised=self.harmonised),
+            replace(self, alignment=None, head="task_model"),
+            replace(self, head="task_model"),
+            self,
+        ]
+        return list(dict.fromkeys(each.name for each in whole))
+
+    @property
     def closes_gap(self) -> bool:
         """Whether the gap is its own: it adapts, and its head is the task model, as at both ends of the gap."""
         return self.adapts and self.before == "unadapted"

@@ -226,3 +226,20 @@ def test_the_order_of_keys_does_not_matter():
         for name, part in reversed(config.items())
     }
     assert json.dumps(check_config(turned, SCHEMA)) == json.dumps(config)
+
+
+@pytest.mark.parametrize("name", ["oracle", "coda_replay", "unadapted_linear", "measured"])
+def test_a_pack_has_not_what_every_method_needs(name):
+    with pytest.raises(UserError, match=f"predict.method is {name}, which needs images or labels"):
+        checked(pack="pack", predict={"method": name})
+
+
+def test_calls_come_with_the_steps_that_lead_to_them():
+    config = checked(pack="pack")
+    assert config["methods"] == [
+        "unadapted", "harmonised_unadapted", "harmonised_unadapted_aligned_dmso",
+    ]  # fmt: skip
+    with pytest.raises(
+        UserError, match="predict.method is codda, which is no method; did you mean"
+    ):
+        checked(pack="pack", predict={"method": "codda"})

@@ -65,7 +65,8 @@ def read_load_data(gallery: Gallery, key: str, source: str, channels: list[str])
         within files.
     """
     try:
-        table = parse_table(gallery.read(key), key)
+        listed = gallery.listed([key]) or {}
+        table = parse_table(gallery.read(key, listed.get(key)), key)
     except (OSError, ValueError, EOFError, zlib.error, FetchError) as error:
         raise UserError(
             f"{key} cannot be read: {error}; correct it or leave its plate out (exclude_plates)."

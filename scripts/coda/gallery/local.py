@@ -34,7 +34,7 @@ class LocalGallery(Gallery):
                 f"gallery.root is {root}, which is not a folder; create it or name s3://bucket/prefix."
             )
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, listed: Entry | None = None) -> bytes:
         """See `Gallery.read`."""
         try:
             return (self.folder / checked_key(key)).read_bytes()
@@ -61,7 +61,7 @@ class LocalGallery(Gallery):
             if is_folder
         ]
 
-    def fetch(self, key: str, path: Path) -> Fetched:
+    def fetch(self, key: str, path: Path, listed: Entry | None = None) -> Fetched:
         """Link to the file instead of copying it; see `Gallery.fetch`.
 
         A symbolic link costs no disk, works across file systems (hard links do not) and can be
@@ -118,6 +118,11 @@ def scan(folder: Path) -> list[tuple[str, bool, int]]:
             is_folder = item.is_dir()
         except OSError as error:
             tell(f"{item.path} is skipped: {error.strerror}")
+            continue
+        try:
+            item.name.encode()
+        except UnicodeEncodeError:
+            tell(f"{os.fsencode(item.path)!r} is skipped: its name is no UTF-8")
         else:
             found.append((item.name + "/", True, 0) if is_folder else (item.name, False, size))
     return sorted(found, key=lambda row: row[0].encode())

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
 
 from coda.errors import UserError
-from coda.gallery.base import FetchError, Gallery
+from coda.gallery.base import FetchError, Gallery, fetching
 from coda.gallery.illumination_files import list_functions
 from coda.gallery.nuclei_tables import list_groups
 from coda.gallery.planes import file_key
@@ -78,7 +77,7 @@ def plan_download(
     UserError
         If a gallery is down or does not list a folder.
     """
-    with ThreadPoolExecutor(workers) as pool:
+    with fetching(workers, *set(galleries)) as pool:
         counted = list(pool.map(lambda *plate: count_plate(*plate, wanted), galleries, indexes))
     table = pd.DataFrame(counted, columns=COUNTS + SIZES).astype("Int64")
     sources = plates["Metadata_Source"].to_numpy()

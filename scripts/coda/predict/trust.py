@@ -42,8 +42,8 @@ def trust(
         One row a method: ``method``, ``label``; ``plates`` and those that it is ``called_plates`` of (without negative
         controls it may have nothing to say of one); ``control_wells``; ``control_distance``, how far the mean
         of the negative controls lies from that of the held-out plate's, in standard deviations of its control wells,
-        and ``control_chance``, how far it would lie without any shift;
-        ``agreement``, `coda.evaluation.replicate_agreement.Agreement.information`;
+        and ``control_chance``, how far it would lie without any shift; ``agreement``,
+        `coda.evaluation.replicate_agreement.Agreement.information`;
         ``expected_accuracy`` and ``expected_coverage`` of compounds, by the calibrated probabilities themselves: the
         mean of the highest, and of the sum over the set, too high where a shift has made the network surer than right;
         ``use``, whether its calls are to be used, and ``reason``, a sentence. What cannot be measured is NaN, and the

@@ -112,6 +112,8 @@ def train_classifier(
     states = training_states(outputs["weights"], compute.precision, settings, seed, inputs)
     section = "supervise" if foundation is None else "classify"
     with states.alone(), explain_memory(compute.device, f"lower {section}.batch_size"):
+        if states.completed(outputs.values()):
+            return
         learner = ClassifierLearner(
             features=features,
             classifier=classifier.to(compute.device),
@@ -129,6 +131,6 @@ def train_classifier(
         header |= {"what": what, "precision": compute.precision}
         header |= {"classes": classes, "channels": stores[0].channels}
         header["proportions"] = proportions_of(stores[0].table, classes)
-        header["epoch"] = row["epoch"]
+        header |= {"epoch": row["epoch"], "training": states.folder.name}
         save_weights(outputs["weights"], tensors, header)
-        states.remove()
+        states.remove(outputs.values())

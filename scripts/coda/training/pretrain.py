@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from coda.crops.store import CropStore
 from coda.errors import UserError
@@ -45,7 +46,7 @@ from coda.training.settings import (
     WatchSettings,
 )
 from coda.training.site_selection import check_classes, class_names, labelled_rows, restrict
-from coda.training.trainer import Judge, Trainer
+from coda.training.trainer import Judge, Trainer, any_rank
 from coda.training.training_log import TrainingLog
 from coda.training.views import check_sizes
 from coda.training.vit import cls_tokens
@@ -159,6 +160,9 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
         "compute.checkpoint_activations"
     )
     with states.alone() if first else nullcontext(), explain_memory(compute.device, advice):
+        group = dist.new_group(backend="gloo") if ranks > 1 else None
+        if any_rank(first and states.completed(job.outputs.values()), group):
+            return
         learner = DinoLearner(
             channels=len(store.channels),
             steps_per_epoch=steps_per_epoch(mixture.budget, dino, ranks, job.section),
@@ -188,12 +192,13 @@ def _train(rank: int, ranks: int, job: FoundationJob, inputs: dict[str, str]) ->
         if first:
             header = describe_run(settings, job.seed, compute.device, inputs)
             header |= {"what": what, "precision": compute.precision, "ranks": ranks}
+            header["training"] = states.folder.name
             table = store.table.iloc[sites.sites].reset_index(drop=True)
             pixel = store.settings["um_per_pixel"]
             header |= {"data": describe_data(table, sites.partners, pixel)}
             header |= {"images": job.images, "channels": store.channels}
             _write(job, *trainer.best(states), header)
-            states.remove()
+            states.remove(job.outputs.values())
 
 
 def _terms(
