@@ -154,7 +154,8 @@ rule check_classes:
         runtime=growing(10),
     params:
         choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
-        training=config["train_sources"],
+        # Crops that were cut elsewhere come with their labels.
+        training=[source for source in config["train_sources"] if source not in READY],
         code=code("check_classes"),
     script:
         "../scripts/check_classes.py"

@@ -1,5 +1,6 @@
 """Checks of the config, against its schema and for contradictions, before anything runs."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
     if config["pack"]:
         config["methods"] = steps_to_calls(config["predict"]["method"])
     _expand_paths(config)
+    _refuse_no_numbers(config)
     if "simulation" in config:
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
@@ -90,12 +92,29 @@ def _expand_paths(config: dict[str, Any]) -> None:
     for section, above, name in places:
         if section[name] is not None:
             section[name] = expanded_path(section[name], above + name)
+    if not re.fullmatch(
+        r"[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?", config["results"].rstrip("/")
+    ):
+        raise UserError(
+            f"results is {config['results']!r}; name a folder, such as results, and not the root of the disk."
+        )
     if re.search(r"[{}]", config["results"]):
         raise UserError(
             f"results is {config['results']}, but Snakemake reads braces as wildcards; name a folder without them."
         )
     for source in config["sources"]:
         check_name(source, "sources")
+        if source == "all":  # as means over pairs are called in tables of scores
+            raise UserError("sources has a source named all, which means all sources; rename it.")
+
+
+def _refuse_no_numbers(section: dict[str, Any] | list, place: str = "") -> None:
+    """Refuse values that are numbers to YAML but none to compute with: no limit holds back a nan."""
+    for key, value in section.items() if isinstance(section, dict) else enumerate(section):
+        if isinstance(value, dict | list):
+            _refuse_no_numbers(value, f"{place}{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"The config key {place}{key} is {value}; give a finite number.")
 
 
 def steps_to_calls(name: str) -> list[str]:
@@ -298,15 +317,9 @@ def _check_trainings(config: dict[str, Any]) -> None:
                     f"{name}.{key} ({config[name][key]}) is not less than {name}.epochs ({epochs}); lower it."
                 )
 
-    terms = config["adapt"]
-    by_controls = {
-        "adapt.hold_moments": terms["hold_moments"],
-        "adapt.consensus_aligned": terms["consensus"] and terms["consensus_aligned"],
-    }
-    needing = [name for name, used in by_controls.items() if used]
-    if needing and config["choose"]["labelled"]:
+    if config["adapt"]["hold_moments"] and config["choose"]["labelled"]:
         raise UserError(
-            f"choose.labelled leaves out the DMSO wells, without which there is no {' and no '.join(needing)}; set it "
+            "choose.labelled leaves out the DMSO wells, without which there is no adapt.hold_moments; set it "
             "to false, or switch off what needs them."
         )
 
@@ -321,11 +334,16 @@ def _check_methods(config: dict[str, Any]) -> None:
                     f"harmonise.rescale needs sources.{source}.um_per_pixel; state it, or set harmonise.rescale "
                     "to false."
                 )
-    needing = [name for name in config["methods"] if COMPOSED[name].needs_dmso]
+    consensus = "coda_consensus" if config["consensus"]["aligned"] else None
+    needing = [
+        name
+        for name in config["methods"]
+        if COMPOSED[name].needs_dmso or COMPOSED[name].adaptation == consensus
+    ]
     if needing and config["choose"]["labelled"]:
         raise UserError(
             f"choose.labelled leaves out the DMSO wells that {', '.join(needing)} (methods) need; "
-            "set it to false or remove them."
+            "set it to false or remove them (a consensus also does without: consensus.aligned)."
         )
     if "oracle" in config["methods"]:
         for source in config["target_sources"]:

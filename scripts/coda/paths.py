@@ -42,3 +42,7 @@ def check_name(name: object, where: str) -> None:
             f"In {where}, {name!r} is no id of a source, batch or plate: "
             "it may hold letters, digits and _ . + - only."
         )
+    if name.endswith((".partial", ".lock")):
+        raise UserError(
+            f"In {where}, {name!r} ends as folders of unfinished downloads do; give it another name."
+        )

@@ -29,4 +29,5 @@ def test_nuclei_of_another_magnification_are_told():
 
 def test_fields_without_nuclei_or_without_dna_say_nothing():
     sites = sites_of(source_3=700, my_lab=5000).assign(Quality_NucleusArea=float("nan"))
-    assert check_pixel_sizes(sites, {"source_3": 0.6, "my_lab": 0.6}, ["source_3"]).empty
+    for table in (sites, sites[["Metadata_Source"]]):
+        assert check_pixel_sizes(table, {"source_3": 0.6, "my_lab": 0.6}, ["source_3"]).empty

@@ -217,3 +217,10 @@ def test_figures_show_the_plate(inspected, tmp_path):
     for name, drawing in [("maps", maps), ("montage", montage), ("light", light)]:
         save_figure(drawing, tmp_path / name, dpi=100, vector=False)
         assert sorted(path.suffix for path in tmp_path.glob(f"{name}.*")) == [".csv", ".png"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (3, 5)])
+def test_images_of_a_few_pixels_have_measures(shape):
+    image = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    found = measure_site([image], [np.bincount(image.ravel(), minlength=2**16)], ["DNA"], 4)
+    assert found["Quality_Cells"] == found["Quality_Foreground"] == 0

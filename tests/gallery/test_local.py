@@ -97,3 +97,10 @@ def test_a_full_disk_is_no_file_system_without_links(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "symlink", fill)
     with pytest.raises(OSError, match="No space"):
         LocalGallery(str(tmp_path / "mirror")).fetch(index.Key_DNA[0], tmp_path / "image")
+
+
+def test_names_that_are_no_text_are_skipped_and_told(mirror, capsys):
+    place = os.fsencode(mirror.folder / "source_3/images/P1") + b"/\xff.tif"
+    Path(os.fsdecode(place)).write_bytes(b"")
+    assert len(list(mirror.entries("source_3/images/P1"))) == 2
+    assert r"\xff.tif' is skipped: its name is no UTF-8" in capsys.readouterr().err

@@ -281,3 +281,15 @@ def test_bad_sample_sheets_are_named(tmp_path, text, word):
     with pytest.raises(UserError, match=word) as told:
         read_sample_sheet(sheet, "TARGET2")
     assert str(sheet) in str(told.value)
+
+
+def test_an_id_that_yaml_reads_as_octal_is_told():
+    plates = pd.DataFrame(
+        [("lab", "b", plate, "TARGET2") for plate in ("0041", "0042")], columns=PLATE_COLUMNS
+    )
+    with pytest.raises(
+        UserError, match=r"names 33, .*; YAML reads 0041 as 33, so put it in quotes"
+    ):
+        select_plates(plates, "TARGET2", {"lab": {"validation_plate": 0o41}})
+    with pytest.raises(UserError, match="exclude_plates names 34, .*YAML reads 0042 as 34"):
+        select_plates(plates, "TARGET2", {"lab": {"validation_plate": "0041"}}, [0o42])

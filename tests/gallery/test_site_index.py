@@ -548,3 +548,17 @@ def test_a_real_well_table_joins_a_real_plate(tmp_path):
     assert (table["Metadata_pert_type"] == "negcon").sum() == 6 * (
         layout["Metadata_JCP2022"] == "JCP2022_033924"
     ).sum()
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (("AZ99", 1), "has the well AZ99, but the largest plates end with AF48"),
+        (("A49", 1), "has the well A49"),
+        (("A01", 1000), "the site '1000'; a site is a whole number from 0 to 999"),
+        (("A01", "9" * 20), "a whole number from 0 to 999"),
+    ],
+)
+def test_wells_and_sites_that_no_plate_has_are_refused_at_once(tmp_path, row, words):
+    with pytest.raises(UserError, match=words):
+        index(tmp_path, load_data([row]))

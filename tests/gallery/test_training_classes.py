@@ -54,6 +54,10 @@ def test_the_classes_and_the_way_out_are_named():
         check_training_classes(PLATES, wells, COMPOUNDS, ALL, ["lab"])
 
 
+def test_crops_that_were_cut_elsewhere_need_no_layout():
+    assert check_training_classes(PLATES, wells_of([], [], []), COMPOUNDS, ALL, []).empty
+
+
 def test_chosen_wells_leave_the_classes_that_they_hold_but_at_least_two():
     wells = wells_of(["JCP0", "JCP2", "JCP4"], [], [])
     two = ALL | {"wells": ["A01", "A02"]}

@@ -77,3 +77,32 @@ def test_paths_in_a_sample_sheet_are_expanded(tmp_path):
     sheet.write_text(columns + "lab,b,P1,$NOWHERE,,\n")
     with pytest.raises(UserError, match="root in the sample sheet .*NOWHERE is not set"):
         read_sample_sheet(sheet, "TARGET2")
+
+
+@pytest.mark.parametrize("results", ["", "/", "//", " ", "a\nb", "results "])
+def test_results_are_a_folder_and_never_the_root_of_the_disk(results):
+    with pytest.raises(UserError, match="results is .*; name a folder"):
+        checked(results=results)
+
+
+@pytest.mark.parametrize("name", ["P1.partial", "P1.lock"])
+def test_names_of_unfinished_downloads_are_no_ids(name):
+    with pytest.raises(UserError, match="another name"):
+        check_name(name, "the sample sheet")
+
+
+def test_no_source_is_called_as_the_mean_of_all_is():
+    with pytest.raises(UserError, match="means all sources"):
+        checked(sources__all={"validation_plate": None})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_refused_wherever_it_stands(value):
+    for key in ("pretrain__learning_rate", "gallery__max_lost", "sources__source_3__um_per_pixel"):
+        with pytest.raises(UserError, match=key.rsplit("__")[-1]):
+            checked(**{key: value})
+
+
+def test_a_pixel_size_in_nanometres_is_refused():
+    with pytest.raises(UserError, match="um_per_pixel is wrong: 598.*micrometres"):
+        checked(sources__source_3__um_per_pixel=598)

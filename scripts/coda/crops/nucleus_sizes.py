@@ -29,7 +29,9 @@ def check_pixel_sizes(
         One row a source whose median area is `UNLIKELY` times that of the training sources or more, or as much less:
         `SITE_KEYS` as far as they are known, ``kind`` (`KIND`) and ``message``.
     """
-    pixels = sites.groupby("Metadata_Source")["Quality_NucleusArea"].median().dropna()
+    # Of crops that were cut elsewhere nothing is measured.
+    measured = sites.reindex(columns=["Metadata_Source", "Quality_NucleusArea"])
+    pixels = measured.groupby("Metadata_Source")["Quality_NucleusArea"].median().dropna()
     areas = pixels * pd.Series(pixel_sizes).reindex(pixels.index) ** 2
     usual = areas.reindex(training).median()
     rows = []

@@ -89,6 +89,8 @@ def find_nuclei(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         float64 (n, 2), y and x in pixels of the image, and (n,) in its pixels.
     """
     height, width = (side // COARSE * COARSE for side in image.shape)
+    if not height * width:
+        return np.empty((0, 2)), np.empty(0)
     rows = sum(image[row:height:COARSE, :width].astype(np.float32) for row in range(COARSE))
     binned = sum(rows[:, column::COARSE] for column in range(COARSE))
     bright = binned > threshold_otsu(binned)
@@ -129,7 +131,7 @@ def measure_nuclei(image: np.ndarray, crop: float | None = None) -> dict[str, fl
         inside = float((np.abs(centres - middle) < crop / 2).all(axis=1).sum())
     return {
         "Cells": float(len(areas)),
-        "Foreground": float(areas.sum() / COARSE**2 / binned.prod()),
+        "Foreground": float(areas.sum() / COARSE**2 / max(1, binned.prod())),
         "NucleusArea": float(np.median(areas)) if len(areas) else float("nan"),
         "CropCells": inside,
     }

@@ -16,6 +16,7 @@ from coda.gallery.base import Entry, FetchError, Gallery, fetching
 from coda.gallery.disk_quota import beside, check_room, marked_if_down, told_if_full
 from coda.gallery.download_log import Journal
 from coda.gallery.input_warnings import missing_sites
+from coda.gallery.site_index import LAST_SITE
 from coda.gallery.tiff import BrokenImage, check_header, read_tiff
 from coda.locks import alone
 from coda.logs import tell
@@ -167,7 +168,7 @@ def plate_objects(index: pd.DataFrame, channels: list[str]) -> list[dict]:
     for source, plate, well, site, *row in zip(
         *(index[column] for column in SITE_KEYS), *keys, strict=True
     ):
-        if not WELL.fullmatch(str(well)) or not 0 <= int(site) < 1000:
+        if not WELL.fullmatch(str(well)) or not 0 <= int(site) <= LAST_SITE:
             raise UserError(
                 f"The index of plate {plate} names the well {well!r}, site {site!r}; "
                 "wells look like A01, sites count from 0 or 1."

@@ -118,6 +118,11 @@ def scan(folder: Path) -> list[tuple[str, bool, int]]:
             is_folder = item.is_dir()
         except OSError as error:
             tell(f"{item.path} is skipped: {error.strerror}")
+            continue
+        try:
+            item.name.encode()
+        except UnicodeEncodeError:
+            tell(f"{os.fsencode(item.path)!r} is skipped: its name is no UTF-8")
         else:
             found.append((item.name + "/", True, 0) if is_folder else (item.name, False, size))
     return sorted(found, key=lambda row: row[0].encode())

@@ -1,6 +1,7 @@
 """Selection of plates from JUMP's plate table and from sample sheets of other plates."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def select_plates(
     """
     excluded = {str(plate) for plate in exclude}
     for plate in sorted(excluded - set(plates["Metadata_Plate"])):
-        hint = did_you_mean(plate, plates["Metadata_Plate"])
+        known = plates["Metadata_Plate"]
+        hint = read_as_octal(plate, known) or did_you_mean(plate, known)
         raise UserError(f"exclude_plates names {plate}, which is not in tables.plate{hint}")
     if not sources:
         raise UserError("sources is empty; name at least one source there.")
@@ -112,7 +114,7 @@ def check_choice(
 ) -> None:
     """Refuse a plate named in the config that is not there, of another type or excluded."""
     if plate not in types:
-        hint = did_you_mean(plate, types)
+        hint = read_as_octal(plate, types) or did_you_mean(plate, types)
         raise UserError(f"{key} names {plate}, which is no plate of this source{hint}")
     if plate_type not in types[plate]:
         found = ", ".join(sorted(map(str, types[plate])))
@@ -121,6 +123,14 @@ def check_choice(
         )
     if plate in excluded:
         raise UserError(f"{key} names {plate}, which exclude_plates leaves out; drop it from one.")
+
+
+def read_as_octal(plate: str, known: Iterable[str]) -> str:
+    """End a sentence about an unknown plate where YAML made another number of a known one: of 0041 it makes 33."""
+    for name in known:
+        if re.fullmatch("0[0-7]+", str(name)) and str(int(name, 8)) == plate:
+            return f"; YAML reads {name} as {plate}, so put it in quotes: '{name}'."
+    return ""
 
 
 def check_batches(key: str, batches: list[str], own: pd.DataFrame, asked: list[str]) -> None:

@@ -10,6 +10,7 @@ from coda.gallery.image_names import OwnImages, list_own_images
 from coda.gallery.labels import PLACEHOLDERS
 from coda.gallery.load_data import find_load_data, read_load_data
 from coda.logs import some, tell, warn
+from coda.wells import FORMATS, well_place
 
 COMPOUND_COLUMNS = [
     "Metadata_InChIKey",
@@ -20,6 +21,7 @@ COMPOUND_COLUMNS = [
 WELL_SITE = ["Metadata_Well", "Metadata_Site"]
 # Microscopes name the folder of a measurement by its plate and time.
 MEASUREMENT = r"^(?P<folder>.*__\d{4}-\d\d-\d\dT\d\d_\d\d_\d\d-Measurement ?\d+)/(?P<file>.*)$"
+LAST_SITE = 999
 TEXT = [
     "Metadata_Source",
     "Metadata_Batch",
@@ -87,6 +89,7 @@ def index_plate(
             f"{gallery.root} did not list the plate {name}: {error}; try again."
         ) from error
     sites["Metadata_Well"] = well_names(sites["Metadata_Well"], name)
+    refuse_wells_off_plates(sites["Metadata_Well"], name)
     sites["Metadata_Site"] = site_numbers(sites["Metadata_Site"], name)
     sites = whole_sites(sites, [f"Key_{channel}" for channel in channels], name)
     sites.insert(0, "Metadata_Source", source)
@@ -191,14 +194,24 @@ def well_names(wells: pd.Series, name: str) -> pd.Series:
     return clean
 
 
+def refuse_wells_off_plates(wells: pd.Series, name: str) -> None:
+    """Refuse wells that the largest plates do not have, such as AZ99: no figure could place them."""
+    for well in wells.unique():
+        if any(at >= most for at, most in zip(well_place(well), FORMATS[-1], strict=True)):
+            raise UserError(
+                f"The table of {name} has the well {well}, but the largest plates end with AF48; correct it or leave "
+                "the plate out (exclude_plates)."
+            )
+
+
 def site_numbers(sites: pd.Series, name: str) -> pd.Series:
     """Read sites as whole numbers; a source that counts from 0 keeps doing so."""
     numbers = pd.to_numeric(sites, errors="coerce")
-    wrong = numbers.isna() | (numbers % 1 != 0) | (numbers < 0)
+    wrong = numbers.isna() | (numbers % 1 != 0) | (numbers < 0) | (numbers > LAST_SITE)
     if wrong.any():
         row = wrong.idxmax()
         raise UserError(
-            f"Row {row + 1} of {name} has {named('site', sites[row])}; a site is a whole number from 0."
+            f"Row {row + 1} of {name} has {named('site', sites[row])}; a site is a whole number from 0 to {LAST_SITE}."
         )
     return numbers.astype("int64")
 

@@ -60,7 +60,7 @@ def check_training_classes(
     UserError
         If a training source's plates have no well of a class, or of two classes.
     """
-    counts: list[pd.DataFrame] = []
+    counts = [pd.DataFrame(columns=["Metadata_Source", "Metadata_moa", "compounds", "wells"])]
     choice = [choose[key] for key in ("wells", "compounds", "moas", "labelled")]
     for source in training:
         own = plates[(plates["Metadata_Source"] == source) & (plates["subset"] == TRAIN)]
