@@ -1,10 +1,12 @@
 """Whole images are read to the bit, and nothing else passes for one."""
 
+import errno
 import io
 
 import numpy as np
 import pytest
 import tifffile
+from coda.errors import UserError
 from coda.gallery.tiff import BrokenImage, check_header, read_tiff
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -191,3 +193,26 @@ def test_a_damaged_directory_is_broken_or_harmless(tmp_path, changes, bigtiff):
     except BrokenImage:
         return
     assert read.dtype == np.uint16 and read.ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (MemoryError(), "memory ran out"),
+    ],
+)
+def test_what_the_machine_lacks_costs_no_image(tmp_path, monkeypatch, error, words):
+    """Else a job with too few open files would lose sites and end well."""
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(64, dtype=np.uint16).reshape(8, 8))
+
+    def fail(*_: object, **__: object):
+        raise error
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", fail)
+    with pytest.raises(UserError, match=words):
+        read_tiff(tmp_path / "a.tif")
+    monkeypatch.setattr("coda.gallery.tiff.LARGEST", 63)
+    wrong = UserError if words == "ulimit -n" else BrokenImage  # such a file lies about its size
+    with pytest.raises(wrong):
+        read_tiff(tmp_path / "a.tif")

@@ -9,6 +9,9 @@ from itertools import islice
 import numpy as np
 import tifffile
 
+from coda.errors import raise_shortage
+
+LARGEST = 2**28  # pixels of an image
 # Little and big endian, TIFF and BigTIFF.
 SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
@@ -50,6 +53,7 @@ def only_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
             # The known bad files of the gallery are zeros from the first byte to the last.
             raise BrokenImage("not a TIFF" if any(start) else "filled with zeros")
         handle.seek(0)
+        claimed = 0
         try:
             with tifffile.TiffFile(handle) as file:
                 # Of the pages of a long stack two are looked at.
@@ -61,6 +65,7 @@ def only_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
                         else "it holds no page of full size"
                     )
                 page = full[0]
+                claimed = math.prod(page.shape)
                 places = zip(page.dataoffsets, page.databytecounts, strict=False)
                 end = max((offset + count for offset, count in places), default=None)
                 if end is None:
@@ -73,6 +78,9 @@ def only_page(path: str | os.PathLike) -> Iterator[tifffile.TiffPage]:
         except BrokenImage:
             raise
         except Exception as error:  # tifffile and its codecs raise errors of many unrelated types
+            # A file that claims more pixels than any camera has is itself at fault.
+            if not isinstance(error, MemoryError) or claimed <= LARGEST:
+                raise_shortage(error)
             raise BrokenImage(f"truncated or damaged: {error}") from error
 
 
