@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from coda.errors import UserError
+from coda.errors import UserError, raise_shortage
 from coda.gallery.base import (
     BrokenObject,
     Entry,
@@ -41,6 +41,7 @@ class LocalGallery(Gallery):
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise MissingObject(f"{key} does not exist in {self.root}") from None
         except OSError as error:
+            raise_shortage(error)
             raise BrokenObject(f"{key}: {error.strerror}") from error
 
     def entries(self, prefix: str) -> Iterator[Entry]:
@@ -83,6 +84,7 @@ class LocalGallery(Gallery):
         except (FileNotFoundError, NotADirectoryError):
             raise MissingObject("no such file") from None
         except OSError as error:  # of this one file; what `path` meets concerns them all
+            raise_shortage(error)
             raise BrokenObject(f"it cannot be read: {error.strerror}") from error
         try:
             os.symlink(source, path)
@@ -110,6 +112,7 @@ def scan(folder: Path) -> list[tuple[str, bool, int]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
+        raise_shortage(error)
         raise BrokenObject(f"{folder} cannot be listed: {error.strerror}") from error
     found = []
     for item in entries:
