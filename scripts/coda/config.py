@@ -15,6 +15,9 @@ from coda.simulated_gallery import simulated_places
 # Keys that have another name now.
 RENAMED = {"protocols": "experiments"}
 
+# Of a source, batch or plate, which is part of paths.
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+
 # The types of a JSON schema in words.
 KINDS = {
     "array": "a list in brackets, such as [1, 2]",
@@ -57,6 +60,12 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
             f"sources names {unquoted[0]!r}, which YAML does not read as text; put the name in quotes, there and in "
             "train_sources and target_sources."
         )
+    for name in sources if isinstance(sources, dict) else ():
+        if not re.fullmatch(NAME, name):
+            raise UserError(
+                f"sources names {name!r}, below which results would be stored; it may hold letters, digits and "
+                "_ . + - only, and begins with a letter, a digit or _."
+            )
     errors = list(_FillingValidator(schema).iter_errors(config))
     if errors:
         # An unknown key is the most likely mistake, and often the reason for the other errors.

@@ -1,4 +1,6 @@
+import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import pandas as pd
 import pytest
 from coda.errors import UserError
 from coda.files import MISSING, parse_table, read_table, replacing, write_json, write_table
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from places import SCRIPTS
 
@@ -205,3 +207,27 @@ def test_json_is_written_whole(tmp_path):
     write_json({"a": [1, "ä"]}, tmp_path / "x.json")
     assert (tmp_path / "x.json").read_text() == '{\n  "a": [\n    1,\n    "ä"\n  ]\n}\n'
     assert os.listdir(tmp_path) == ["x.json"]
+
+
+ODD = st.text(st.sampled_from("=+-@'\t1.e a\";,"), max_size=6).map(str.strip)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(ODD, ODD), min_size=1, max_size=4), ODD)
+def test_a_spreadsheet_computes_nothing_and_our_reader_gets_the_text_back(tmp_path, rows, heading):
+    assume(heading not in ("", "b"))
+    table = pd.DataFrame(rows, columns=[heading, "b"], dtype="str")
+    write_table(table, tmp_path / "t.csv")
+    with open(tmp_path / "t.csv", newline="") as file:
+        for row in csv.reader(file):
+            for cell in row:
+                assert cell[:1] not in ("=", "@", "\t") and not re.match(r"[+-](?![\d.])", cell)
+    read = read_table(tmp_path / "t.csv")
+    expected = table.mask(table.isin(MISSING)).dropna(how="all").reset_index(drop=True)
+    pd.testing.assert_frame_equal(read, expected.astype("str"))
+
+
+def test_numbers_are_no_formulas(tmp_path):
+    table = pd.DataFrame({"a": [-1.5, 2.0], "b": ["-3", "+4e-2"], "c": [None, "=1+1"]})
+    write_table(table, tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == "a,b,c\n-1.5,-3,\n2.0,+4e-2,'=1+1\n"
