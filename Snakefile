@@ -28,7 +28,7 @@ onstart:
     # Snakemake's own lock keeps out runs from the same working folder only.
     try:
         keep(Path(RESULTS) / ".run.lock", f"writes to {RESULTS}")
-    except UserError as error:
+    except (UserError, OSError) as error:
         raise WorkflowError(str(error)) from None
 
 

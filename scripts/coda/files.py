@@ -147,7 +147,7 @@ def read_table(path: str | os.PathLike, columns: list[str] | None = None) -> pd.
     try:
         # A large table of this workflow is not held twice.
         parquet = path.suffix == ".parquet"
-        table = _clean(pd.read_parquet(path)) if parquet else parse_table(path.read_bytes(), path)
+        table = _parquet(path) if parquet else parse_table(path.read_bytes(), path)
     except FileNotFoundError:
         raise UserError(f"The table {path} does not exist.") from None
     except (ValueError, OSError, EOFError, zlib.error) as error:
@@ -185,7 +185,7 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
     """
     suffixes = PurePosixPath(name).suffixes
     if ".parquet" in suffixes:
-        return _clean(pd.read_parquet(io.BytesIO(data)))
+        return _parquet(io.BytesIO(data))
     if suffixes and suffixes[-1] == ".gz":
         data = gzip.decompress(data)
     if data[:200].lstrip().lower().startswith(NO_TABLES):
@@ -206,6 +206,16 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
         cells = cells.apply(lambda column: column.str.replace(f"^'(?={FORMULA})", "", regex=True))
     table = _clean(cells).dropna(how="all")
     return table.reset_index(drop=True).set_axis(names, axis=1).loc[:, [*map(bool, names)]]
+
+
+def _parquet(source: Path | io.BytesIO) -> pd.DataFrame:
+    """Read a Parquet table."""
+    try:
+        return _clean(pd.read_parquet(source))
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # damaged metadata end in errors of many unrelated types
+        raise ValueError(f"its metadata are damaged ({error!r})") from error
 
 
 def _decoded(data: bytes) -> str:

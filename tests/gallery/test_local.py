@@ -71,3 +71,15 @@ def test_one_such_file_costs_its_site_and_not_the_plate(tmp_path, monkeypatch):
         {1: "broken", 5: "missing"}.get(number, "ok") for number in range(12)
     ]
     assert "Too many levels" in table.reason[1] and len(os.listdir(folder)) == 10
+
+
+def test_links_to_a_folder_above_end(mirror, capsys):
+    folder = mirror.folder / "source_3/images/P1"
+    for name in ("self", "again"):
+        (folder / name).symlink_to(folder)
+        (folder / f"up_{name}").symlink_to(mirror.folder)
+    found = [entry.key for entry in mirror.entries("source_3")]
+    assert (
+        len(found) == 4 and "source_3/images/linked/0.tif" in found
+    )  # each file by each way without a ring
+    assert "is a link to a folder above it" in capsys.readouterr().err

@@ -224,3 +224,13 @@ def test_the_order_of_keys_does_not_matter():
         for name, part in reversed(config.items())
     }
     assert json.dumps(check_config(turned, SCHEMA)) == json.dumps(config)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc", "a/b", "..", "", ".hidden", "a\nb", "-rf", "a b", "~"]
+)
+def test_a_source_is_a_name(name):
+    config = deepcopy(BASE)
+    config["sources"] = {**config["sources"], name: {}}
+    with pytest.raises(UserError, match="sources names .*below which results would be stored"):
+        check_config(config, deepcopy(SCHEMA))

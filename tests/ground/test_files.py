@@ -1,5 +1,7 @@
+import contextlib
 import csv
 import os
+import random
 import re
 import signal
 import subprocess
@@ -231,3 +233,15 @@ def test_numbers_are_no_formulas(tmp_path):
     table = pd.DataFrame({"a": [-1.5, 2.0], "b": ["-3", "+4e-2"], "c": [None, "=1+1"]})
     write_table(table, tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == "a,b,c\n-1.5,-3,\n2.0,+4e-2,'=1+1\n"
+
+
+def test_a_damaged_parquet_table_is_told_in_a_sentence(tmp_path):
+    write_table(pd.DataFrame({"a": [1, 2], "b": ["x", None]}), tmp_path / "t.parquet")
+    content, rng = (tmp_path / "t.parquet").read_bytes(), random.Random(1)
+    for _ in range(200):
+        changed = bytearray(content)
+        for _ in range(rng.randrange(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        (tmp_path / "t.parquet").write_bytes(changed)
+        with contextlib.suppress(UserError):
+            read_table(tmp_path / "t.parquet")
