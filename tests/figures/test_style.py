@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.figures.experiments import ONLINE, PLATES, online_curve, plates_curve
-from coda.figures.style import PAGE, look
+from coda.figures.style import PAGE, Drawing, look, new_figure, save_figure, style
 from coda.figures.training import training_curves
 from coda.methods import ADAPTATIONS
 from drawings import assert_readable
@@ -60,8 +60,8 @@ def test_twelve_targets_look_different_and_as_the_legend_says(scores, draw):
     table = drawing.table.set_index(["target_source", "method", "split"]).sort_index()
     splits = list(PLATES if draw is plates_curve else ONLINE)
     for axes, split in zip(drawing.figure.axes[1:], splits[1:], strict=True):
-        for style, method in (("-", "coda"), ("--", "unadapted")):
-            lines = lines_of(axes, style)
+        for dashes, method in (("-", "coda"), ("--", "unadapted")):
+            lines = lines_of(axes, dashes)
             assert len(lines) == 12
             for line in lines:
                 seen = (to_hex(line.get_color()), line.get_marker())
@@ -117,3 +117,21 @@ def test_every_line_of_sixty_adaptations_can_be_told_and_classifiers_stand_apart
         names = [name for name in runs if name.split(" on ")[0] == method]
         for values, name in zip(drawn, names, strict=True):
             assert values == pytest.approx(runs[name]["loss"].to_numpy())
+
+
+@pytest.mark.parametrize(
+    "name", ["$x^{$", "$\\frac{", "a$b$c_{", "\x00\x1b[2J", "細胞", "$" * 50, "\\"]
+)
+def test_any_name_is_drawn_as_text(tmp_path, name):
+    with style():
+        figure = new_figure(2.0)
+        axes = figure.add_subplot()
+        axes.plot([1, 10, 100], [0, 1, 2], label=name)
+        axes.set(title=name, xlabel=name, xscale="log")
+        axes.set_yticks([0, 1], [name, "b"])
+        axes.text(1, 1, name)
+        axes.legend()
+    save_figure(Drawing(figure, pd.DataFrame({"name": [name]})), tmp_path / "figure")
+    assert (tmp_path / "figure.pdf").stat().st_size > 0
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert "10" in labels and not any("$" in label for label in labels)
