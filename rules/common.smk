@@ -20,6 +20,7 @@ SCRIPTS = HOME / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from coda.code_digest import code_digest
+from coda.columns import PLACE_COLUMNS
 from coda.config import check_config, pairs, pixel_sizes, taking_part
 from coda.errors import UserError
 from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of

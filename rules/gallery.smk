@@ -102,9 +102,6 @@ checkpoint select_plates:
         "../scripts/select_plates.py"
 
 
-PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
-
-
 def own_place(source, plate):
     """Give what the sample sheet says of where a plate lies and what is on it: root, layout and so on.
 

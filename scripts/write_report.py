@@ -12,6 +12,7 @@ from coda.report.caveats import caveats
 from coda.report.findings import findings
 from coda.report.input_notes import doubts
 from coda.report.page import write_report
+from coda.report.recommendation import recommended
 from coda.report.sections import opening, report_sections
 
 with reported(snakemake.log[0]):
@@ -31,7 +32,10 @@ with reported(snakemake.log[0]):
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
-        findings(summary, representation, config["figures"]["level"]),
+        [
+            *recommended(read_table(snakemake.input.recommendation)),
+            *findings(summary, representation, config["figures"]["level"]),
+        ],
         caveats(
             summary,
             plates,

@@ -317,15 +317,9 @@ def _check_trainings(config: dict[str, Any]) -> None:
                     f"{name}.{key} ({config[name][key]}) is not less than {name}.epochs ({epochs}); lower it."
                 )
 
-    terms = config["adapt"]
-    by_controls = {
-        "adapt.hold_moments": terms["hold_moments"],
-        "adapt.consensus_aligned": terms["consensus"] and terms["consensus_aligned"],
-    }
-    needing = [name for name, used in by_controls.items() if used]
-    if needing and config["choose"]["labelled"]:
+    if config["adapt"]["hold_moments"] and config["choose"]["labelled"]:
         raise UserError(
-            f"choose.labelled leaves out the DMSO wells, without which there is no {' and no '.join(needing)}; set it "
+            "choose.labelled leaves out the DMSO wells, without which there is no adapt.hold_moments; set it "
             "to false, or switch off what needs them."
         )
 
@@ -340,11 +334,16 @@ def _check_methods(config: dict[str, Any]) -> None:
                     f"harmonise.rescale needs sources.{source}.um_per_pixel; state it, or set harmonise.rescale "
                     "to false."
                 )
-    needing = [name for name in config["methods"] if COMPOSED[name].needs_dmso]
+    consensus = "coda_consensus" if config["consensus"]["aligned"] else None
+    needing = [
+        name
+        for name in config["methods"]
+        if COMPOSED[name].needs_dmso or COMPOSED[name].adaptation == consensus
+    ]
     if needing and config["choose"]["labelled"]:
         raise UserError(
             f"choose.labelled leaves out the DMSO wells that {', '.join(needing)} (methods) need; "
-            "set it to false or remove them."
+            "set it to false or remove them (a consensus also does without: consensus.aligned)."
         )
     if "oracle" in config["methods"]:
         for source in config["target_sources"]:

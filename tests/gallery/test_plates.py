@@ -265,6 +265,10 @@ def test_of_all_wells_only_a_plates_are_read(tmp_path):
         ("Metadata_Source,Metadata_Batch\na,b\n", "Metadata_Plate"),
         ("source,plate,platmap\na,b,c\n", "unknown column platmap; did you mean platemap"),
         ("source,plate,layout,platemap\na,b,c,d\n", "b both a layout and a value of platemap"),
+        (
+            "source,plate,plane\na,b,1\n",
+            "says which plane of b to take, but neither images nor a patt",
+        ),
         ("source,plate,load_data,pattern\na,b,c,d\n", "both a load_data and a value of pattern"),
         ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,\n", "no id"),
         ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,../c\n", "no id"),

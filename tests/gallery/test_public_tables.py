@@ -122,6 +122,16 @@ def test_web_table_survives_a_faltering_server(tmp_path, no_pauses):
     assert all(0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(no_pauses))
 
 
+@pytest.mark.parametrize("code", ["RequestTimeout", "SlowDown", "RequestTimeTooSkewed"])
+def test_a_table_survives_throttling_under_a_status_of_refusal(tmp_path, code):
+    page = f"<Error><Code>{code}</Code></Error>".encode()
+    refusal = raw(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page))
+    error = body(b"<?xml version='1.0'?>" + page)
+    with web_server([refusal, status(421), error, body(PLATES.encode())]) as (address, asked):
+        fetch_table("plate", f"{address}/plate.csv", tmp_path / "plate.parquet")
+    assert len(asked) == 4 and len(read_table(tmp_path / "plate.parquet")) == 2
+
+
 def test_attempts_are_bounded_and_what_was_there_stays(tmp_path):
     (tmp_path / "plate.csv").write_text(PLATES)
     with web_server([status(500)]) as (address, asked), pytest.raises(UserError) as told:
@@ -306,7 +316,10 @@ def test_a_checksum_tells_another_table(tmp_path):
                 UserError, match=f"not the one that was chosen .sha256 {whole}.*remove"
             ):
                 fetch_table("plate", f"{place}#sha256={'0' * 64}", tmp_path / "plate.parquet")
-    assert len(read_table(tmp_path / "plate.parquet")) == 2
+    other = PLATES.replace("source_2", "source_9").encode()
+    with web_server([body(other), body(PLATES.encode())]) as (address, _):
+        fetch_table("plate", f"{address}/plate.csv#sha256={whole}", tmp_path / "plate.parquet")
+    assert read_table(tmp_path / "plate.parquet").Metadata_Source[0] == "source_2"
 
 
 def test_label_tables_are_pinned_to_the_published_files():

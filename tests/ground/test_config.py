@@ -8,6 +8,7 @@ from coda.config import check_config, pairs, pixel_sizes
 from coda.errors import UserError
 from coda.training.settings import (
     AdaptSettings,
+    ConsensusSettings,
     DinoSettings,
     HeadSettings,
     ModelSettings,
@@ -41,7 +42,8 @@ def test_the_demos_config_is_right():
 @pytest.mark.parametrize(
     ("section", "settings"),
     [("head", HeadSettings), ("views", ViewSettings), ("pretrain", DinoSettings), ("adapt", AdaptSettings),
-     ("model", ModelSettings), ("classify", TaskSettings), ("supervise", TaskSettings), ("tent", TentSettings)],
+     ("consensus", ConsensusSettings), ("model", ModelSettings), ("classify", TaskSettings),
+     ("supervise", TaskSettings), ("tent", TentSettings)],
 )  # fmt: skip
 def test_defaults_of_the_schema_are_those_of_the_library(section, settings):
     # Where the ImageNet weights were fetched to is no key: the rules add it.
@@ -140,8 +142,8 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
             "choose.labelled leaves out the DMSO wells, without which there is no adapt.hold_moments",
         ),
         (
-            {"choose__labelled": True, "methods": ["unadapted"], "adapt__consensus": 0.1},
-            "no adapt.consensus_aligned",
+            {"choose__labelled": True, "methods": ["unadapted", "coda_consensus"]},
+            "coda_consensus.*need.*consensus.aligned",
         ),
         ({"methods": ["coda"]}, "methods"),
     ],

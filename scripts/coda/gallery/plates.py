@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from coda.columns import PLATE_KEYS, WELL_KEYS
+from coda.columns import PLACE_COLUMNS, PLATE_KEYS, WELL_KEYS
 from coda.errors import UserError, did_you_mean
 from coda.files import read_table
 from coda.logs import tell
@@ -15,12 +15,6 @@ from coda.paths import check_name, expanded_path
 
 PLATE_COLUMNS = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType"]
 WELL_COLUMNS = [*WELL_KEYS, "Metadata_JCP2022"]
-# What a sample sheet can say of where a plate lies and what is on it:
-# ``root``, folder or bucket, instead of gallery.root; ``load_data``, its key below the root, if not in JUMP's place;
-# or ``images``, the folder below the root whose files are its images, ``pattern``, how they are named, and the
-# ``plane`` and ``time`` to take of several; ``layout``, a file with Metadata_Well and Metadata_JCP2022;
-# ``platemap``, a file with wells and compounds of any names.
-PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
 
 
 def select_plates(
@@ -160,8 +154,12 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
     Parameters
     ----------
     path
-        CSV or TSV with Metadata_Source, Metadata_Batch and Metadata_Plate (or source, batch and plate) and as
-        wished those of `PLACE_COLUMNS`. Without batches, all plates of a source are of one.
+        CSV or TSV with Metadata_Source, Metadata_Batch and Metadata_Plate (or source, batch and plate; without batches,
+        all plates of a source are of one) and as wished ``root`` (folder or bucket, instead of gallery.root),
+        ``load_data`` (its key below the root, if not in JUMP's place) or ``images`` (the folder below the root whose
+        files are the plate's images), ``pattern`` (how they are named), ``plane`` and ``time`` (which of several);
+        ``layout`` (file with Metadata_Well and Metadata_JCP2022) or ``platemap`` (file with wells and compounds of any
+        names).
     plate_type
         The type that the plates count as.
 
@@ -174,7 +172,7 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
     ------
     UserError
         If a column is missing or misspelt, a cell is missing, an id could not be a file name, a plate occurs
-        twice or has both a layout and a platemap, or both a load_data and a pattern.
+        twice, has both a layout and a platemap or both a load_data and a pattern, or a plane or time without a pattern.
     """
     sheet = read_table(path).astype("str")
     required = PLATE_COLUMNS[:3]
@@ -203,6 +201,14 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
         raise UserError(f"The sample sheet {path} names the plate {twice.iloc[0]} twice.")
     sheet["Metadata_PlateType"] = plate_type
     sheet = sheet.reindex(columns=[*PLATE_COLUMNS, *PLACE_COLUMNS])
+    named = sheet["images"].notna() | sheet["pattern"].notna()
+    for axis in ("plane", "time"):
+        if (lone := sheet[axis].notna() & ~named).any():
+            plate = sheet.loc[lone, "Metadata_Plate"].iloc[0]
+            raise UserError(
+                f"The sample sheet {path} says which {axis} of {plate} to take, but "
+                "neither images nor a pattern; planes and times are told apart by the names of files alone."
+            )
     for one, other in (("layout", "platemap"), ("load_data", "pattern"), ("load_data", "images")):
         both = sheet[one].notna() & sheet[other].notna()
         if both.any():

@@ -6,6 +6,7 @@ import re
 import time
 import urllib.parse
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 from coda.errors import UserError
@@ -13,7 +14,18 @@ from coda.files import parse_table, write_table
 from coda.gallery.base import FetchError
 from coda.gallery.open import open_gallery
 from coda.gallery.plates import PLATE_COLUMNS, WELL_COLUMNS
-from coda.gallery.web import TemporaryError, by_way_of, get_address, limited, pieces, shown
+from coda.gallery.web import (
+    BUSY,
+    ERROR_PAGE,
+    TemporaryError,
+    by_way_of,
+    error_code,
+    error_page,
+    get_address,
+    limited,
+    pieces,
+    shown,
+)
 from coda.logs import tell
 
 # The columns that the workflow needs, by the table's name under `tables` in the config.
@@ -29,6 +41,7 @@ COLUMNS = {
 LONGEST_PAUSE = 30.0  # seconds
 LARGEST = 1 << 28  # bytes of a table
 MOST_REDIRECTS = 5
+REFUSALS = {400, 401, 403, 404, 407, 410}  # what says that trying again is of no use
 CHECKSUM = re.compile(r"#sha256=([0-9a-f]{64})$")
 
 
@@ -73,7 +86,10 @@ def fetch_table(
     named = shown(location) if web else location
     try:
         data = read_location(location, attempts, timeout, endpoint, region)
-        check_content(data, checksum and checksum[1])
+        if checksum and other_content(data, checksum[1]):  # perhaps on its way alone
+            data = read_location(location, attempts, timeout, endpoint, region)
+            if why := other_content(data, checksum[1]):
+                raise ValueError(why)
         table = parse_table(data, urllib.parse.urlsplit(location).path if web else location)
     except (OSError, ValueError, EOFError, zlib.error, FetchError, TemporaryError) as error:
         way = by_way_of(location) if web else ""
@@ -108,13 +124,14 @@ def read_location(
     return Path(location).expanduser().read_bytes()
 
 
-def check_content(data: bytes, checksum: str | None) -> None:
-    """Raise ValueError if the content of a table is not the one that its location promises."""
-    if checksum and (found := hashlib.sha256(data).hexdigest()) != checksum:
-        raise ValueError(
+def other_content(data: bytes, checksum: str) -> str | None:
+    """Say that the content of a table is not the one that its location promises, if so."""
+    if (found := hashlib.sha256(data).hexdigest()) != checksum:
+        return (
             f"its content is not the one that was chosen (sha256 {found}, not {checksum}); where the new one "
             "is right, correct or remove #sha256=... behind its location"
         )
+    return None
 
 
 def read_address(address: str, attempts: int, timeout: float) -> bytes:
@@ -144,14 +161,15 @@ def read_once(address: str, timeout: float) -> bytes:
     for _ in range(MOST_REDIRECTS):
         with limited(timeout):
             answer = get_address(address, timeout)
-        with answer.raw as body:
+            code = error_code(error_page(answer)) if answer.status_code in REFUSALS else None
+        with closing(answer.raw) as body:
             status = answer.status_code
             if status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
                 address = redirected(address, answer.headers["Location"])
                 continue
-            if status >= 500 or status in (408, 429):
+            if status >= 500 or status in (408, 429) or code in BUSY:
                 raise TemporaryError(f"the server is in trouble or overloaded (HTTP {status})")
-            if status >= 400:
+            if status in REFUSALS:
                 raise ValueError(f"the server refuses it (HTTP {status})")
             if status != 200 or "Content-Range" in answer.headers:
                 raise TemporaryError(f"the server did not send the whole of it (HTTP {status})")
@@ -161,6 +179,8 @@ def read_once(address: str, timeout: float) -> bytes:
             data = b"".join(pieces(body, timeout, LARGEST if announced is None else announced))
         if announced is not None and len(data) != announced:
             raise TemporaryError(f"{len(data)} of {announced} bytes arrived")
+        if data.startswith(b"<?xml") and (code := error_code(data[:ERROR_PAGE])) in BUSY:
+            raise TemporaryError(f"the server is in trouble or overloaded ({code} under HTTP 200)")
         return data
     raise ValueError(f"it redirects more than {MOST_REDIRECTS - 1} times")
 

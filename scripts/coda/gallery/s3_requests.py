@@ -20,10 +20,14 @@ from botocore.session import Session
 from coda.errors import UserError
 from coda.gallery.base import Entry, MissingObject
 from coda.gallery.web import (
+    BUSY,
+    ERROR_PAGE,
     LONGEST_CONNECT,
     BusyError,
     TemporaryError,
     certificates,
+    error_code,
+    error_page,
     get_address,
     network_faults,
     pieces,
@@ -36,28 +40,8 @@ PARTS = re.compile(r"[0-9a-f]{32}-([1-9][0-9]{0,4})")
 PART_LENGTHS = [
     mebibytes << 20 for mebibytes in (8, 5, 6, 7, *range(9, 17), 25, 32, 50, 64, 100, 128, 256, 512)
 ]
-ERROR_PAGE = 1 << 16  # bytes of an error that are read
 # Bytes of an object whose size no listing has told.
 LARGEST_UNLISTED = 1 << 28
-# What says that the server is overloaded, or that the request came too late, under whatever status.
-BUSY = {
-    "BandwidthLimitExceeded",
-    "InternalError",
-    "OperationAborted",
-    "RequestLimitExceeded",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "RequestTimeTooSkewed",
-    "RequestTimeout",
-    "RequestTimeoutException",
-    "ServiceUnavailable",
-    "SlowDown",
-    "ThrottledException",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
-    "TooManyRequestsException",
-}
 # What says that an object is not there, or not for everyone; a bucket that may be read but not listed answers 403 for
 # what it does not have.
 MISSING = {
@@ -149,8 +133,7 @@ def refuse(response_dict: dict, **_: object) -> None:
     status, body = response_dict["status_code"], response_dict["body"]
     if status == 200:
         return
-    found = re.search(rb"<Code>(\w+)</Code>", body)
-    code = found[1].decode() if found else None
+    code = error_code(body)
     words = f"{status} {code}" if code else f"status {status}"
     target = urlsplit(response_dict["headers"].get("Location", "")).netloc
     if 300 <= status < 400 and (target or code):
@@ -213,9 +196,7 @@ def get_object(client: Any, address: str, key: str, fresh: float | None = None) 
         if answer.status_code != 200:
             connection = detach(answer)
             try:
-                body = b""
-                while len(body) < ERROR_PAGE and (piece := answer.raw.read1(ERROR_PAGE)):
-                    body += piece
+                body = error_page(answer)
             finally:
                 # It may be out of step: what is asked next could get the answer to something else.
                 connection.close()
@@ -278,10 +259,8 @@ def receive(
         if MD5.fullmatch(etag):
             if etag != digest.hexdigest():
                 raise TemporaryError(f"its {size} bytes do not match their MD5")
-        elif start.lstrip().startswith(b"<?xml") and (
-            code := re.search(rb"<Error>.*<Code>(\w+)", start, re.S)
-        ):
-            raise BusyError(f"an error under status 200: {code[1].decode()}")
+        elif start.lstrip().startswith(b"<?xml") and b"<Error>" in start:
+            raise BusyError(f"an error under status 200: {error_code(start)}")
     except BaseException:
         connection.close()
         raise

@@ -406,8 +406,8 @@ def judge_missing(
     )
     if lost.sum() > max_lost * usual * len(planned):
         raise UserError(
-            f"{told}. That is more than gallery.max_lost = {max_lost:g} allows: complete its load_data, take the wells "
-            "out of its layout, leave the plate out (exclude_plates) or raise gallery.max_lost."
+            f"{told}. That is more than gallery.max_lost = {max_lost:g} allows: complete its images or load_data, take "
+            "the wells out of its layout or platemap, leave the plate out (exclude_plates) or raise gallery.max_lost."
         )
     warn(told)
     return int(lost.sum())

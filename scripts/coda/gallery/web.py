@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import ssl
 import threading
 import time
@@ -32,9 +33,30 @@ from coda.errors import UserError
 LONGEST_CONNECT = 3.0
 PIECE = 1 << 20  # bytes; large, since workers wait for each other around each piece
 SLOWEST = 4096  # bytes/s: 32 workers share even a 1 Mbit/s line above it
+ERROR_PAGE = 1 << 16  # bytes of an error that are read
 TURN = 0.5  # seconds after which a silent connection looks whether its download is to stop
 # What names certificates, for all that is fetched; the first that is set counts.
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+
+# What says that the server is overloaded, or that the request came too late, under whatever status.
+BUSY = {
+    "BandwidthLimitExceeded",
+    "InternalError",
+    "OperationAborted",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestTimeTooSkewed",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "TooManyRequestsException",
+}
 
 
 class TemporaryError(Exception):
@@ -221,6 +243,21 @@ def cause_of(error: BaseException) -> str:
             return "the answer was cut off"
         error = following
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def error_page(answer: AWSResponse) -> bytes:
+    """Read the start of the page of an error, within the limits of `limited`."""
+    body = b""
+    with network_faults():
+        while len(body) < ERROR_PAGE and (piece := answer.raw.read1(ERROR_PAGE)):
+            body += piece
+    return body
+
+
+def error_code(body: bytes) -> str | None:
+    """Give the code that S3's page of an error holds."""
+    code = re.search(rb"<Code>(\w+)</Code>", body)
+    return code[1].decode() if code else None
 
 
 def get_address(address: str, timeout: float) -> AWSResponse:

@@ -28,7 +28,7 @@ def call_mechanisms(
     calibration: pd.DataFrame,
     compounds: pd.DataFrame,
     coverage: float,
-    quality: pd.DataFrame,
+    quality: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Call the mechanism of every compound and of every well of a target.
 
@@ -45,6 +45,7 @@ def call_mechanisms(
         Share of sets that shall hold the right mechanism, on plates like the calibration's.
     quality
         Quality tables of the target's plates: every site that was to be imaged, with ``status`` and ``Quality_Flags``.
+        By default the sites that there are predictions of.
 
     Returns
     -------
@@ -79,6 +80,11 @@ def call_mechanisms(
     wells = _mean_logits(good, logits).merge(
         pd.concat([profiles[WELL_KEYS], near], axis=1), on=WELL_KEYS, how="left"
     )
+    if quality is None:
+        quality = predictions.assign(
+            status="ok",
+            Quality_Flags=np.where(predictions.get("Quality_ok", True), "", "bad quality"),
+        )
     wells = _planned(predictions, quality).merge(wells, on=WELL_KEYS, how="left")
     wells["sites"] = wells["sites"].fillna(0).astype(int)
     wells["wells"] = wells["plates"] = (wells["sites"] > 0).astype(int)

@@ -138,3 +138,10 @@ def restricted(crops: pd.DataFrame, choice: str | None, rows: int | None = None)
         out.iloc[rows:] = False
     fit = crops.get("Quality_ok", True)
     return crops.assign(Metadata_moa=crops["Metadata_moa"].mask(out, None), Quality_ok=fit & ~out)
+
+
+def proportions_of(table: pd.DataFrame, classes: list[str]) -> list[float]:
+    """Give the share of each class among the labelled compounds of a table."""
+    keys = ["Metadata_JCP2022", "Metadata_moa"]
+    shares = table[keys].dropna().drop_duplicates()["Metadata_moa"].value_counts(normalize=True)
+    return [float(shares[name]) for name in classes]
