@@ -8,6 +8,7 @@ import json
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -124,6 +125,8 @@ def _escaped(table: pd.DataFrame) -> pd.DataFrame:
 MISSING = ["", "-", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "None", "NULL", "null"]
 # Ids, which are text even where a Parquet file has numbers.
 IDS = [*WELL_KEYS, "Metadata_Batch", "Metadata_PlateType", "Metadata_JCP2022"]
+MOST_COLUMNS = 2**14  # tables of features have some thousands
+MOST_BYTES = 2**31  # of a table, unpacked
 # How web pages begin that servers send instead of a table.
 NO_TABLES = (b"<!doctype", b"<html", b"<?xml", b"version https://git-lfs")
 
@@ -187,7 +190,10 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
     if ".parquet" in suffixes:
         return _parquet(io.BytesIO(data))
     if suffixes and suffixes[-1] == ".gz":
-        data = gzip.decompress(data)
+        with gzip.open(io.BytesIO(data)) as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
     if data[:200].lstrip().lower().startswith(NO_TABLES):
         raise ValueError("the answer is not a table but a web page or a Git LFS pointer")
     if data.startswith(b"PK"):
@@ -201,7 +207,10 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
     separator = next((mark for mark in (by_suffix, *",;\t") if mark in heading), by_suffix)
     (names,) = csv.reader([heading.rstrip("\r")], delimiter=separator)
     names = [re.sub(f"^'(?={FORMULA})", "", cell.strip()) for cell in names]
-    if twice := [cell for cell in names if cell and names.count(cell) > 1]:
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(f"its heading has {len(names)} columns; at most {MOST_COLUMNS} are read")
+    counts = Counter(names)
+    if twice := [cell for cell in names if cell and counts[cell] > 1]:
         raise ValueError(f"its heading names the column {twice[0]} twice")
     cells = _cells(rows.encode(), len(names), separator)
     if "'" in rows:

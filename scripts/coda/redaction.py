@@ -18,11 +18,9 @@ HARMLESS = {
     "name",
     "id",
 }
-# A bracket, comma or full stop behind an address belongs to the sentence.
-_ADDRESS = re.compile(
-    r"""([A-Za-z][A-Za-z0-9+.-]*://)([^\s"'<>|\\^`{}]*?)(?=[).,:;\]]*(?:[\s"'<>|\\^`{}]|$))"""
-)
-_PAIR = re.compile(r"([^&;=]+)=([^&;]*)")
+_ADDRESS = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]*://)([^\s"'<>|\\^`{}]*)""")
+_PART = re.compile(r"[^&;]+")
+_NO_PORT = re.compile(r"[^@]*:(?!\d*$)")
 # Control characters but tab and line end, and marks that turn the direction of text.
 _CONTROLS = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069\\u2028\\u2029\\ud800-\\udfff]"
@@ -48,20 +46,25 @@ def without_secrets(value: Any) -> Any:
 
 def _bare(found: re.Match) -> str:
     scheme, rest = found.groups()
-    place, mark, query = rest.partition("?")
+    address = rest.rstrip(").,:;]")  # of the sentence
+    place, hash_mark, fragment = address.partition("#")
+    place, mark, query = place.partition("?")
     host, slash, path = place.partition("/")
-    if "@" in host:
+    if _NO_PORT.match(host) and "@" in path:  # a password with a slash
+        host, slash, path = place.rpartition("@")[2].partition("/")
+        host = f"...@{host}"
+    elif "@" in host:
         host = "...@" + host.rpartition("@")[2]
-    path, hash_mark, fragment = path.partition("#") if not mark else (path, "", "")
-    if mark:
-        query, hash_mark, fragment = query.partition("#")
-    if query and "=" not in query:
-        query = "..."
-    query = _PAIR.sub(
-        lambda pair: pair[0] if unquote(pair[1]).lower() in HARMLESS else f"{pair[1]}=...",
-        query,
-    )
-    return scheme + host + slash + path + mark + query + hash_mark + ("..." if fragment else "")
+    query = _PART.sub(_bare_part, query)
+    shown_address = scheme + host + slash + path + mark + query + hash_mark
+    return shown_address + ("..." if fragment else "") + rest[len(address) :]
+
+
+def _bare_part(found: re.Match) -> str:
+    name, mark, _ = found[0].partition("=")
+    if not mark:
+        return "..."
+    return found[0] if unquote(name).lower() in HARMLESS else f"{name}=..."
 
 
 def shown(text: str) -> str:

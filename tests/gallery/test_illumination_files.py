@@ -109,7 +109,8 @@ def test_a_header_that_claims_more_than_the_file_holds_takes_no_memory(tmp_path)
     content = (tmp_path / "f.npy").read_bytes()
     assert b"(20, 30)" in content
     for claim in (b"(90000, 90000)", b"(2**9, 9)", b"(-1, 30)", b"(20, 31)"):
-        changed = content.replace(b"(20, 30)" + b" " * (len(claim) - 8), claim)
+        ending = b", }" + b" " * (len(claim) - 8)
+        changed = content.replace(b"(20, 30)" + ending, claim + b", }")
         assert claim in changed
         (tmp_path / "f.npy").write_bytes(changed)
         with pytest.raises(UserError, match="cannot be read"):

@@ -1,5 +1,7 @@
 """What an address carries as password or signature is shown nowhere, and no control character reaches a terminal."""
 
+import time
+
 import pytest
 from coda.redaction import shown, without_secrets
 
@@ -24,6 +26,9 @@ from coda.redaction import shown, without_secrets
         ("results/a@b/c?d=e", "results/a@b/c?d=e"),
         ("of 2 tables (https://h/t?k=word): cut", "of 2 tables (https://h/t?k=...): cut"),
         ("https://h/t?word", "https://h/t?..."),
+        ("https://u:pa/ss@h/x", "https://...@h/x"),
+        ("https://h:80/a@1/x", "https://h:80/a@1/x"),
+        ("https://h/t?a=1;sig=2&x", "https://h/t?a=...;sig=...&..."),
         ("https://h/t.csv#sig=word", "https://h/t.csv#..."),
     ],
 )
@@ -50,3 +55,9 @@ def test_control_characters_are_written_out():
     text = "\x1b]0;owned\x07 a\rb \u202egnp\u2066 \x9b2J\ttab é 細胞\n"
     told = shown(text)
     assert told == "\\x1b]0;owned\\x07 a\\rb \\u202egnp\\u2066 \\x9b2J\ttab é 細胞\n"
+
+
+def test_long_texts_take_no_time():
+    begun = time.process_time()
+    shown("https://" + "." * 10**6 + "x" + "https://" + "a:" * 10**6 + "@h?" + "x=1&" * 10**5)
+    assert time.process_time() - begun < 5

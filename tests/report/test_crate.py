@@ -158,7 +158,8 @@ def test_no_secret_of_an_address_leaves_the_machine(tmp_path, run):
     weights = tmp_path / "results/models/source_1/seed_1/foundation.safetensors"
     save_weights(weights, {"w": torch.ones(2)}, {"inputs": "https://h/t?sig=ab12cd"})
     write_provenance(provenance, config, [weights], [code / "Snakefile"], code)
-    write_crate(run / METADATA, [path for path in provenance.rglob("*") if path.is_file()], config)
+    files = [path for path in provenance.rglob("*") if path.is_file()]
+    write_crate(run / METADATA, [run / "report.html", *files], config)
     said = [path.read_text() for path in [run / METADATA, *provenance.rglob("*")] if path.is_file()]
     assert any("X-Amz-Signature=..." in text for text in said)
     assert not any("ab12cd" in text or "me:word" in text for text in said)
