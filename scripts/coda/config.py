@@ -138,10 +138,11 @@ def steps_to_calls(name: str) -> list[str]:
         "oda",
         "coda",
         "coda_batch",
+        "coda_consensus",
     ):
         raise UserError(
             f"The config key predict.method is {name}, which needs images or labels of the training source; a pack has "
-            "unadapted, oda, coda and coda_batch, each also harmonised and aligned."
+            "unadapted, oda, coda, coda_batch and coda_consensus, each also harmonised and aligned."
         )
     return wanted.steps
 
