@@ -10,7 +10,8 @@ from coda.files import read_table
 from coda.logs import reported
 from coda.report.caveats import caveats
 from coda.report.findings import findings
-from coda.report.page import write_report
+from coda.report.front import front_page
+from coda.report.page import Front, write_report
 from coda.report.sections import opening, report_sections
 
 with reported(snakemake.log[0]):
@@ -49,5 +50,9 @@ with reported(snakemake.log[0]):
             experiments,
             filters,
         ),
-        opening(snakemake.params.figures, figures),
+        Front(
+            *front_page(summary, config["figures"]["level"]),
+            opening(snakemake.params.figures, figures),
+        ),
+        snakemake.params.explorer,
     )

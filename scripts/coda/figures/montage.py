@@ -1,5 +1,7 @@
 """Montage of crops: the same compounds as each source imaged them."""
 
+from textwrap import wrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import SubFigure
@@ -7,18 +9,10 @@ from matplotlib.figure import SubFigure
 from coda.columns import source_name, sources_in_order
 from coda.crops.store import CropStore
 from coda.errors import UserError
+from coda.figures.composite import composites, stretched
 from coda.figures.style import MM, TEXT, Drawing, new_figure, style
 
-# Light of each channel in the composite; chosen apart in hue and in lightness.
-LIGHT = {
-    "DNA": (0.15, 0.35, 1.0),
-    "ER": (0.0, 0.75, 0.55),
-    "RNA": (0.65, 0.85, 0.1),
-    "AGP": (1.0, 0.55, 0.0),
-    "Mito": (0.9, 0.1, 0.45),
-}
-EXPOSURE = 0.6  # of the sum of all channels, which overlap in most of the cell
-DARKEST, BRIGHTEST = 1.0, 99.7  # percentiles that become black and white
+LINE = 22  # characters of a title in one line
 
 
 def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
@@ -45,38 +39,27 @@ def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
         sources_in_order(chosen["Metadata_Source"]),
         list(dict.fromkeys(chosen["name"])),
     )
-    pixels = _stretched(
-        store.gather(chosen["crop"].to_numpy()), chosen["Metadata_Source"].to_numpy()
-    )
-    light = np.array(
-        [LIGHT.get(channel, (0.6, 0.6, 0.6)) for channel in store.channels], np.float32
-    )
-    composites = np.clip(np.einsum("nchw,ck->nhwk", pixels, light) * EXPOSURE, 0, 1)
+    crops, groups = chosen["crop"].to_numpy(), chosen["Metadata_Source"].to_numpy()
+    pixels = stretched(store.gather(crops), groups)
+    pictures = composites(pixels, store.channels, groups)
     # Crops come compound by compound, each from all sources.
     order = np.arange(len(chosen)).reshape(len(names), len(sources)).T
     with style():
         across = max(len(names), len(store.channels))
         tile = min(160 / across, 190 / (2 * len(sources)))
+        title = 3 * max(name.count("\n") + 1 for name in names)  # mm
         figure = new_figure(
-            (2 * tile * len(sources) + 34) * MM, width=max(90, 1.07 * tile * across + 8) * MM
+            (2 * tile * len(sources) + 28 + title) * MM,
+            width=max(90, 1.07 * tile * across + 8) * MM,
         )
         top, bottom = figure.subfigures(
-            2, 1, height_ratios=[len(sources) * tile + 19, len(sources) * tile + 15]
+            2, 1, height_ratios=[len(sources) * tile + 13 + title, len(sources) * tile + 15]
         )
-        _grid(top, composites[order], sources, names)
+        _grid(top, pictures[order], sources, names)
         top.suptitle("All channels together, one compound a column")
         _grid(bottom, pixels[order[:, 0]], sources, store.channels)
         bottom.suptitle(f"Channel by channel, {names[0].splitlines()[0]}")
     return Drawing(figure, chosen.drop(columns=["name", "crop"]))
-
-
-def _stretched(crops: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    pixels = crops.astype(np.float32)
-    for source in np.unique(sources):
-        mine = sources == source
-        low, high = np.percentile(pixels[mine], [DARKEST, BRIGHTEST], axis=(0, 2, 3), keepdims=True)
-        pixels[mine] = np.clip((pixels[mine] - low) / np.maximum(high - low, 1), 0, 1)
-    return pixels
 
 
 def _grid(figure: SubFigure, images: np.ndarray, sources: list[str], titles: list[str]) -> None:
@@ -123,12 +106,13 @@ def _choose(table: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
         chosen["Metadata_JCP2022"]
     )
     chosen["name"] = [
-        _two_lines(name, moa) for name, moa in zip(title, chosen["Metadata_moa"], strict=True)
+        _titled(name, moa) for name, moa in zip(title, chosen["Metadata_moa"], strict=True)
     ]
     return chosen[
         [*[name for name in chosen.columns if name.startswith("Metadata_")], "name", "crop"]
     ]
 
 
-def _two_lines(name: str, moa: str) -> str:
-    return f"{name[:20]}\n{moa if len(moa) <= 22 else moa[:21] + '…'}"
+def _titled(name: str, moa: str) -> str:
+    """Name a column by its compound and, below it, the whole mechanism in lines that fit."""
+    return "\n".join([*wrap(name, LINE), *wrap(moa, LINE)])

@@ -11,7 +11,7 @@ from coda.errors import UserError
 from coda.figures.style import MM, TEXT, Drawing, new_figure, style
 from coda.wells import plate_format, row_letters, well_place
 
-COLOURS = ["#ffffff", "#d9e6f2", "#fdd9a8", "#f28e2b", "#a63603"]
+COLOURS = ["#ffffff", "#cfe0f0", "#fdd9a8", "#f28e2b", "#a63603"]
 WORDS = ["no site planned", "all sites there", "under half lost", "half or more lost", "all lost"]
 ACROSS = 4
 
@@ -37,7 +37,9 @@ def sites_lost(quality: pd.DataFrame) -> Drawing:
     across = min(ACROSS, len(plates))
     rows = -(-len(plates) // across)
     with style():
-        figure = new_figure((16 + 40 * rows) * MM, width=max(110, 45 * across) * MM)
+        figure = new_figure(
+            ((16 if across == ACROSS else 22) + 40 * rows) * MM, width=max(110, 45 * across) * MM
+        )
         grid = figure.subplots(rows, across, squeeze=False).ravel()
         shape = plate_format(wells["row"].max() + 1, wells["column"].max() + 1)
         for axes, ((source, plate), part) in zip(grid, plates, strict=False):
@@ -49,7 +51,7 @@ def sites_lost(quality: pd.DataFrame) -> Drawing:
         for axes in grid[len(plates) :]:
             axes.remove()
         keys = [Patch(facecolor=colour, edgecolor="#bbbbbb", linewidth=0.4) for colour in COLOURS]
-        figure.legend(keys, WORDS, loc="outside lower center", ncols=5 if across > 2 else 3)
+        figure.legend(keys, WORDS, loc="outside lower center", ncols=5 if across == ACROSS else 3)
     return Drawing(figure, wells.drop(columns=["row", "column", "level"]))
 
 
