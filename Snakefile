@@ -1,6 +1,7 @@
 """CODA: from plates in the Cell Painting Gallery to the figures of the study.
 
-Named targets: all (the default), figures, metrics, crops, plan, archive. A config file is laid over config/config.yaml.
+Named targets: all (the default), figures, metrics, crops, plan, archive, pack, predict. A config
+file is laid over config/config.yaml.
 """
 
 from snakemake.utils import min_version
@@ -20,6 +21,7 @@ include: "rules/evaluation.smk"
 include: "rules/experiments.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/predict.smk"
 
 
 rule all:
@@ -53,6 +55,22 @@ rule crops:
     input:
         crops=all_crops,
         quality=all_quality,
+        warnings=rules.collect_warnings.output.warnings,
+
+
+rule pack:
+    input:
+        packs=[
+            path.format(source=source, seed=seed)
+            for path in (rules.write_pack.output.description, rules.write_pack.output.zip)
+            for source in config["train_sources"]
+            for seed in SEEDS
+        ],
+
+
+rule predict:
+    input:
+        calls=calls,
 
 
 rule plan:

@@ -12,12 +12,15 @@ IMAGES = f"{RESULTS}/images/{{source}}/{{plate}}"
 FUNCTIONS = [
     f"{RESULTS}/functions/{{source}}/{{plate}}/{channel}.npy" for channel in config["channels"]
 ]
+# With a pack all plates are one's own, and nothing of JUMP's is asked for.
+JUMP_TABLES = config["pack"] is None
 # A crop has 8 bits a pixel and channel.
 CROP_BYTES = len(config["channels"]) * config["crops"]["size"] ** 2
 
 
 localrules:
     select_plates,
+    check_classes,
 
 
 rule download_metadata:
@@ -71,7 +74,7 @@ rule label_compounds:
 checkpoint select_plates:
     """Choose the plates that take part, and which of them are kept for validation."""
     input:
-        plate=TABLE.format(table="plate"),
+        plate=TABLE.format(table="plate") if JUMP_TABLES else [],
         sample_sheet=config["sample_sheet"] or [],
     output:
         plates=f"{RESULTS}/metadata/plates.csv",
@@ -100,7 +103,7 @@ checkpoint select_plates:
 
 
 def own_place(source, plate):
-    """Give what the sample sheet says of where a plate lies: root, load_data, layout.
+    """Give what the sample sheet says of where a plate lies and what is on it: root, layout and so on.
 
     Jobs that need the plates only for this do not wait for the checkpoint, whose dependents Snakemake
     plans twice: each has the index of its plate as input, so when it starts the plates are chosen.
@@ -108,7 +111,7 @@ def own_place(source, plate):
     path = f"{RESULTS}/metadata/plates.csv"
     plates = read_plates(path, os.stat(path).st_mtime_ns) if os.path.exists(path) else {}
     row = plates.get((source, plate), {})
-    return {key: row[key] for key in ("root", "load_data", "layout") if row.get(key)}
+    return {key: row[key] for key in PLACE_COLUMNS if row.get(key)}
 
 
 def root_of(source, plate):
@@ -122,15 +125,53 @@ def begun(wildcards):
     return int(os.path.isdir(images) or os.path.isdir(f"{images}.partial"))
 
 
+def training_layouts(wildcards):
+    """Give the layouts of plates of one's own that train."""
+    plates = [(source, plate) for source in config["train_sources"] for plate in plates_of(source)]
+    return sorted(
+        {own_place(*plate)["layout"] for plate in plates if "layout" in own_place(*plate)}
+    )
+
+
+rule check_classes:
+    """Refuse training plates that lack a class, before anything of a plate is fetched."""
+    input:
+        plates=f"{RESULTS}/metadata/plates.csv",
+        well=TABLE.format(table="well"),
+        layouts=training_layouts,
+        compounds=rules.label_compounds.output.compounds,
+    output:
+        classes=f"{RESULTS}/metadata/classes.csv",
+    log:
+        f"{RESULTS}/logs/check_classes.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/check_classes.tsv"
+    priority: 100
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
+        # Crops that were cut elsewhere come with their labels.
+        training=[source for source in config["train_sources"] if source not in READY],
+        code=code("check_classes"),
+    script:
+        "../scripts/check_classes.py"
+
+
 rule index_plate:
     """List the sites of a plate with their compounds and the keys of their images."""
     input:
         gallery=GALLERY,
         # A plate's sites do not change when other plates are chosen.
         plates=ancient(f"{RESULTS}/metadata/plates.csv"),
-        well=TABLE.format(table="well"),
+        classes=ancient(rules.check_classes.output.classes) if JUMP_TABLES else [],
+        well=TABLE.format(table="well") if JUMP_TABLES else [],
+        compounds=rules.label_compounds.output.compounds if JUMP_TABLES else [],
         layout=lambda wildcards: own_place(**wildcards).get("layout", []),
-        compounds=rules.label_compounds.output.compounds,
+        platemap=lambda wildcards: own_place(**wildcards).get("platemap", []),
     output:
         index=f"{RESULTS}/index/{{source}}/{{plate}}.parquet",
     log:
@@ -145,7 +186,8 @@ rule index_plate:
         runtime=growing(20),
     params:
         root=lambda wildcards: root_of(**wildcards),
-        load_data=lambda wildcards: own_place(**wildcards).get("load_data"),
+        place=lambda wildcards: own_place(**wildcards),
+        tokens=lambda wildcards: config["sources"][wildcards.source]["channels"],
         channels=config["channels"],
         choose=config["choose"],
         code=code("index_plate"),
@@ -156,6 +198,15 @@ rule index_plate:
 def all_roots(wildcards):
     """Give the root of each plate, in the order of `tables_of`."""
     return [root_of(source, plate) for source in SOURCES for plate in plates_of(source)]
+
+
+def all_own(wildcards):
+    """Tell of each plate, in the order of `tables_of`, whether the sample sheet says where it lies or what is on it."""
+    return [
+        source in READY or bool(own_place(source, plate))
+        for source in SOURCES
+        for plate in plates_of(source)
+    ]
 
 
 rule check_plates:
@@ -277,7 +328,7 @@ rule download_plate:
 
 
 rule plan_download:
-    """Say what a run would download, by listing the gallery, without fetching an image."""
+    """Say what a run would download, by listing the gallery, and what was understood of one's own plates, without fetching an image."""
     input:
         gallery=GALLERY,
         plates=f"{RESULTS}/metadata/plates.csv",
@@ -300,6 +351,8 @@ rule plan_download:
             for key in ("endpoint", "region", "workers", "attempts", "timeout")
         },
         roots=all_roots,
+        own=all_own,
+        ready=[*READY],
         wanted=lambda wildcards: dict(
             channels=config["channels"],
             functions=bool(GALLERY_FUNCTIONS),

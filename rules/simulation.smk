@@ -27,3 +27,27 @@ if "simulation" in config:
             code=code("simulate_gallery"),
         script:
             "../scripts/simulate_gallery.py"
+
+    if config["pack"]:
+
+        rule write_own_tables:
+            """Write the sample sheet and the platemap that a lab of its own would write for its plates."""
+            input:
+                gallery=GALLERY,
+            output:
+                sheet=config["sample_sheet"],
+                platemap=f"{RESULTS}/platemap.csv",
+            log:
+                f"{RESULTS}/logs/write_own_tables.log",
+            benchmark:
+                f"{RESULTS}/benchmarks/write_own_tables.tsv"
+            conda:
+                "../envs/images.yaml"
+            resources:
+                mem_mb=growing(1000),
+                runtime=growing(10),
+            params:
+                lab=config["target_sources"][0],
+                code=code("write_own_tables"),
+            script:
+                "../scripts/write_own_tables.py"

@@ -5,13 +5,14 @@ from pathlib import Path
 from coda.files import read_table
 from coda.gallery.download import download_plate
 from coda.gallery.open import open_gallery
+from coda.gallery.planes import PlanesOf
 from coda.logs import reported
 
 with reported(snakemake.log[0]):
     settings = snakemake.config["gallery"]
     names = ("endpoint", "region", "workers", "attempts", "timeout")
     download_plate(
-        open_gallery(snakemake.params.root, **{name: settings[name] for name in names}),
+        PlanesOf(open_gallery(snakemake.params.root, **{name: settings[name] for name in names})),
         read_table(snakemake.input.index),
         snakemake.params.channels,
         Path(snakemake.output.images),

@@ -13,7 +13,11 @@ from coda.logs import reported
 with reported(snakemake.log[0]):
     given, chosen = snakemake.params.settings, read_table(snakemake.input.plates)
     trained = set(chosen.loc[chosen["subset"] == "train", "Metadata_Plate"])
-    training = [each for each in load_spectra(snakemake.input.training) if each.plate in trained]
+    training = load_spectra(snakemake.input.training)
+    if snakemake.wildcards.source in set(
+        chosen["Metadata_Source"]
+    ):  # else a pack's, which holds no others
+        training = [each for each in training if each.plate in trained]
     # At home, the held-out plate: those that train are what it is compared with.
     plates = [
         each

@@ -1,6 +1,6 @@
 """Measure the spectra of a source's plates, by which images are harmonised."""
 
-from coda.crops.harmonisation import bin_width, measure_spectra, save_spectra
+from coda.crops.harmonisation import bin_width, load_spectra, measure_spectra, save_spectra
 from coda.crops.store import CropStore
 from coda.logs import reported
 from coda.progress import Progress
@@ -9,6 +9,9 @@ with reported(snakemake.log[0]):
     source, params = snakemake.wildcards.source, snakemake.params
     sizes = params.pixel_sizes
     progress = Progress(f"spectra of {source}", len(snakemake.input.crops), "plates")
+    # Spectra of a pack are compared with, so bins are theirs.
+    like = snakemake.input.get("like")
+    width = load_spectra(like)[0].width if like else None
     measured = []
     for path in snakemake.input.crops:
         store = CropStore([path])
@@ -16,7 +19,7 @@ with reported(snakemake.log[0]):
             print(f"The pixel size of {source} is unknown; it counts as {sizes[source]:.4g} um.")
         spectra = measure_spectra(
             store,
-            bin_width(list(sizes.values()), store.height),
+            width or bin_width(list(sizes.values()), store.height),
             params.reference,
             snakemake.threads,
             sizes[source],

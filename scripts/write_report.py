@@ -11,7 +11,9 @@ from coda.logs import reported
 from coda.report.caveats import caveats
 from coda.report.findings import findings
 from coda.report.front import front_page
+from coda.report.input_notes import doubts
 from coda.report.page import Front, write_report
+from coda.report.recommendation import recommended
 from coda.report.sections import opening, report_sections
 
 with reported(snakemake.log[0]):
@@ -27,6 +29,7 @@ with reported(snakemake.log[0]):
     # The figures of plates lie in a folder of their source.
     folders = [sorted(path.glob("*.png")) or [path] for path in map(Path, snakemake.input.figures)]
     figures = [str(path) for paths in folders for path in paths]
+    warnings = read_table(snakemake.input.warnings)
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
@@ -37,7 +40,7 @@ with reported(snakemake.log[0]):
             quality,
             filters,
             simulated="simulation" in config,
-            warnings=read_table(snakemake.input.warnings),
+            warnings=warnings,
         ),
         report_sections(
             summary,
@@ -53,6 +56,8 @@ with reported(snakemake.log[0]):
         Front(
             *front_page(summary, config["figures"]["level"]),
             opening(snakemake.params.figures, figures),
+            recommended(read_table(snakemake.input.recommendation)),
         ),
+        doubts(warnings),
         snakemake.params.explorer,
     )

@@ -23,6 +23,7 @@ All settings of the workflow, with their defaults. To find the setting for a pur
 | pair.yaml | a first run on real plates: the two labs of the paper with the fewest plates |
 | target2.yaml | all sources with Target-2 plates, every pair |
 | demo.yaml | the demo: three simulated labs and a small transformer, minutes without a GPU |
+| demo_own.yaml | after the demo: its pack, used on a plate of a fourth lab |
 | tiny.yaml | for tests: every stage in seconds, with meaningless results |
 | schema.yaml | the type, default and description of every key; unknown keys are rejected |
 

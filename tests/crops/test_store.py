@@ -1,18 +1,23 @@
 """The crop store: round trips, whole or not at all, refusal of what does not fit."""
 
+import json
 import os
 import pickle
+import random
 import subprocess
 import sys
 import textwrap
 import time
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from coda.crops import seal as seal_module
 from coda.crops import store as store_module
+from coda.crops.seal import OPEN, seal
 from coda.crops.store import CropStore, CropWriter
 from coda.errors import UserError
 
@@ -53,7 +58,7 @@ def test_round_trip_in_order_with_types(tmp_path):
     assert table["Metadata_Site"].dtype == np.int64 and table["Quality_ok"].dtype == bool
     assert table["Metadata_moa"].isna().tolist() == [False, False, False, True, True, True, False]
     assert table["Crop_X"].tolist() == [0, 1, 0, 0, 1, 2, 0]
-    assert list(tmp_path.iterdir()) == [tmp_path / "a.arrow"]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.arrow", ".a.arrow.checked"}
 
 
 @pytest.mark.parametrize("batch", [1, 500, 10**9])
@@ -104,7 +109,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(UserError, match="No crop is left"), CropWriter(path, CHANNELS, 8, 8, {}):
         pass
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["a.arrow"]
+    assert sorted(os.listdir(tmp_path)) == [".a.arrow.checked", "a.arrow"]
 
 
 def test_a_killed_writer_leaves_no_file_and_the_next_clears_up(tmp_path):
@@ -128,7 +133,7 @@ def test_a_killed_writer_leaves_no_file_and_the_next_clears_up(tmp_path):
     child.communicate()
     assert not (tmp_path / "a.arrow").exists() and len(os.listdir(tmp_path)) == 1
     make(tmp_path / "a.arrow", [1])
-    assert os.listdir(tmp_path) == ["a.arrow"]
+    assert sorted(os.listdir(tmp_path)) == [".a.arrow.checked", "a.arrow"]
 
 
 def test_plates_that_do_not_fit_are_refused(tmp_path):
@@ -155,8 +160,8 @@ def test_broken_and_foreign_files_are_refused(tmp_path, monkeypatch):
     for name in ["cut", "foreign"]:
         with pytest.raises(UserError, match="not a whole crop store"):
             CropStore([tmp_path / f"{name}.arrow"])
-    monkeypatch.setattr(store_module, "SCHEMA_VERSION", 2)
-    with pytest.raises(UserError, match="format 1, this program reads 2"):
+    monkeypatch.setattr(store_module, "SCHEMA_VERSION", 3)
+    with pytest.raises(UserError, match="format 2, this program reads 3"):
         CropStore([tmp_path / "a.arrow"])
 
 
@@ -175,3 +180,127 @@ def test_misuse_is_refused(tmp_path):
     ):
         w.write({"Metadata_Site": 1}, np.zeros((1, 3, 8, 8), np.uint8))
         w.write({"Metadata_Well": "A01"}, np.zeros((1, 3, 8, 8), np.uint8))
+
+
+def test_a_store_is_read_to_the_bit_or_refused_with_a_sentence(tmp_path):
+    """Hundreds of mutations anywhere in the file: bits, bytes, cuts, moved and doubled parts."""
+    path, rng = tmp_path / "a.arrow", random.Random(0)
+    pixels = make(path, [2, 1, 3])
+    whole, table = path.read_bytes(), CropStore([path]).table
+    refused = 0
+    for _ in range(500):
+        content, place = bytearray(whole), rng.randrange(len(whole))
+        kind = rng.randrange(4)
+        if kind == 0:
+            content[place] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            content[place : place + 8] = rng.randbytes(8)
+        elif kind == 2:
+            del content[place:]
+        else:
+            content[place:place] = content[place : place + rng.randrange(1, 64)]
+        path.write_bytes(content)
+        try:
+            store = CropStore([path])
+        except UserError:
+            refused += 1
+            continue
+        np.testing.assert_array_equal(store.gather(range(6)), pixels)
+        assert store.table.equals(table)
+    assert refused > 480
+
+
+def sealed(path, description, columns):
+    """Write a store of one's own making that has a right checksum."""
+    table = pa.table(columns)
+    metadata = {"coda": json.dumps(description)}
+    with pa.ipc.new_file(path, table.schema.with_metadata(metadata)) as writer:
+        writer.write(table)
+    with suppress(ValueError):
+        seal(path)
+
+
+WHOLE = {
+    "schema_version": 2,
+    "channels": ["DNA"],
+    "height": 2,
+    "width": 2,
+    "settings": {"um_per_pixel": 0.6},
+    "checksum": OPEN,
+}
+PIXELS = pa.array([b"abcd"], pa.binary(4))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"channels": None},
+        {"channels": 5},
+        {"channels": []},
+        {"height": -2, "width": -2},
+        {"height": "2"},
+        {"height": 2**62},
+        {"width": 0},
+        {"settings": None},
+        {"settings": [1]},
+        {"schema_version": None},
+        {"schema_version": 10**30},
+        {"checksum": None},
+        {"checksum": 5},
+        {"checksum": ""},
+        {"checksum": "x" * 64},
+    ],
+    ids=str,
+)
+def test_a_crafted_description_is_refused(tmp_path, change):
+    sealed(tmp_path / "good.arrow", WHOLE, {"Crop_X": [1.0], "pixels": PIXELS})
+    assert CropStore([tmp_path / "good.arrow"]).view(0).tobytes() == b"abcd"
+    sealed(tmp_path / "a.arrow", WHOLE | change, {"Crop_X": [1.0], "pixels": PIXELS})
+    with pytest.raises(UserError, match="a.arrow"):
+        CropStore([tmp_path / "a.arrow"])
+    for name in WHOLE:
+        left = {key: value for key, value in WHOLE.items() if key != name}
+        sealed(tmp_path / "a.arrow", left, {"Crop_X": [1.0], "pixels": PIXELS})
+        with pytest.raises(UserError, match="a.arrow"):
+            CropStore([tmp_path / "a.arrow"])
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"Crop_X": [1.0]},
+        {"pixels": pa.array([b"abcd"], pa.binary())},
+        {"pixels": pa.array([b"abcdef"], pa.binary(6))},
+        {"pixels": pa.array(["abcd"])},
+        {"pixels": pa.array([1])},
+        {"pixels": pa.nulls(1)},
+        {"pixels": pa.array([None], pa.binary(4))},
+    ],
+    ids=str,
+)
+def test_crafted_columns_are_refused(tmp_path, columns):
+    sealed(tmp_path / "a.arrow", WHOLE, columns)
+    with pytest.raises(UserError, match="a.arrow"):
+        CropStore([tmp_path / "a.arrow"])
+
+
+def test_a_store_is_compared_once_and_again_after_any_change(tmp_path, monkeypatch):
+    path, read = tmp_path / "a.arrow", []
+    make(path, [2, 1])
+    real = seal_module._checksum
+    monkeypatch.setattr(seal_module, "_checksum", lambda *part: read.append(1) or real(*part))
+    CropStore([path])
+    assert not read  # by whom it was written it was noted
+    times = os.stat(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(UserError, match="not what was written"):
+        CropStore([path])
+    make(path, [2, 1])
+    (tmp_path / ".a.arrow.checked").write_text("no note")
+    read.clear()
+    for _ in range(3):
+        CropStore([path])
+    assert len(read) == 1

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.columns import SITE_KEYS
+from coda.crops.composite import LIGHT, composites, stretched
 from coda.errors import UserError
 from coda.evaluation.metrics import score
 from coda.evaluation.scores import score_predictions
 from coda.evaluation.units import classes_of
 from coda.figures.accuracy import accuracy_bars
-from coda.figures.composite import LIGHT, composites, stretched
 from coda.figures.confusion import confusion_matrices
 from coda.figures.embedding import embedding_map
 from coda.figures.montage import montage
@@ -143,6 +143,13 @@ def test_sites_lost_are_counted_by_well():
         sites_lost(quality.assign(Metadata_Well="well 1"))
 
 
+@pytest.mark.parametrize("plates", [1, 2, 3, 4, 5])
+def test_the_legend_of_sites_lost_fits_under_any_number_of_plates(plates):
+    rows = [("source_1", f"P{number}", "A01", 1, "ok") for number in range(plates)]
+    names = ["Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_Site", "status"]
+    assert_readable(sites_lost(pd.DataFrame(rows, columns=names)).figure)
+
+
 class Crops:
     """What the montage needs of a crop store: a table, channels and pixels that tell their row."""
 
@@ -234,8 +241,7 @@ def test_composites_of_cells_that_touch_are_not_white():
     crops = np.clip(random.normal(110, 25, (4, 5, 64, 64)), 0, 255)
     crops[:, :, :4] = 0  # a gap between cells
     crops[:, 0, 20:40, 20:40] += 140  # nuclei
-    channels, groups = list(LIGHT), np.zeros(4)
-    pictures = composites(stretched(crops, groups), channels, groups)
+    pictures = composites(stretched(crops), list(LIGHT))
     assert pictures.min() >= 0 and pictures.max() <= 1
     assert (pictures.min(axis=-1) > 0.95).mean() < 0.01
     nuclei, others = pictures[:, 20:40, 20:40], pictures[:, 44:, 44:]

@@ -222,6 +222,15 @@ def test_sample_sheet(tmp_path):
     assert chosen["subset"].tolist() == ["train", "validation"]
 
 
+def test_a_short_sheet_has_one_batch_and_may_hold_notes(tmp_path, capsys):
+    sheet = tmp_path / "plates.csv"
+    sheet.write_text("source,plate,platemap,operator\nmy_lab,0042,map.csv,Ada\n")
+    table = read_sample_sheet(sheet, "TARGET2")
+    assert table[PLATE_COLUMNS[:3]].to_numpy().tolist() == [["my_lab", "batch_1", "0042"]]
+    assert table["platemap"].tolist() == ["map.csv"] and "operator" not in table
+    assert "not used: operator" in capsys.readouterr().err
+
+
 def test_own_plates_stand_beside_jumps_and_before_them(plates):
     own = pd.DataFrame(
         [
@@ -253,7 +262,14 @@ def test_of_all_wells_only_a_plates_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("Metadata_Source,Metadata_Plate\na,b\n", "Metadata_Batch"),
+        ("Metadata_Source,Metadata_Batch\na,b\n", "Metadata_Plate"),
+        ("source,plate,platmap\na,b,c\n", "unknown column platmap; did you mean platemap"),
+        ("source,plate,layout,platemap\na,b,c,d\n", "b both a layout and a value of platemap"),
+        (
+            "source,plate,plane\na,b,1\n",
+            "says which plane of b to take, but neither images nor a patt",
+        ),
+        ("source,plate,load_data,pattern\na,b,c,d\n", "both a load_data and a value of pattern"),
         ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,\n", "no id"),
         ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,../c\n", "no id"),
         ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,c\na,d,c\n", "plate c twice"),
@@ -265,3 +281,15 @@ def test_bad_sample_sheets_are_named(tmp_path, text, word):
     with pytest.raises(UserError, match=word) as told:
         read_sample_sheet(sheet, "TARGET2")
     assert str(sheet) in str(told.value)
+
+
+def test_an_id_that_yaml_reads_as_octal_is_told():
+    plates = pd.DataFrame(
+        [("lab", "b", plate, "TARGET2") for plate in ("0041", "0042")], columns=PLATE_COLUMNS
+    )
+    with pytest.raises(
+        UserError, match=r"names 33, .*; YAML reads 0041 as 33, so put it in quotes"
+    ):
+        select_plates(plates, "TARGET2", {"lab": {"validation_plate": 0o41}})
+    with pytest.raises(UserError, match="exclude_plates names 34, .*YAML reads 0042 as 34"):
+        select_plates(plates, "TARGET2", {"lab": {"validation_plate": "0041"}}, [0o42])

@@ -1,11 +1,15 @@
 """Whole images are read to the bit, and nothing else passes for one."""
 
 import io
+import struct
+import time
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
 import tifffile
-from coda.gallery.tiff import BrokenImage, check_header, read_tiff
+from coda.gallery.tiff import BrokenImage, check_header, opened, read_tiff
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -191,3 +195,77 @@ def test_a_damaged_directory_is_broken_or_harmless(tmp_path, changes, bigtiff):
     except BrokenImage:
         return
     assert read.dtype == np.uint16 and read.ndim == 2
+
+
+def directory(*tags: tuple[int, int, int, int], behind: bytes = b"", then: int = 0) -> bytes:
+    """A little-endian TIFF of one page: code, type, count and value of its tags, and bytes behind them."""
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    count = struct.pack("<H", len(tags))
+    return b"II*\0\x08\0\0\0" + count + entries + struct.pack("<I", then) + behind
+
+
+def claiming(side: int, compression: int, content: bytes, strips: int = 1) -> bytes:
+    """A TIFF that claims a square of `side` pixels in strips that all have the same bytes."""
+    rows = -(-side // strips)
+    places = 8 + 2 + 9 * 12 + 4
+    arrays = struct.pack(f"<{strips}I", *[places + 8 * strips] * strips)
+    arrays += struct.pack(f"<{strips}I", *[len(content)] * strips)
+    return directory(
+        (256, 4, 1, side),
+        (257, 4, 1, side),
+        (258, 3, 1, 16),
+        (259, 3, 1, compression),
+        (262, 3, 1, 1),
+        (273, 4, strips, places if strips > 1 else places + 8),
+        (277, 3, 1, 1),
+        (278, 4, 1, rows),
+        (279, 4, strips, places + 4 * strips if strips > 1 else len(content)),
+        behind=arrays + content,
+    )
+
+
+HOSTILE = {
+    "claims a square of 32,768": (
+        claiming(32768, 8, zlib.compress(bytes(2**31), 9)[: 2**21]),
+        "claims 1073741824 pixels",
+    ),
+    "65,535 tags": (directory(*[(256, 4, 1, 9)] * 65535), "65535 tags"),
+    "tags that share a value": (
+        directory(*[(40000 + n, 7, 2**20, 16) for n in range(250)], behind=bytes(2**20)),
+        "tags name",
+    ),
+    "strips that share their bytes": (
+        claiming(4096, 8, zlib.compress(np.random.default_rng(0).bytes(2**20)), strips=4096),
+        "more bytes of pixels",
+    ),
+    "a strip that unpacks to more": (
+        claiming(64, 8, zlib.compress(bytes(2**30), 9)),
+        "truncated or damaged|blank|bytes of pixels",
+    ),
+    "an image within an image": (claiming(64, 34712, b"\0\0\0\x0cjP  "), "compression JPEG2000"),
+    "a ring of pages": (directory((254, 4, 1, 1), then=8, behind=bytes(64)), "damaged|no page"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_asks_for_too_much_is_refused_at_once(tmp_path, kind):
+    content, reason = HOSTILE[kind]
+    path = tmp_path / "image.tiff"
+    path.write_bytes(content)
+    tracemalloc.start()
+    begun = time.process_time()
+    try:
+        with pytest.raises(BrokenImage, match=reason):
+            read_tiff(path)
+        assert time.process_time() - begun < 2
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_with_many_pages_is_not_opened_where_all_are_looked_at():
+    with opened(io.BytesIO(pages(*[image(4, 4)] * 100))) as file:
+        assert file.pages[0].shape == (4, 4)
+    many = io.BytesIO(pages(*[image(4, 4)] * 100))
+    with pytest.raises(BrokenImage, match="more than 64 pages"), opened(many, every_page=True):
+        pass

@@ -205,3 +205,9 @@ def test_json_is_written_whole(tmp_path):
     write_json({"a": [1, "ä"]}, tmp_path / "x.json")
     assert (tmp_path / "x.json").read_text() == '{\n  "a": [\n    1,\n    "ä"\n  ]\n}\n'
     assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_workbook_is_named_as_such(tmp_path):
+    (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(UserError, match="spreadsheet or an archive; save it as CSV"):
+        read_table(tmp_path / "sheet.csv")

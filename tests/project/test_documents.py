@@ -28,12 +28,14 @@ def test_conda_environments_have_the_pins_of_the_requirements():
             assert required[name] == version, f"{path.name}: {name}"
 
 
-RULES = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+FILES = [path.read_text() for path in sorted((ROOT / "rules").glob("*.smk"))]
+RULES = "\n".join(FILES)
 # Each rule, and what stands between its first line and the next statement that is not indented as deep.
 BLOCKS = {
     match[2]: match[3]
+    for text in FILES
     for match in re.finditer(
-        r"^( *)(?:rule|checkpoint) (\w+):\n(.*?)(?=^\1\S|\Z)", RULES, re.M | re.S
+        r"^( *)(?:rule|checkpoint) (\w+):\n(.*?)(?=^\1\S|\Z)", text, re.M | re.S
     )
 }
 

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import random
 import time
 
 import pytest
@@ -9,9 +10,11 @@ from coda.training.checkpoints import (
     StateFolder,
     StateSaver,
     load_optimizer,
+    load_state,
     optimizer_tensors,
     prefixed,
     read_header,
+    save_state,
     save_weights,
     unprefixed,
 )
@@ -214,11 +217,124 @@ def test_the_best_weights_are_those_of_their_time_and_on_the_disk_before_the_sta
     assert load_file(states.best)["x"].item() == 1.0
 
 
-def test_a_state_without_the_best_weights_it_speaks_of_is_no_state(tmp_path, capsys):
-    states = StateFolder(tmp_path / "run.states", "me")
+MIXED = {
+    "a": torch.linspace(0, 1, 7),
+    "half": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3).T,
+    "count": torch.tensor(5),
+    "none": torch.zeros(0, 3),
+    "flags": torch.tensor([True, False]),
+}
+
+
+def test_a_state_is_read_to_the_bit_or_refused(tmp_path):
+    """Hundreds of bits flipped, bytes cut off or written over, anywhere in the file."""
+    path, rng = tmp_path / "s.safetensors", random.Random(0)
+    save_state(path, MIXED, {"log": [{"loss": 0.1}], "best": 0.5})
+    content = path.read_bytes()
+    tensors, header = load_state(path)
+    assert header == {"log": [{"loss": 0.1}], "best": 0.5}
+    assert all(torch.equal(tensors[name], MIXED[name]) for name in MIXED)
+    refused = 0
+    for _ in range(600):
+        changed = bytearray(content)
+        kind, place = rng.randrange(3), rng.randrange(len(content))
+        if kind == 0:
+            changed[place] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del changed[place:]
+        else:
+            changed[place : place + 16] = rng.randbytes(16)
+        path.write_bytes(changed)
+        try:
+            read, said = load_state(path)
+        except UserError:
+            refused += 1
+            continue
+        assert said == header and read.keys() == MIXED.keys()
+        assert all(torch.equal(read[name], MIXED[name]) for name in MIXED)
+    assert refused > 500
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0x40
+    path.write_bytes(content)
+
+
+def trained(folder):
+    """States after steps 5 and 10, both of which speak of the best weights."""
+    states = StateFolder(folder / "run.states", "me")
     saver = StateSaver(states, minutes=10)
-    saver.judge(0.5, {"x": torch.zeros(1)}, {"epoch": 1})
-    saver.save(8, {"x": torch.zeros(1)}, [])
-    states.best.unlink()
-    assert StateSaver(states, minutes=10).load() is None
-    assert "are gone; begins anew" in capsys.readouterr().out
+    saver.judge(0.5, {"x": torch.ones(1)}, {"epoch": 1})
+    for step in (5, 10):
+        saver.save(step, {"x": torch.tensor([float(step)])}, [{"epoch": 1}])
+    return states
+
+
+@pytest.mark.parametrize("damage", ["flipped", "empty", "lacks a key", "folder"])
+def test_the_older_state_is_taken_and_the_damaged_one_does_not_come_back(tmp_path, capsys, damage):
+    states = trained(tmp_path)
+    newest = states.folder / "000000010.safetensors"
+    if damage == "flipped":
+        flip(newest)
+    elif damage == "empty":
+        newest.write_bytes(b"")
+    elif damage == "lacks a key":
+        save_state(newest, {"x": torch.zeros(1)}, {"log": []})
+    else:
+        newest.unlink()
+        newest.mkdir()
+    saver = StateSaver(states, minutes=10)
+    tensors, header = saver.load()
+    assert header["step"] == tensors["x"].item() == 5 and saver.best == 0.5
+    assert "left aside" in capsys.readouterr().out and not newest.exists()
+    saver.save(7, {"x": torch.tensor([7.0])}, [])
+    assert StateSaver(states, minutes=10).load()[1]["step"] == 7
+
+
+@pytest.mark.parametrize("damage", ["flipped", "empty", "absent"])
+def test_without_its_best_weights_a_training_begins_anew_for_good(tmp_path, capsys, damage):
+    states = trained(tmp_path)
+    if damage == "flipped":
+        flip(states.best)
+    elif damage == "empty":
+        states.best.write_bytes(b"")
+    else:
+        states.best.unlink()
+    saver = StateSaver(states, minutes=10)
+    assert saver.load() is None and saver.best == -1
+    assert "best weights" in capsys.readouterr().out
+    saver.judge(0.3, {"x": torch.zeros(1)}, {"epoch": 1})
+    saver.save(2, {"x": torch.tensor([2.0])}, [])
+    again = StateSaver(states, minutes=10)
+    assert again.load()[1]["step"] == 2 and again.best == 0.3  # not the 0.5 of before
+
+
+def test_the_result_of_a_training_that_outlived_its_snakemake_is_taken(tmp_path, capsys):
+    states = StateFolder(tmp_path / "run.states", "me")
+    weights, log = tmp_path / "run.safetensors", tmp_path / "log.parquet"
+    assert not states.completed([weights, log])
+    save_weights(weights, {"x": torch.ones(1)}, {"training": "me"})
+    assert not states.completed([weights, log])
+    log.touch()
+    assert states.completed([weights, log]) and "its result is taken" in capsys.readouterr().out
+    assert not StateFolder(tmp_path / "run.states", "other").completed([weights, log])
+    weights.write_bytes(b"")
+    assert not states.completed([weights, log])
+
+
+def test_states_stay_where_outputs_were_removed_for_a_job_that_waits(tmp_path):
+    states = trained(tmp_path)
+    states.remove([tmp_path / "gone"])
+    assert states.load()[1]["step"] == 10
+    states.remove([states.best])
+    assert states.load() is None
+
+
+def test_a_link_among_the_states_is_left_alone(tmp_path):
+    states, other = trained(tmp_path), tmp_path / "other"
+    other.mkdir()
+    (other / "precious").touch()
+    (states.parent / "link").symlink_to(other)
+    states.save(20, {"x": torch.zeros(1)}, {})
+    assert (other / "precious").exists()

@@ -35,7 +35,8 @@ def test_the_report_opens_whole_and_without_a_fault(results, browser, window, da
 
 def test_links_of_the_contents_lead_to_their_parts(results, browser):
     browser.open(results / "report.html", *WIDTHS["desktop"])
-    dead = "[...document.querySelectorAll('nav a:not([href$=html])')].filter(a => !document.querySelector(a.hash)).map(a => a.hash)"
+    links = "[...document.querySelectorAll('nav a:not([href$=html])')]"
+    dead = f"{links}.filter(a => !document.querySelector(a.hash)).map(a => a.hash)"
     assert browser.evaluate("document.querySelectorAll('nav a').length") >= 5
     assert browser.evaluate(dead) == []
 
@@ -61,7 +62,8 @@ STARTED = """new Promise(done => {
 })"""
 DRAWN = "new Promise(done => setTimeout(done, 3000))"  # maps say nowhere that they are
 TOLD = """new Promise(done => {
-    const look = () => document.getElementById('%sWords').textContent.includes('Call after') ? done(1) : setTimeout(look, 50);
+    const words = document.getElementById('%sWords');
+    const look = () => words.textContent.includes('Call after') ? done(1) : setTimeout(look, 50);
     look();
 })"""
 PLACE = """(() => {

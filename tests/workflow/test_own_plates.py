@@ -1,4 +1,4 @@
-"""A plate of one's own, from a sample sheet and a local folder, beside plates of the gallery."""
+"""Plates of one's own, by a load_data and by a pattern with a platemap, beside plates of the gallery."""
 
 import numpy as np
 import pandas as pd
@@ -27,8 +27,24 @@ def make_plate(root, folder):
     well = {"Metadata_Well": ["A01", "A02"], "Metadata_JCP2022": ["JCP2022_033924", "JCP2022_1"]}
     pd.DataFrame(well).to_csv(folder / "layout.csv", index=False)
     (folder / "sheet.csv").write_text(
-        "Metadata_Source,Metadata_Batch,Metadata_Plate,root,load_data,layout\n"
-        f"my_lab,2026_01,0042,{root},my_lab/sites.csv,layout.csv\n"
+        "Metadata_Source,Metadata_Batch,Metadata_Plate,root,load_data,layout,images,pattern,platemap\n"
+        f"my_lab,2026_01,0042,{root},my_lab/sites.csv,layout.csv,,,\n"
+        "my_lab,2026_01,exp7,scope,,,Screen 12,{plate}_{well}-f{site}_{channel}.tif,platemap.csv\n"
+    )
+
+
+def make_odd_plate(folder):
+    """Write a plate whose files have names of their own, and its platemap."""
+    images = folder / "scope/Screen 12"
+    images.mkdir(parents=True)
+    noise = np.random.default_rng(1)
+    for well in ("b2", "C03"):
+        for channel in ("DAPI", "488 ConA"):
+            pixels = noise.integers(1, 4000, (64, 64), dtype=np.uint16)
+            tifffile.imwrite(images / f"exp7_{well}-f1_{channel}.tif", pixels)
+    (images / "overview.tif").touch()
+    (folder / "platemap.csv").write_text(
+        "Well,Drug,Role\nB02,inhibitor 7 (new),\nC03,water,negcon\n"
     )
 
 
@@ -36,9 +52,10 @@ def make_plate(root, folder):
 def test_an_own_plate_is_planned_indexed_and_fetched_beside_the_gallerys(workdir):
     folder, path = workdir
     make_plate(folder / "mine", folder)
+    make_odd_plate(folder)
     config = yaml.safe_load(path.read_text())
     config["sample_sheet"] = "sheet.csv"
-    config["sources"]["my_lab"] = {"validation_plate": None}
+    config["sources"]["my_lab"] = {"channels": {"DNA": "DAPI", "ER": "488 ConA"}}
     config["target_sources"].append("my_lab")
     path.write_text(yaml.safe_dump(config))
     own = "results/{}/my_lab/0042.parquet"
@@ -52,8 +69,16 @@ def test_an_own_plate_is_planned_indexed_and_fetched_beside_the_gallerys(workdir
     assert len(manifest) == 8 and set(manifest["status"]) == {"ok"}
     assert set(pd.read_parquet(folder / other)["status"]) == {"ok"}
     plan = pd.read_csv(folder / "results/plan.csv").set_index("Metadata_Source")
-    assert plan.loc["my_lab", ["plates", "sites", "objects"]].tolist() == [1, 4, 8]
-    assert plan.loc["all", "plates"] == 5
+    assert plan.loc["my_lab", ["plates", "sites", "objects"]].tolist() == [2, 6, 12]
+    assert plan.loc["all", "plates"] == 6
+
+    odd = pd.read_parquet(folder / "results/index/my_lab/exp7.parquet")
+    assert odd["Metadata_JCP2022"].tolist() == ["inhibitor 7 (new)", "water"]
+    assert odd["Metadata_pert_type"].tolist() == ["trt", "negcon"]
+    text = (folder / "results/plan.txt").read_text()
+    assert "B02 site 1 ER: Screen 12/exp7_b2-f1_488 ConA.tif" in text
+    assert "1 TIFF file(s) do not fit the pattern" in text and "overview.tif" in text
+    assert "source_5 ACPJUM90101" not in text  # of the gallery's plates there is a line a source
 
     # Another root for the own plate concerns that plate alone.
     before = (folder / other).stat().st_mtime_ns

@@ -2,7 +2,7 @@
 
 A store file is an uncompressed Arrow IPC file. Every row is a crop: its ``Metadata_*``,
 ``Quality_*`` and ``Crop_*`` columns and, last, ``pixels``, the channel-first bytes of the crop.
-The schema's metadata carry the format's version, the channels, the size and the crop settings.
+The schema's metadata carry the format's version, the channels, the size, the crop settings and a checksum of the file.
 Any Arrow library reads it; nothing is unpacked or decoded, so a reader gets views of the file.
 """
 
@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from coda.crops.seal import OPEN, check_seal, note_seal, seal
 from coda.errors import UserError
 from coda.files import replacing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Sites are gathered into record batches of about this size. One batch per site would make opening a
 # plate of 3,456 sites 15 times slower, and readers take single crops out of a batch anyway.
 BATCH_BYTES = 16 * 2**20
@@ -60,6 +61,7 @@ class CropWriter:
             "height": height,
             "width": width,
             "settings": settings,
+            "checksum": OPEN,
         }
         self.rows = 0
         self._schema = None
@@ -70,6 +72,8 @@ class CropWriter:
         """Open a temporary file beside the path."""
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(replacing(self.path))
+        # Once the file is closed, and before it takes its name.
+        self._stack.push(lambda kind, error, trace: None if kind else seal(self._temporary))
         return self
 
     def __exit__(self, kind, error, trace) -> bool | None:
@@ -80,6 +84,7 @@ class CropWriter:
             if self._schema is None:
                 raise UserError(f"No crop is left for {self.path}; the log has the reasons.")
             self._flush()
+        note_seal(self.path, _describe(self.path)[1]["checksum"])
         return None
 
     def write(self, metadata: dict, pixels: np.ndarray) -> None:
@@ -280,33 +285,61 @@ def _shared(settings: dict) -> dict:
     return {name: value for name, value in settings.items() if name not in own}
 
 
+def _describe(path: Path) -> tuple[pa.ipc.RecordBatchFileReader, dict]:
+    """Open a store and read its description, unchecked."""
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    return reader, json.loads(reader.schema.metadata[b"coda"])
+
+
 def _open(path: Path) -> tuple[dict, pa.Table, list[np.ndarray]]:
     """Read description and metadata, and lay an array (n, C, H, W) over each batch of pixels."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        description = json.loads(reader.schema.metadata[b"coda"])
+        reader, description = _describe(path)
+        if description["schema_version"] != SCHEMA_VERSION:
+            raise UserError(
+                f"The crops {path} have format {description['schema_version']}, this program reads "
+                f"{SCHEMA_VERSION}; delete the file and make it again."
+            )
+        check_seal(path, description["checksum"])
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        description["columns"] = [f"{field.name}: {field.type}" for field in reader.schema]
+        shape = (len(description["channels"]), description["height"], description["width"])
+        if reader.schema.field("pixels").type != pa.binary(int(np.prod(shape))) or 0 in shape:
+            raise ValueError(f"its pixels are no crops of {shape}")
+        _shared(description["settings"])
+        table = pa.Table.from_batches(batches, reader.schema).drop_columns("pixels")
+        table = table.replace_schema_metadata(None)
+        table.validate(full=True)
+        blocks = []
+        for batch in batches:
+            batch.validate()
+            pixels = batch.column("pixels")
+            if pixels.null_count:
+                raise ValueError("some of its pixels are absent")
+            start = pixels.offset * pixels.type.byte_width
+            flat = np.frombuffer(
+                pixels.buffers()[1],
+                np.uint8,
+                count=len(pixels) * pixels.type.byte_width,
+                offset=start,
+            )
+            blocks.append(flat.reshape(-1, *shape))
     except FileNotFoundError:
         raise UserError(f"The crops {path} do not exist.") from None
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise UserError(
             f"{path} is not a whole crop store ({error}); delete it and make it again."
         ) from error
-    if description["schema_version"] != SCHEMA_VERSION:
-        raise UserError(
-            f"The crops {path} have format {description['schema_version']}, this program reads "
-            f"{SCHEMA_VERSION}; delete the file and make it again."
-        )
-    description["columns"] = [f"{field.name}: {field.type}" for field in reader.schema]
-    table = pa.Table.from_batches(batches).drop_columns("pixels").replace_schema_metadata(None)
-    shape = (-1, len(description["channels"]), description["height"], description["width"])
-    blocks = []
-    for batch in batches:
-        pixels = batch.column("pixels")
-        flat = np.frombuffer(
-            pixels.buffers()[1], np.uint8, count=len(pixels) * pixels.type.byte_width
-        )
-        blocks.append(flat.reshape(shape))
     return description, table, blocks
 
 

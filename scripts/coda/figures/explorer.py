@@ -30,9 +30,9 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from coda.columns import PLATE_KEYS, SITE_KEYS, natural_order, source_name
+from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.evaluation.units import LOGIT, classes_of, probabilities_of
-from coda.figures.composite import composites, stretched
 from coda.figures.style import PALETTE
 from coda.files import replacing
 from coda.wells import well_place
@@ -151,8 +151,7 @@ def thumbnails(table: pd.DataFrame, stores: Sequence[CropStore]) -> tuple[np.nda
     sources = table["Metadata_Source"].to_numpy()
     for source in np.unique(sources):
         mine = np.flatnonzero(sources == source)
-        together = np.zeros(len(mine))
-        light = composites(stretched(small[mine], together), first.channels, together)
+        light = composites(stretched(small[mine]), first.channels)
         pictures[mine] = np.round(255 * light)
     return pictures, side
 

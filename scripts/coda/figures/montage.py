@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.figure import SubFigure
 
 from coda.columns import source_name, sources_in_order
+from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.errors import UserError
-from coda.figures.composite import composites, stretched
 from coda.figures.style import MM, TEXT, Drawing, new_figure, style
 
 LINE = 22  # characters of a title in one line
@@ -40,8 +40,13 @@ def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
         list(dict.fromkeys(chosen["name"])),
     )
     crops, groups = chosen["crop"].to_numpy(), chosen["Metadata_Source"].to_numpy()
-    pixels = stretched(store.gather(crops), groups)
-    pictures = composites(pixels, store.channels, groups)
+    gathered = store.gather(crops)
+    pixels = np.empty(gathered.shape, np.float32)
+    pictures = np.empty((len(gathered), *gathered.shape[2:], 3), np.float32)
+    for source in sources:
+        mine = groups == source
+        pixels[mine] = stretched(gathered[mine])
+        pictures[mine] = composites(pixels[mine], store.channels)
     # Crops come compound by compound, each from all sources.
     order = np.arange(len(chosen)).reshape(len(names), len(sources)).T
     with style():

@@ -1,6 +1,8 @@
 """The gallery as a folder of the same layout, for example a cluster's mirror."""
 
+import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,9 @@ from coda.gallery.base import (
 )
 from coda.logs import tell
 
+# What file systems answer that have no symbolic links.
+WITHOUT_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
 
 class LocalGallery(Gallery):
     """A folder with the layout of the gallery, for example a cluster's mirror."""
@@ -29,7 +34,7 @@ class LocalGallery(Gallery):
                 f"gallery.root is {root}, which is not a folder; create it or name s3://bucket/prefix."
             )
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, listed: Entry | None = None) -> bytes:
         """See `Gallery.read`."""
         try:
             return (self.folder / checked_key(key)).read_bytes()
@@ -56,13 +61,14 @@ class LocalGallery(Gallery):
             if is_folder
         ]
 
-    def fetch(self, key: str, path: Path) -> Fetched:
+    def fetch(self, key: str, path: Path, listed: Entry | None = None) -> Fetched:
         """Link to the file instead of copying it; see `Gallery.fetch`.
 
         A symbolic link costs no disk, works across file systems (hard links do not) and can be
         deleted with the temporary folder without touching the gallery. The images are only read,
-        so nothing can be written through it. A folder offers no checksum to compare with: reading
-        every byte twice would prove nothing that the decoding of the image does not.
+        so nothing can be written through it. File systems without links (SMB, exFAT) get a copy. A
+        folder offers no checksum to compare with: reading every byte twice would prove nothing that
+        the decoding of the image does not.
         """
         start = time.monotonic()
         source = self.folder / checked_key(key)
@@ -78,7 +84,12 @@ class LocalGallery(Gallery):
             raise MissingObject("no such file") from None
         except OSError as error:  # of this one file; what `path` meets concerns them all
             raise BrokenObject(f"it cannot be read: {error.strerror}") from error
-        os.symlink(source, path)
+        try:
+            os.symlink(source, path)
+        except OSError as error:
+            if error.errno not in WITHOUT_LINKS:
+                raise
+            shutil.copyfile(source, path)
         return Fetched(size, None, None, 1, time.monotonic() - start)
 
 
@@ -107,6 +118,11 @@ def scan(folder: Path) -> list[tuple[str, bool, int]]:
             is_folder = item.is_dir()
         except OSError as error:
             tell(f"{item.path} is skipped: {error.strerror}")
+            continue
+        try:
+            item.name.encode()
+        except UnicodeEncodeError:
+            tell(f"{os.fsencode(item.path)!r} is skipped: its name is no UTF-8")
         else:
             found.append((item.name + "/", True, 0) if is_folder else (item.name, False, size))
     return sorted(found, key=lambda row: row[0].encode())

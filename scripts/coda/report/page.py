@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -63,11 +64,14 @@ class Front:
         The numbers to remember, as text.
     figures : list of (path, caption)
         PNG files: the accuracies, and images.
+    advice : list of str
+        What a lab should use.
     """
 
     headline: str = ""
     numbers: list[tuple[str, str, str]] = field(default_factory=list)
     figures: list[tuple[str | Path, str]] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
 
 
 def write_report(
@@ -77,6 +81,7 @@ def write_report(
     notes: list[str],
     sections: list[Section],
     front: Front | None = None,
+    doubts: Sequence[str] = (),
     explorer: str | None = None,
 ) -> None:
     """Write the report, whole or not at all.
@@ -95,6 +100,8 @@ def write_report(
         Parts in their order.
     front
         The first screen.
+    doubts
+        What puts the results in doubt: a strip above them.
     explorer
         Address of the explorer, seen from the report, where there is one.
 
@@ -120,6 +127,7 @@ def write_report(
         parts=parts,
         inside=INSIDE,
         front=front or Front(),
+        doubts=doubts,
         explorer=explorer,
     )
     with replacing(path) as temporary:

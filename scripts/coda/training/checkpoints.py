@@ -3,11 +3,14 @@
 Both are safetensors files: tensors, and one JSON text in the header. Nothing is unpickled.
 """
 
+import hashlib
 import json
+import math
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,49 @@ def save_weights(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"format": "pt", "coda": json.dumps(header, default=str)})
+
+
+def checksum(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> str:
+    """SHA-256 of tensors (names, types, shapes, bytes) and of a header, as JSON has it."""
+    digest = hashlib.sha256(json.dumps(header, default=str, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save_state(
+    path: str | os.PathLike, tensors: dict[str, torch.Tensor], header: dict[str, Any]
+) -> None:
+    """Write tensors and a header with their checksum, for `load_state`."""
+    save_weights(path, tensors, header | {"checksum": checksum(tensors, header)})
+
+
+def load_state(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what `save_state` wrote: to the bit, or not at all.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, cut off, changed or of another kind.
+    """
+    try:
+        tensors, header = load_file(path), read_header(path)
+        stated = header.pop("checksum")
+        if stated != checksum(tensors, header):
+            raise ValueError("its content is not what was written")
+    except (
+        UserError,
+        OSError,
+        SafetensorError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        raise UserError(f"The training state {path} is not whole ({error}).") from error
+    return tensors, header
 
 
 def read_header(path: str | os.PathLike) -> dict[str, Any]:
@@ -113,21 +159,33 @@ class StateFolder:
 
     def save(self, step: int, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
         """Save the state after `step` steps and remove all but the last two."""
-        save_weights(self.folder / f"{step:09d}.safetensors", tensors, {**header, "step": step})
+        save_state(self.folder / f"{step:09d}.safetensors", tensors, {**header, "step": step})
         for path in self._states()[:-KEPT]:
             path.unlink()
         for other in self.parent.iterdir():
-            if other.is_dir() and other != self.folder:
+            if other.is_dir() and not other.is_symlink() and other != self.folder:
                 shutil.rmtree(other)
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Load the newest whole state; None where there is none."""
+        return next(self.whole(), None)
+
+    def whole(self) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any]]]:
+        """Load the whole states, newest first; one that is not, or that was not gone on from, is removed.
+
+        A state of later steps that stayed would outlive those that are saved from now on.
+        """
         for path in reversed(self._states()):
             try:
-                return load_file(path), read_header(path)
-            except (UserError, OSError, SafetensorError):
-                print(f"The training state {path} is not whole and is left aside.", flush=True)
-        return None
+                yield load_state(path)
+            except UserError as error:
+                print(f"{error} It is left aside.", flush=True)
+            _drop(path)
+
+    def drop_newest(self) -> None:
+        """Remove the newest state, which the program cannot go on from."""
+        for path in self._states()[-1:]:
+            _drop(path)
 
     def set_aside(self) -> list[str]:
         """Say what is different about states that lie here and are not resumed."""
@@ -137,19 +195,51 @@ class StateFolder:
             for name in lying - {self.folder.name}
         )
 
-    def remove(self) -> None:
-        """Remove all states, once the outputs are in place."""
-        shutil.rmtree(self.parent, ignore_errors=True)
+    def completed(self, outputs: Iterable[str | os.PathLike]) -> bool:
+        """Whether another process, which was waited for, has made all outputs of this very training.
+
+        Snakemake removes the outputs of a job before it starts it. The header of weights names their training.
+        """
+        paths = [Path(path) for path in outputs]
+        weights = [path for path in paths if path.suffix == ".safetensors"]
+        try:
+            made = all(path.is_file() for path in paths) and all(
+                read_header(path).get("training") == self.folder.name for path in weights
+            )
+        except (UserError, AttributeError):
+            return False
+        if made:
+            print(f"Another process has completed {weights[0]}; its result is taken.", flush=True)
+        return made
+
+    def remove(self, outputs: Iterable[str | os.PathLike] = ()) -> None:
+        """Remove all states, once the outputs are in place.
+
+        A training that outlived its Snakemake may find outputs gone, removed for a job that waits for it; then the
+        states stay for that job.
+        """
+        if all(Path(path).exists() for path in outputs):
+            shutil.rmtree(self.parent, ignore_errors=True)
 
     def _states(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.safetensors") if path.stem.isdigit())
 
-    def alone(self, patience: float = 60.0) -> AbstractContextManager[None]:
+    def alone(self, patience: float = math.inf) -> AbstractContextManager[None]:
         """Keep other processes from training here while the block runs, see `coda.locks.alone`.
 
-        One that is about to end, killed a moment ago, is waited for `patience` seconds.
+        One that outlived its Snakemake is waited for, however long it trains: its work is gone on with, or its
+        result is taken, see `completed`.
         """
         return alone(self.parent / "lock", f"trains in {self.parent}", patience)
+
+
+def _drop(path: Path) -> None:
+    """Remove a state, or what lies in its place."""
+    with suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def training_states(weights: str, precision: str, *identity: Any) -> StateFolder:
@@ -199,15 +289,24 @@ class StateSaver:
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Load the newest whole state; None where there is none to go on from."""
-        loaded = self.states.load()
-        if loaded is None:
-            return None
-        best = loaded[1]["best"]
-        if best >= 0 and not self.states.best.exists():
-            print(f"The best weights {self.states.best} are gone; begins anew.", flush=True)
-            return None
-        self.best = best
-        return loaded
+        for tensors, header in self.states.whole():
+            if not {"best", "log", "step"} <= header.keys():
+                print(
+                    "A training state lacks what is needed to go on; it is left aside.", flush=True
+                )
+                continue
+            if header["best"] >= 0:
+                try:
+                    load_state(self.states.best)
+                except UserError as error:
+                    print(
+                        f"The best weights of the state after step {header['step']}: {error}",
+                        flush=True,
+                    )
+                    continue
+            self.best = header["best"]
+            return tensors, header
+        return None
 
     def judge(self, score: float, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
         """Keep a copy of `tensors` if `score`, which is not negative, is better than any before."""
@@ -225,7 +324,7 @@ class StateSaver:
         """Save the state after `step` steps; the best weights first, since the state speaks of them."""
         begun = time.monotonic()
         if self._waiting is not None:
-            save_weights(self.states.best, *self._waiting)
+            save_state(self.states.best, *self._waiting)
             self._waiting = None
         self.states.save(step, tensors, {"log": log, "best": self.best})
         self._saved = time.monotonic()

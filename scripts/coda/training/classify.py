@@ -22,6 +22,7 @@ from coda.training.site_selection import (
     check_classes,
     class_names,
     labelled_rows,
+    proportions_of,
     restrict,
     shuffle_labels,
 )
@@ -111,6 +112,8 @@ def train_classifier(
     states = training_states(outputs["weights"], compute.precision, settings, seed, inputs)
     section = "supervise" if foundation is None else "classify"
     with states.alone(), explain_memory(compute.device, f"lower {section}.batch_size"):
+        if states.completed(outputs.values()):
+            return
         learner = ClassifierLearner(
             features=features,
             classifier=classifier.to(compute.device),
@@ -127,6 +130,7 @@ def train_classifier(
         header = describe_run(settings, seed, compute.device, inputs)
         header |= {"what": what, "precision": compute.precision}
         header |= {"classes": classes, "channels": stores[0].channels}
-        header["epoch"] = row["epoch"]
+        header["proportions"] = proportions_of(stores[0].table, classes)
+        header |= {"epoch": row["epoch"], "training": states.folder.name}
         save_weights(outputs["weights"], tensors, header)
-        states.remove()
+        states.remove(outputs.values())

@@ -19,10 +19,9 @@ import torch.distributed as dist
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.progress import Progress
-from coda.training.checkpoints import StateFolder, StateSaver, read_header
+from coda.training.checkpoints import StateFolder, StateSaver, load_state
 from coda.training.compute import Compute, peak_memory
 from coda.training.loader import Loader
-from coda.training.networks import load_tensors
 from coda.training.settings import DinoSettings, TaskSettings, WatchSettings
 from coda.training.training_log import facts
 
@@ -221,7 +220,8 @@ class Trainer:
         """Give the weights to keep, and their epoch's row of the log."""
         if self.judge is None:
             return self.learner.tensors(), self.log[-1]
-        return load_tensors(states.best), self.log[read_header(states.best)["epoch"] - 1]
+        tensors, header = load_state(states.best)
+        return tensors, self.log[header["epoch"] - 1]
 
     def _resume(self, saver: StateSaver, states: StateFolder, what: str) -> None:
         first, loaded = self.learner.compute.rank == 0, saver.load()
@@ -234,7 +234,16 @@ class Trainer:
                 )
             return
         tensors, header = loaded
-        self.learner.load_state(tensors, header["step"])
+        try:
+            self.learner.load_state(tensors, header["step"])
+        except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
+            # The networks hold a part of it now, so this process cannot go on from another one.
+            if first:
+                states.drop_newest()
+            raise UserError(
+                f"{what}: the state after step {header['step']} does not fit this program ({error!r}) and is removed; "
+                "start again, which goes on from the one before or begins anew."
+            ) from error
         self.log = header["log"]
         step, steps = self.learner.step, self.learner.steps
         if first:
@@ -324,6 +333,15 @@ class Stopwatch:
         }
 
 
+def any_rank(mine: bool, group: dist.ProcessGroup | None) -> bool:
+    """Whether something is so in any of the processes of a group; without one, in this process."""
+    if group is None:
+        return mine
+    flag = torch.tensor([int(mine)])
+    dist.all_reduce(flag, group=group)
+    return bool(flag)
+
+
 class Interruption:
     """Notes SIGTERM, which a cluster sends before it takes a machine back, for the loop to see.
 
@@ -338,11 +356,7 @@ class Interruption:
 
     def agreed(self) -> bool:
         """Whether any of the processes was asked to stop; all of them must call this."""
-        if self.group is None:
-            return self.asked
-        asked = torch.tensor([int(self.asked)])
-        dist.all_reduce(asked, group=self.group)
-        return bool(asked)
+        return any_rank(self.asked, self.group)
 
     @contextmanager
     def watched(self) -> Iterator["Interruption"]:

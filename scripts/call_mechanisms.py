@@ -1,0 +1,32 @@
+"""Call the mechanisms of the plates, and say how far to believe that."""
+
+import pandas as pd
+from coda.evaluation.units import read_predictions
+from coda.files import read_table, write_table
+from coda.logs import reported
+from coda.predict.calls import call_mechanisms
+from coda.predict.trust import trust
+
+with reported(snakemake.log[0]):
+    given = snakemake.input
+    calibration = read_predictions(given.calibration, embeddings=True)
+    tables = {
+        name: pd.concat(
+            [read_predictions(path, embeddings=True) for path in given[name]], ignore_index=True
+        )
+        for name in snakemake.params.methods
+    }
+    params = snakemake.params
+    believed = trust(tables, calibration, params.coverage)
+    chosen = believed.loc[believed["use"], "method"].iat[0]
+    print(believed["reason"].iat[0])
+    calls = call_mechanisms(
+        tables[chosen],
+        calibration,
+        pd.read_parquet(given.compounds),
+        params.coverage,
+        pd.concat([read_table(path) for path in given.quality], ignore_index=True),
+    ).assign(method=chosen)
+    write_table(calls, snakemake.output.table)
+    write_table(calls, snakemake.output.text)
+    write_table(believed, snakemake.output.trust)

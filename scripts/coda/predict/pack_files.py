@@ -1,0 +1,266 @@
+"""The files of a pack: what a trained pipeline needs to travel, checked before anything is read from it.
+
+A pack is a folder, or a zip of it, with safetensors, Parquet and JSON. pack.json describes it: which images it is for,
+the settings that its networks were trained with, and the size and checksum of every other file.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from coda.errors import UserError
+from coda.provenance import file_checksum
+
+VERSION = 1  # of the layout of a pack
+DESCRIPTION = "pack.json"
+FILES = {
+    "foundation": "foundation.safetensors",
+    "networks": "networks.safetensors",
+    "task_model": "task_model.safetensors",
+    "tokens": "tokens.safetensors",
+    "spectra": "spectra.parquet",
+    "calibration": "calibration.parquet",
+    "compounds": "compounds.parquet",
+    "thumbnails": "thumbnails.parquet",
+    "card": "README.md",
+}
+# What pack.json says, besides the version.
+KEYS = ("source", "seed", "classes", "channels", "um_per_pixel", "settings", "files")
+# Sections of the config that the networks were trained with: nothing else fits them.
+DECIDED = ("crops", "model", "head", "views", "classify")
+# Sections that a config may change.
+PROPOSED = ("adapt", "data", "harmonise")
+LARGEST = 8 << 30  # bytes of all files together
+
+
+def open_pack(address: str, folder: Path) -> Path:
+    """Give the folder of a pack, unpacked or fetched into `folder` where it is no folder yet.
+
+    Parameters
+    ----------
+    address
+        A folder, a ``.zip`` of one, or the address of such a zip (``https://``, ``s3://``).
+    folder
+        Where to put what is unpacked; what lies there already and is the same pack is kept.
+
+    Raises
+    ------
+    UserError
+        If there is no pack, or its files are not those that it describes.
+    """
+    if "://" in address:
+        return _fetch(address, folder)
+    path = Path(address).expanduser()
+    if path.is_dir():
+        return path
+    if not path.exists():
+        raise UserError(f"pack is {address}, but there is no such folder or file.")
+    _unpack(path, folder)
+    return folder
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Read what a pack says of itself.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no pack, or one of another version.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} is no pack: it has no {DESCRIPTION}; `snakemake pack` makes packs."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); fetch the pack again.") from error
+    version = description.get("version") if isinstance(description, dict) else None
+    if version != VERSION:
+        raise UserError(
+            f"{path} is a pack of version {version}, and this release reads version {VERSION}; make the pack again, or "
+            "use the release that made it."
+        )
+    missing = [key for key in KEYS if key not in description]
+    files = description.get("files")
+    for name in FILES.values():
+        said = files.get(name) if isinstance(files, dict) else None
+        if not isinstance(said, dict) or not {"bytes", "sha256"} <= said.keys():
+            missing.append(name)
+    if missing:
+        raise UserError(f"{path} says nothing of {missing[0]}; fetch the pack again.")
+    return description
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check that all files of a pack are what it says; give its description.
+
+    Raises
+    ------
+    UserError
+        Naming the first file that is missing, cut or altered.
+    """
+    description = describe(folder)
+    for name in FILES.values():
+        said, path = description["files"][name], folder / name
+        if not path.is_file():
+            raise UserError(f"The pack {folder} lacks {name}; fetch it again.")
+        if path.stat().st_size != said["bytes"] or file_checksum(path, 64) != said["sha256"]:
+            raise UserError(f"{path} is not what its pack describes; fetch the pack again.")
+    return description
+
+
+def write_description(folder: Path, description: Mapping[str, Any]) -> None:
+    """Describe a pack whose other files are all there."""
+    files = {
+        name: {
+            "bytes": (folder / name).stat().st_size,
+            "sha256": file_checksum(folder / name, 64),
+        }
+        for name in FILES.values()
+    }
+    whole = {"version": VERSION, **description, "files": files}
+    (folder / DESCRIPTION).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
+
+
+def zip_pack(folder: Path, path: Path) -> None:
+    """Write a pack as one file, the same bytes for the same pack; weights do not compress, so nothing is."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in (DESCRIPTION, *FILES.values()):
+            entry = zipfile.ZipInfo(name)  # dated 1980
+            with (
+                open(folder / name, "rb") as file,
+                archive.open(entry, "w", force_zip64=True) as out,
+            ):
+                shutil.copyfileobj(file, out, 1 << 20)
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather the settings of a run that belong into its packs."""
+    keys = {"crops": ("kind", "size"), "model": ("architecture", "options"), "classify": ("depth",)}
+    sections = {name: config[name] for name in (*DECIDED, *PROPOSED)}
+    for name, wanted in keys.items():
+        sections[name] = {key: config[name][key] for key in wanted}
+    return {"channels": config["channels"], **sections}
+
+
+def lay_over(
+    config: dict[str, Any], description: Mapping[str, Any], usual: list[str] | None = None
+) -> None:
+    """Complete a config, in place, by what its pack decides; its one training source is called ``pack``.
+
+    Channels `usual` are those of the paper's config, which nobody has asked for.
+
+    Raises
+    ------
+    UserError
+        If the config says otherwise, or names a target that it says nothing of.
+    """
+    settings = description["settings"]
+    for section in DECIDED:
+        given = config.setdefault(section, {})
+        for key, value in settings[section].items():
+            if given.get(key, value) != value:
+                raise UserError(
+                    f"{section}.{key} is {given[key]}, but the networks of the pack were trained with {value}; take it "
+                    "out of the config."
+                )
+        given.update(settings[section])
+    for section in PROPOSED:
+        config[section] = {**settings[section], **config.get(section, {})}
+    if config["data"].get("wells") == "labelled":  # nothing is labelled here
+        config["data"]["wells"] = "treated"
+    channels = config.get("channels")
+    if channels not in (None, usual, settings["channels"]):
+        raise UserError(
+            f"channels are {', '.join(map(str, channels))}, but the pack reads {', '.join(settings['channels'])}, in "
+            "this order; take channels out of the config, or use a pack for yours."
+        )
+    config["channels"] = settings["channels"]
+    config["model"]["weights"] = "random"  # of no use: they are the pack's
+    config["train_sources"], config["seeds"] = ["pack"], [1]
+    sources = config["sources"] = dict(config.get("sources") or {})
+    sources["pack"] = {"um_per_pixel": description["um_per_pixel"]}
+    common = config["crops"].get("um_per_pixel")
+    for target in config.get("target_sources", []):
+        # Nothing is scored, so no plate is held out.
+        sources[target] = {**(sources.get(target) or {}), "validation_plate": None}
+        check_pixel_size(common or sources[target].get("um_per_pixel"), description, target)
+
+
+def check_pixel_size(um_per_pixel: float | None, description: Mapping[str, Any], what: str) -> None:
+    """Refuse images whose cells would look like those of another magnification.
+
+    Raises
+    ------
+    UserError
+        If the size of a pixel is unknown, or less than half or more than twice that of the pack.
+    """
+    wanted = description["um_per_pixel"]
+    if um_per_pixel is None:
+        raise UserError(f"The pixel size of {what} is unknown; set sources.<source>.um_per_pixel.")
+    if not 0.5 <= um_per_pixel / wanted <= 2:
+        raise UserError(
+            f"A pixel of {what} is {um_per_pixel:.4g} um, too far from the {wanted:.4g} um of the pack; "
+            f"set crops.um_per_pixel to {wanted:.4g}, which rescales the images."
+        )
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """Unpack the files that a pack has, and no others, whole or not at all."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(DESCRIPTION)
+            if folder.is_dir() and (folder / DESCRIPTION).read_bytes() == text:
+                return
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+            if sum(sizes.values()) > LARGEST:
+                raise UserError(
+                    f"{path} would unpack to more than {LARGEST >> 30} GiB; it is no pack."
+                )
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pack") as scratch:
+                made = Path(scratch) / "pack"
+                made.mkdir()
+                for name in (DESCRIPTION, *FILES.values()):
+                    with archive.open(name) as file, open(made / name, "wb") as out:
+                        shutil.copyfileobj(file, out, 1 << 20)
+                verify(made)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                made.rename(folder)
+    except (KeyError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path} is no pack, or is broken ({error}); fetch it again.") from error
+
+
+def _fetch(address: str, folder: Path) -> Path:
+    """Fetch a zip, once: what was unpacked from the same address is kept."""
+    note = folder.with_suffix(".address")
+    known = hashlib.sha256(address.encode()).hexdigest()
+    if folder.is_dir() and note.exists() and note.read_text() == known:
+        return folder
+    from http.client import HTTPException
+
+    from coda.gallery.base import FetchError
+    from coda.gallery.public_tables import read_location, reason_of
+
+    print(f"Fetching the pack {address.split('?')[0]}.")
+    try:
+        content = read_location(address, attempts=5, timeout=60.0)
+    except (OSError, ValueError, FetchError, HTTPException) as error:
+        raise UserError(
+            f"The pack could not be fetched: {reason_of(error)}; check the address under pack."
+        ) from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder.parent, suffix=".zip") as file:
+        file.write(content)
+        file.flush()
+        _unpack(Path(file.name), folder)
+    note.write_text(known)
+    return folder

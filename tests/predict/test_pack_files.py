@@ -1,0 +1,209 @@
+"""Packs as files: what is cut, altered, hostile or of another kind is refused in a sentence."""
+
+import http.server
+import json
+import random
+import threading
+import zipfile
+from functools import partial
+from http.client import IncompleteRead
+
+import pytest
+from coda.errors import UserError
+from coda.gallery.base import FetchError
+from coda.predict.pack_files import (
+    DESCRIPTION,
+    FILES,
+    check_pixel_size,
+    describe,
+    lay_over,
+    open_pack,
+    verify,
+    write_description,
+    zip_pack,
+)
+
+SETTINGS = {
+    "channels": ["DNA", "ER"],
+    "crops": {"kind": "centre", "size": 64},
+    "model": {"architecture": "vit", "options": {"depth": 1}},
+    "head": {"hidden": 32},
+    "views": {"global_size": 32},
+    "classify": {"depth": 2},
+    "adapt": {"epochs": 3},
+    "data": {"wells": "labelled"},
+    "harmonise": {"cap": 4},
+}
+DESCRIBED = {
+    "source": "source_5", "seed": 1, "classes": ["a", "b"], "channels": ["DNA", "ER"], "um_per_pixel": 0.6,
+    "settings": SETTINGS,
+}  # fmt: skip
+
+
+@pytest.fixture
+def pack(tmp_path):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    for number, name in enumerate(FILES.values()):
+        (folder / name).write_bytes(bytes([number]) * (10 + number))
+    write_description(folder, DESCRIBED)
+    return folder
+
+
+def test_a_pack_is_described_and_whole(pack):
+    assert describe(pack)["classes"] == ["a", "b"]
+    assert verify(pack)["files"].keys() == set(FILES.values())
+    assert open_pack(str(pack), pack.parent / "unused") == pack
+
+
+def test_a_zip_is_the_same_bytes_each_time_and_the_same_pack(pack, tmp_path):
+    first, second = tmp_path / "1.zip", tmp_path / "2.zip"
+    zip_pack(pack, first)
+    for name in FILES.values():
+        (pack / name).touch()
+    zip_pack(pack, second)
+    assert first.read_bytes() == second.read_bytes()
+    folder = open_pack(str(first), tmp_path / "results/pack")
+    assert {path.name for path in folder.iterdir()} == {DESCRIPTION, *FILES.values()}
+    assert all(
+        (folder / name).read_bytes() == (pack / name).read_bytes() for name in FILES.values()
+    )
+    marked = folder / FILES["card"]
+    before = marked.stat().st_mtime_ns
+    assert open_pack(str(first), folder) == folder and marked.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", FILES.values())
+def test_any_file_that_is_missing_cut_or_altered_is_named(pack, name):
+    path, content = pack / name, (pack / name).read_bytes()
+    for wrong in (content[:-1], bytes([content[0] ^ 1]) + content[1:], content + b"x"):
+        path.write_bytes(wrong)
+        with pytest.raises(UserError, match=name):
+            verify(pack)
+    path.unlink()
+    with pytest.raises(UserError, match=name):
+        verify(pack)
+
+
+def test_mutations_of_the_description_never_pass_as_another_pack(pack):
+    text, draw = (pack / DESCRIPTION).read_bytes(), random.Random(0)
+    for _ in range(200):
+        mutated = bytearray(text)
+        mutated[draw.randrange(len(text))] = draw.randrange(256)
+        (pack / DESCRIPTION).write_bytes(mutated)
+        try:
+            described = verify(pack)
+        except UserError:
+            continue
+        # What is left can only concern what no file depends on.
+        assert described["files"] == json.loads(text)["files"]
+
+
+def test_what_is_no_pack_is_refused(tmp_path, pack):
+    for address, words in (
+        (tmp_path / "gone", "no such folder"),
+        (tmp_path, f"has no {DESCRIPTION}"),
+    ):
+        with pytest.raises(UserError, match=words):
+            describe(open_pack(str(address), tmp_path / "x"))
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(UserError, match="no pack, or is broken"):
+        open_pack(str(tmp_path / "text.zip"), tmp_path / "x")
+    zip_pack(pack, tmp_path / "cut.zip")
+    content = (tmp_path / "cut.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="no pack, or is broken"):
+        open_pack(str(tmp_path / "cut.zip"), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_another_version_names_both(pack):
+    said = json.loads((pack / DESCRIPTION).read_text()) | {"version": 7}
+    (pack / DESCRIPTION).write_text(json.dumps(said))
+    with pytest.raises(UserError, match="version 7, and this release reads version 1"):
+        describe(pack)
+
+
+def test_files_that_a_pack_does_not_have_never_leave_the_zip(pack, tmp_path):
+    path = tmp_path / "hostile.zip"
+    zip_pack(pack, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../../escaped.txt", "x")
+        archive.writestr("/tmp/escaped-absolute.txt", "x")
+        archive.writestr("more.txt", "x")
+    folder = open_pack(str(path), tmp_path / "a/b/pack")
+    assert {entry.name for entry in folder.iterdir()} == {DESCRIPTION, *FILES.values()}
+    assert not list(tmp_path.rglob("escaped*"))
+
+
+def test_a_zip_that_lies_about_a_file_is_refused(pack, tmp_path):
+    (pack / FILES["card"]).write_text("altered")
+    zip_pack(pack, tmp_path / "altered.zip")
+    with pytest.raises(UserError, match=FILES["card"]):
+        open_pack(str(tmp_path / "altered.zip"), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_pack_comes_from_a_web_address_once(pack, tmp_path):
+    zip_pack(pack, tmp_path / "pack.zip")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/pack.zip"
+        folder = open_pack(address, tmp_path / "results/pack")
+        with pytest.raises(UserError, match="could not be fetched"):
+            open_pack(address.replace("pack.zip", "none.zip"), tmp_path / "other/pack")
+        server.shutdown()
+    assert verify(folder)["source"] == "source_5"
+    assert open_pack(address, tmp_path / "results/pack") == folder  # the server is gone
+
+
+def test_the_pack_completes_a_config():
+    config = {
+        "target_sources": ["mine"], "sources": {"mine": {"um_per_pixel": 0.7, "validation_plate": "P1"}},
+        "crops": {"min_sites": 5}, "adapt": {"epochs": 9}, "channels": ["DNA"],
+    }  # fmt: skip
+    lay_over(config, DESCRIBED, usual=["DNA"])
+    assert config["channels"] == ["DNA", "ER"] and config["train_sources"] == ["pack"]
+    assert config["crops"] == {"kind": "centre", "size": 64, "min_sites": 5}
+    assert config["data"] == {"wells": "treated"}  # a plate without labels has no labelled wells
+    assert config["adapt"] == {"epochs": 9} and config["harmonise"] == {"cap": 4}
+    assert config["sources"]["mine"]["validation_plate"] is None
+
+
+def test_settings_that_the_networks_do_not_fit_are_refused():
+    config = {"views": {"global_size": 224}, "sources": {}}
+    with pytest.raises(UserError, match="views.global_size is 224.*trained with 32"):
+        lay_over(config, DESCRIBED)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(None, "is unknown"), (0.2, "too far"), (1.3, "too far")]
+)
+def test_pixels_of_another_magnification_are_refused(size, words):
+    with pytest.raises(UserError, match=words):
+        check_pixel_size(size, DESCRIBED, "mine")
+    check_pixel_size(0.65, DESCRIBED, "mine")
+
+
+@pytest.mark.parametrize("given", [["DNA"], ["ER", "DNA"], ["DNA", "ER", "Mito"]])
+def test_other_channels_than_the_packs_are_refused(given):
+    with pytest.raises(UserError, match="the pack reads DNA, ER"):
+        lay_over({"channels": given, "sources": {}}, DESCRIBED)
+    # Those of the paper's config stand there unasked.
+    lay_over(config := {"channels": given, "sources": {}}, DESCRIBED, usual=given)
+    assert config["channels"] == ["DNA", "ER"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [FetchError("the bucket has no such object"), IncompleteRead(b"PK", 9), OSError("gone")],
+)
+def test_what_does_not_arrive_is_told_in_a_sentence(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("coda.gallery.public_tables.read_location", fail)
+    with pytest.raises(UserError, match="could not be fetched"):
+        open_pack("s3://bucket/pack.zip", tmp_path / "pack")
+    assert not list(tmp_path.iterdir())
