@@ -24,12 +24,21 @@ include: "rules/report.smk"
 include: "rules/predict.smk"
 
 
+onstart:
+    # Snakemake's own lock keeps out runs from the same working folder only.
+    try:
+        keep(Path(RESULTS) / ".run.lock", f"writes to {RESULTS}")
+    except (UserError, OSError) as error:
+        raise WorkflowError(str(error)) from None
+
+
 rule all:
     default_target: True
     input:
         network=NETWORK,
         report=rules.write_report.output.report,
         crate=rules.write_crate.output.crate,
+        explorer=rules.write_explorer.output.explorer if EXPLORED else [],
 
 
 rule archive:

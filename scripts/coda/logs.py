@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from coda.errors import UserError, raise_shortage
+from coda.redaction import shown
 
 
 class Tee:
-    """A text stream that writes to two others."""
+    """A text stream that writes to two others what they may show, see `coda.redaction.shown`."""
 
     def __init__(self, terminal: TextIO, log: TextIO):
         self.terminal, self.log = terminal, log
 
     def write(self, text: str) -> int:
         """Write `text` to both."""
-        self.log.write(text)
-        return self.terminal.write(text)
+        told = shown(text.replace("\r\n", "\n"))
+        self.log.write(told)
+        self.terminal.write(told)
+        return len(text)
 
     def flush(self) -> None:
         """Flush both."""

@@ -53,3 +53,8 @@ def test_warnings_are_told_and_collected_in_their_block(capsys):
     warn("after")
     assert (outer, inner) == (["one", "two"], ["two"])
     assert capsys.readouterr().err.split() == ["before", "one", "two", "only", "told", "after"]
+
+
+def test_neither_terminal_nor_log_gets_secrets_or_commands(tmp_path):
+    done, log = run(tmp_path, "raise UserError('\\x1b[2J of https://me:word@h/t?sig=ab12')")
+    assert done.stderr == log == "Error: \\x1b[2J of https://...@h/t?sig=...\n"

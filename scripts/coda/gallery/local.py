@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from coda.errors import UserError, raise_shortage
@@ -46,10 +47,21 @@ class LocalGallery(Gallery):
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """See `Gallery.entries`."""
-        prefix = checked_prefix(prefix)
-        for name, is_folder, size in scan(self.folder / prefix):
+        yield from self._entries(checked_prefix(prefix), frozenset())
+
+    def _entries(self, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+        """List a folder, but not once more within itself, where a link leads back to it."""
+        folder = self.folder / prefix
+        with suppress(OSError):
+            found = folder.stat()
+            place = found.st_dev, found.st_ino
+            if place in above:
+                tell(f"{folder} is skipped: it is a link to a folder above it")
+                return
+            above |= {place}
+        for name, is_folder, size in scan(folder):
             if is_folder:
-                yield from self.entries(prefix + name)
+                yield from self._entries(prefix + name, above)
             else:
                 yield Entry(prefix + name, size, None)
 
