@@ -24,6 +24,14 @@ include: "rules/report.smk"
 include: "rules/predict.smk"
 
 
+onstart:
+    # Snakemake's own lock keeps out runs from the same working folder only.
+    try:
+        keep(Path(RESULTS) / ".run.lock", f"writes to {RESULTS}")
+    except (UserError, OSError) as error:
+        raise WorkflowError(str(error)) from None
+
+
 rule all:
     default_target: True
     input:

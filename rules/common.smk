@@ -23,18 +23,21 @@ from coda.code_digest import code_digest
 from coda.columns import PLACE_COLUMNS
 from coda.config import check_config, pairs, pixel_sizes, taking_part
 from coda.errors import UserError
+from coda.locks import keep
 from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of
 from coda.predict.pack_files import describe, lay_over, open_pack, settings_of
+from coda.redaction import shown
 from coda.run_progress import RunProgress, jobs_of, network_work
 
 try:
+    schema = yaml.safe_load((HOME / "config/schema.yaml").read_text())
     if config.get("pack"):
         PACK = open_pack(config["pack"], Path(config.get("results", "results")) / "pack")
         paper = yaml.safe_load((HOME / "config/config.yaml").read_text())
-        lay_over(config, describe(PACK), paper["channels"])
-    check_config(config, yaml.safe_load((HOME / "config/schema.yaml").read_text()))
+        lay_over(config, describe(PACK), schema, paper["channels"])
+    check_config(config, schema)
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(shown(str(error))) from None
 
 RESULTS = config["results"].rstrip("/")
 SOURCES = taking_part(config)

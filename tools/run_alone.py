@@ -72,6 +72,12 @@ def await_jobs(pause: float = 5.0) -> None:
         time.sleep(pause)
 
 
+def unlocking(command: list[str]) -> list[str]:
+    """Give the command that removes Snakemake's file; behind ``--`` options would be targets."""
+    end = command.index("--") if "--" in command else len(command)
+    return [*command[:end], "--unlock", "--quiet", *command[end:]]
+
+
 def main(command: list[str]) -> int:
     """Run `command` while holding the lock; return its exit status."""
     folder = Path(".snakemake")
@@ -92,7 +98,7 @@ def main(command: list[str]) -> int:
             return 1
         if any(folder.glob("locks/*")):
             print("An earlier run was killed; going on from what it completed.", file=sys.stderr)
-            subprocess.run([*command, "--unlock", "--quiet"], check=True)
+            subprocess.run(unlocking(command), check=True)
         # Snakemake inherits the lock, so it is held as long as Snakemake runs, even if this process is killed.
         return subprocess.run(command, pass_fds=[lock.fileno()], check=False).returncode
 

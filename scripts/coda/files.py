@@ -8,6 +8,7 @@ import json
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.csv
 from filelock import lock_descriptor
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 
 from coda.columns import WELL_KEYS
 from coda.errors import UserError
@@ -84,18 +85,48 @@ def _lock(handle: BinaryIO) -> bool:
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Write a table as Parquet or CSV, by the suffix of `path`, whole or not at all."""
+    """Write a table as Parquet or CSV, by the suffix of `path`, whole or not at all.
+
+    In CSV, text that a spreadsheet would compute gets an apostrophe before it.
+    """
     with replacing(path) as temporary:
         if temporary.suffix == ".parquet":
             table.to_parquet(temporary, index=False)
         else:
-            table.to_csv(temporary, index=False)
+            _escaped(table).to_csv(temporary, index=False)
+
+
+# How a cell begins that a spreadsheet would compute; an apostrophe before it, which a spreadsheet hides, makes it text.
+FORMULA = r"'*[=+\-@\t\r]"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re.ASCII)
+
+
+def _escaped(table: pd.DataFrame) -> pd.DataFrame:
+    """Put an apostrophe before text that a spreadsheet would compute; `parse_table` takes it away again."""
+
+    def text_of(cell: object) -> object:
+        formula = isinstance(cell, str) and re.match(FORMULA, cell) and not NUMBER.fullmatch(cell)
+        return f"'{cell}" if formula else cell
+
+    table = table.rename(columns=text_of)
+    texts = [
+        number
+        for number, kind in enumerate(table.dtypes)
+        if not is_numeric_dtype(kind) and not is_datetime64_any_dtype(kind)
+    ]
+    for number in texts:
+        table.isetitem(
+            number, table.iloc[:, number].astype(object).map(text_of, na_action="ignore")
+        )
+    return table
 
 
 # What tables write where a cell holds nothing.
 MISSING = ["", "-", "NA", "N/A", "n/a", "#N/A", "<NA>", "nan", "NaN", "NAN", "None", "NULL", "null"]
 # Ids, which are text even where a Parquet file has numbers.
 IDS = [*WELL_KEYS, "Metadata_Batch", "Metadata_PlateType", "Metadata_JCP2022"]
+MOST_COLUMNS = 2**14  # tables of features have some thousands
+MOST_BYTES = 2**31  # of a table, unpacked
 # How web pages begin that servers send instead of a table.
 NO_TABLES = (b"<!doctype", b"<html", b"<?xml", b"version https://git-lfs")
 
@@ -119,7 +150,7 @@ def read_table(path: str | os.PathLike, columns: list[str] | None = None) -> pd.
     try:
         # A large table of this workflow is not held twice.
         parquet = path.suffix == ".parquet"
-        table = _clean(pd.read_parquet(path)) if parquet else parse_table(path.read_bytes(), path)
+        table = _parquet(path) if parquet else parse_table(path.read_bytes(), path)
     except FileNotFoundError:
         raise UserError(f"The table {path} does not exist.") from None
     except (ValueError, OSError, EOFError, zlib.error) as error:
@@ -140,7 +171,8 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
     is UTF-8, UTF-16 with its mark, or else Latin-1; cells are parted by what the suffix says, or where the
     heading has none of it by commas, semicolons or tabs. Leading lines with ``!`` (the Repurposing Hub's
     header), rows without a value and columns without a name are left out, and so is an empty cell behind
-    the last column. In tables with tabs a quote is a character, unless it closes its own cell.
+    the last column. An apostrophe before what a spreadsheet would compute, as `write_table` puts it, goes. In
+    tables with tabs a quote is a character, unless it closes its own cell.
 
     Parameters
     ----------
@@ -156,9 +188,12 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
     """
     suffixes = PurePosixPath(name).suffixes
     if ".parquet" in suffixes:
-        return _clean(pd.read_parquet(io.BytesIO(data)))
+        return _parquet(io.BytesIO(data))
     if suffixes and suffixes[-1] == ".gz":
-        data = gzip.decompress(data)
+        with gzip.open(io.BytesIO(data)) as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
     if data[:200].lstrip().lower().startswith(NO_TABLES):
         raise ValueError("the answer is not a table but a web page or a Git LFS pointer")
     if data.startswith(b"PK"):
@@ -171,11 +206,27 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
     by_suffix = "," if ".csv" in suffixes else "\t"
     separator = next((mark for mark in (by_suffix, *",;\t") if mark in heading), by_suffix)
     (names,) = csv.reader([heading.rstrip("\r")], delimiter=separator)
-    names = [cell.strip() for cell in names]
-    if twice := [cell for cell in names if cell and names.count(cell) > 1]:
+    names = [re.sub(f"^'(?={FORMULA})", "", cell.strip()) for cell in names]
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(f"its heading has {len(names)} columns; at most {MOST_COLUMNS} are read")
+    counts = Counter(names)
+    if twice := [cell for cell in names if cell and counts[cell] > 1]:
         raise ValueError(f"its heading names the column {twice[0]} twice")
-    table = _clean(_cells(rows.encode(), len(names), separator)).dropna(how="all")
+    cells = _cells(rows.encode(), len(names), separator)
+    if "'" in rows:
+        cells = cells.apply(lambda column: column.str.replace(f"^'(?={FORMULA})", "", regex=True))
+    table = _clean(cells).dropna(how="all")
     return table.reset_index(drop=True).set_axis(names, axis=1).loc[:, [*map(bool, names)]]
+
+
+def _parquet(source: Path | io.BytesIO) -> pd.DataFrame:
+    """Read a Parquet table."""
+    try:
+        return _clean(pd.read_parquet(source))
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # damaged metadata end in errors of many unrelated types
+        raise ValueError(f"its metadata are damaged ({error!r})") from error
 
 
 def _decoded(data: bytes) -> str:

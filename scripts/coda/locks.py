@@ -57,6 +57,34 @@ def alone(path: Path, does: str, patience: float) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
+def keep(path: Path, does: str) -> None:
+    """Keep other processes out until this one ends.
+
+    Parameters
+    ----------
+    path
+        The lock file, which stays.
+    does
+        What this process does, as for `alone`.
+
+    Raises
+    ------
+    UserError
+        If another process has the lock, or the lock file is a link.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _acquire(path, does)
+    if lock is None:
+        raise UserError(
+            f"{_holder(path)} {does} too; wait until it is done, or give this run results of its own."
+        )
+    _kept.append(lock)
+
+
+# Held until the process ends: a lock goes with the object that has it.
+_kept: list[AbstractContextManager] = []
+
+
 def _acquire(path: Path, does: str) -> AbstractContextManager | None:
     """Take the lock, or give None if another process has it."""
     # Without locks filelock could fall back on the file's existence, but then a killed process would

@@ -1,5 +1,6 @@
 """The gallery's illumination functions: fetched, checked, and a clear word where there are none."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -101,3 +102,28 @@ def test_the_size_must_be_the_images(root, tmp_path):
         read_functions(paths, (30, 20))
     with pytest.raises(UserError, match="none.npy cannot be read"):
         read_functions([tmp_path / "none.npy"])
+
+
+def test_a_header_that_claims_more_than_the_file_holds_takes_no_memory(tmp_path):
+    np.save(tmp_path / "f.npy", np.ones((20, 30), "f4"))
+    content = (tmp_path / "f.npy").read_bytes()
+    assert b"(20, 30)" in content
+    for claim in (b"(90000, 90000)", b"(2**9, 9)", b"(-1, 30)", b"(20, 31)"):
+        ending = b", }" + b" " * (len(claim) - 8)
+        changed = content.replace(b"(20, 30)" + ending, claim + b", }")
+        assert claim in changed
+        (tmp_path / "f.npy").write_bytes(changed)
+        with pytest.raises(UserError, match="cannot be read"):
+            read_functions([tmp_path / "f.npy"])
+
+
+def test_a_damaged_function_is_told_in_a_sentence(tmp_path):
+    np.save(tmp_path / "f.npy", np.ones((20, 30), "f4"))
+    content, rng = (tmp_path / "f.npy").read_bytes(), np.random.default_rng(0)
+    for _ in range(200):
+        changed = bytearray(content)
+        for place in rng.integers(0, 128, 2):
+            changed[place] = rng.integers(256)
+        (tmp_path / "f.npy").write_bytes(changed)
+        with contextlib.suppress(UserError):
+            assert read_functions([tmp_path / "f.npy"])[0].ndim == 2

@@ -222,3 +222,15 @@ def test_bad_nuclei_are_named(tmp_path):
         read_nuclei(tmp_path / "Nuclei.csv", "P1-A02-1", "P1")
     with pytest.raises(UserError, match="names neither"):
         read_nuclei(nuclei, "Experiment", "P1")
+
+
+def test_a_link_in_the_place_of_the_scratch_folder_is_refused(tmp_path):
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").touch()
+    (tmp_path / "P1.partial").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="is a link, which is not followed"):
+        download_nuclei(
+            LocalGallery(str(tmp_path / "gallery")), index_of([("A01", 0)]), tmp_path / "P1.parquet"
+        )
+    assert (tmp_path / "precious/file").exists()

@@ -1,5 +1,6 @@
 """Whole images are read to the bit, and nothing else passes for one."""
 
+import errno
 import io
 import struct
 import time
@@ -9,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+from coda.errors import UserError
 from coda.gallery.tiff import BrokenImage, check_header, opened, read_tiff
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -269,3 +271,22 @@ def test_a_file_with_many_pages_is_not_opened_where_all_are_looked_at():
     many = io.BytesIO(pages(*[image(4, 4)] * 100))
     with pytest.raises(BrokenImage, match="more than 64 pages"), opened(many, every_page=True):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (MemoryError(), "memory ran out"),
+    ],
+)
+def test_what_the_machine_lacks_costs_no_image(tmp_path, monkeypatch, error, words):
+    """Else a job with too few open files would lose sites and end well."""
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(64, dtype=np.uint16).reshape(8, 8))
+
+    def fail(*_: object, **__: object):
+        raise error
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", fail)
+    with pytest.raises(UserError, match=words):
+        read_tiff(tmp_path / "a.tif")

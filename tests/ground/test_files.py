@@ -1,13 +1,19 @@
+import contextlib
+import csv
+import gzip
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
 from coda.errors import UserError
 from coda.files import MISSING, parse_table, read_table, replacing, write_json, write_table
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from places import SCRIPTS
 
@@ -211,3 +217,49 @@ def test_a_workbook_is_named_as_such(tmp_path):
     (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(UserError, match="spreadsheet or an archive; save it as CSV"):
         read_table(tmp_path / "sheet.csv")
+
+
+ODD = st.text(st.sampled_from("=+-@'\t1.e a\";,"), max_size=6).map(str.strip)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(ODD, ODD), min_size=1, max_size=4), ODD)
+def test_a_spreadsheet_computes_nothing_and_our_reader_gets_the_text_back(tmp_path, rows, heading):
+    assume(heading not in ("", "b"))
+    table = pd.DataFrame(rows, columns=[heading, "b"], dtype="str")
+    write_table(table, tmp_path / "t.csv")
+    with open(tmp_path / "t.csv", newline="") as file:
+        for row in csv.reader(file):
+            for cell in row:
+                assert cell[:1] not in ("=", "@", "\t") and not re.match(r"[+-](?![\d.])", cell)
+    read = read_table(tmp_path / "t.csv")
+    expected = table.mask(table.isin(MISSING)).dropna(how="all").reset_index(drop=True)
+    pd.testing.assert_frame_equal(read, expected.astype("str"))
+
+
+def test_numbers_are_no_formulas(tmp_path):
+    table = pd.DataFrame({"a": [-1.5, 2.0], "b": ["-3", "+4e-2"], "c": [None, "=1+1"]})
+    write_table(table, tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == "a,b,c\n-1.5,-3,\n2.0,+4e-2,'=1+1\n"
+
+
+def test_a_damaged_parquet_table_is_told_in_a_sentence(tmp_path):
+    write_table(pd.DataFrame({"a": [1, 2], "b": ["x", None]}), tmp_path / "t.parquet")
+    content, rng = (tmp_path / "t.parquet").read_bytes(), random.Random(1)
+    for _ in range(200):
+        changed = bytearray(content)
+        for _ in range(rng.randrange(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        (tmp_path / "t.parquet").write_bytes(changed)
+        with contextlib.suppress(UserError):
+            read_table(tmp_path / "t.parquet")
+
+
+def test_a_table_that_asks_for_too_much_is_refused_at_once(monkeypatch):
+    begun = time.process_time()
+    with pytest.raises(ValueError, match="100000 columns"):
+        parse_table(b",".join(b"c%d" % number for number in range(100_000)) + b"\n", "t.csv")
+    monkeypatch.setattr("coda.files.MOST_BYTES", 10**6)
+    with pytest.raises(ValueError, match="unpacks to more"):
+        parse_table(gzip.compress(b"a,b\n" + b"1,2\n" * 10**6), "t.csv.gz")
+    assert time.process_time() - begun < 5

@@ -2,10 +2,13 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 from coda.errors import UserError
-from coda.locks import alone
+from coda.locks import alone, keep
+from places import SCRIPTS
 
 
 def test_the_lock_file_names_its_holder_and_goes_with_the_block(tmp_path):
@@ -44,3 +47,19 @@ def test_another_fault_is_not_taken_for_a_missing_lock(tmp_path):
     (tmp_path / "lock").mkdir()
     with pytest.raises(IsADirectoryError), alone(tmp_path / "lock", "works here", patience=0):
         pass
+
+
+def test_a_lock_is_kept_until_its_process_ends(tmp_path):
+    path = tmp_path / "results/.run.lock"
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        "from pathlib import Path\nfrom coda.locks import keep\n"
+        f"keep(Path({str(path)!r}), 'writes to results')\nprint('kept', flush=True)\ninput()"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"kept\n"
+        with pytest.raises(UserError, match=f"Process {other.pid} on .* writes to results too"):
+            keep(path, "writes to results")
+        other.kill()
+    keep(path, "writes to results")

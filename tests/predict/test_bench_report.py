@@ -68,13 +68,21 @@ def make_calls():
             (ODD, "tubulin", 0.91, 2, 1.0), ("middle", "kinase", 0.6, 10, 0.5), ("quiet", "", 0.2, 1, None)
         )
     ]  # fmt: skip
-    places = [("P1", "B02", ODD, "trt", "tubulin", 0.9), ("P2", "B02", ODD, "trt", "tubulin", 0.8),
-              ("P1", "B03", "quiet", "trt", "", 0.2), ("P1", "C02", "DMSO", "negcon", "kinase", 0.3)]  # fmt: skip
+    rows.append(
+        {"level": "compound", "Metadata_JCP2022": "gone", "call": "", "probability_1": np.nan, "wells": 0,
+         "abstains": "no usable site", "nearest_compound": None}
+    )  # fmt: skip
+    places = [
+        ("P2", "B03", "gone", "trt", "", np.nan), ("P1", "B02", ODD, "trt", "tubulin", 0.9),
+        ("P2", "B02", ODD, "trt", "tubulin", 0.8), ("P1", "B03", "quiet", "trt", "", 0.2),
+        ("P1", "C02", "DMSO", "negcon", "kinase", 0.3),
+    ]  # fmt: skip
     for plate, well, compound, kind, call, sure in places:
+        why = "" if call else "no usable site" if np.isnan(sure) else "no mechanism fits"
         rows.append(
             {"level": "well", "Metadata_JCP2022": compound, "call": call, "probability_1": sure, "wells": 1,
              "Metadata_Source": "lab", "Metadata_Plate": plate, "Metadata_Well": well, "Metadata_pert_type": kind,
-             "abstains": "" if call else "no mechanism fits"}
+             "abstains": why}
         )  # fmt: skip
     table = pd.DataFrame(
         [common | {"moa_1": "tubulin", "set": "tubulin", "sites": 2} | row for row in rows]
@@ -128,7 +136,10 @@ def test_maps_have_the_colours_of_calls_and_their_wells():
     assert first.name == "lab P1" and (len(first.rows), len(first.columns)) == (8, 12)
     colours = {(well.row, well.column): well.by_call for well in first.wells}
     assert colours == {(1, 1): PALETTE[0], (1, 2): ABSTAINS, (2, 1): CONTROL}
-    assert second.wells[0].by_confidence == mixed(0.8) and OTHER not in colours.values()
+    gone, good = second.wells
+    assert good.by_confidence == mixed(0.8)
+    assert gone.by_confidence == ABSTAINS and gone.words == "B03: gone, no call (no usable site)"
+    assert OTHER not in colours.values()
     assert f"B02: {ODD}, tubulin" in first.wells[0].words
     shades = [int(mixed(share)[1:3], 16) for share in np.linspace(0, 1, 9)]
     assert shades == sorted(shades, reverse=True) and mixed(2.0) == mixed(1.0)
@@ -137,7 +148,7 @@ def test_maps_have_the_colours_of_calls_and_their_wells():
 def test_the_page_nests_and_quotes_names(page):
     html = page.read_text()
     assert "<b>new</b>" not in html and "Replicates agree more than before." in html
-    assert "2 of 3 compound(s) have a call" in html
+    assert "2 of 4 compound(s) have a call" in html
     assert not re.findall(r"(?:src|href)=\"(?!data:)", html)
     markup = re.sub(r"<script>.*?</script>", "", html, flags=re.S)
     read = Page(re.sub(r"<input[^>]*>|<br>|<rect[^>]*/>", "", markup))
@@ -158,24 +169,25 @@ SHOWN = "[...document.querySelectorAll('#calls tbody tr')].filter(r => !r.hidden
 def test_the_table_sorts_filters_and_saves_what_is_shown(page, browser):
     opened = browser.open(page, 1280, 900)
     assert opened.faults == [] and opened.requested == [page.as_uri()]
-    assert browser.evaluate(SHOWN) == [ODD, "middle", "quiet"]
+    assert browser.evaluate(SHOWN) == [ODD, "middle", "quiet", "gone"]
     click = (
         "[...document.querySelectorAll('thead button')].find(b => b.textContent === '{}').click()"
     )
     browser.evaluate(click.format("wells"))
-    assert browser.evaluate(SHOWN) == ["middle", ODD, "quiet"]  # 10 before 2, by number
+    assert browser.evaluate(SHOWN) == ["middle", ODD, "quiet", "gone"]  # 10 before 2, by number
     browser.evaluate(click.format("agreement"))
     browser.evaluate(click.format("agreement"))
-    assert browser.evaluate(SHOWN) == ["middle", ODD, "quiet"]  # ascending, the empty one last
+    # Ascending; the empty ones last.
+    assert browser.evaluate(SHOWN) == ["middle", ODD, "quiet", "gone"]
     browser.evaluate(click.format("compound"))
-    assert browser.evaluate(SHOWN) == ["middle", "quiet", ODD]
+    assert browser.evaluate(SHOWN) == ["gone", "middle", "quiet", ODD]
     browser.evaluate("document.getElementById('only-called').click()")
     assert browser.evaluate(SHOWN) == ["middle", ODD]
     browser.evaluate(
         "search.value = 'TUBULIN new'; search.dispatchEvent(new Event('input', {bubbles: true}))"
     )
     assert browser.evaluate(SHOWN) == [ODD]
-    assert browser.evaluate("document.getElementById('count').textContent") == "1 of 3 compounds"
+    assert browser.evaluate("document.getElementById('count').textContent") == "1 of 4 compounds"
     saved = browser.evaluate(
         "(async () => { let blob; URL.createObjectURL = b => { blob = b; return '#'; };"
         "document.getElementById('export').click(); return [...new Uint8Array(await blob.arrayBuffer())]; })()"
@@ -191,4 +203,4 @@ def test_the_page_fits_its_window_and_shows_all_pictures(page, browser, width):
     assert opened.faults == []
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     broken = "[...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).length"
-    assert browser.evaluate(broken) == 0 and browser.evaluate("document.images.length") == 6
+    assert browser.evaluate(broken) == 0 and browser.evaluate("document.images.length") == 4 + 2 + 4

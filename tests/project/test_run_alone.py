@@ -56,3 +56,11 @@ def test_nothing_starts_while_slurm_does_not_say_what_is_left(squeue, tmp_path):
     squeue("")
     assert subprocess.run(command, check=False).returncode == 0
     assert (tmp_path / "started").exists()
+
+
+def test_options_stand_before_the_targets():
+    unlocking = runpy.run_path(str(TOOL))["unlocking"]
+    command = ["snakemake", "--cores", "2", "--configfile", "a.yaml"]
+    unlock = ["--unlock", "--quiet"]
+    assert unlocking([*command, "--", "crops"]) == [*command, *unlock, "--", "crops"]
+    assert unlocking(command) == [*command, *unlock]

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from coda.report.crate import METADATA, WORKFLOW, pack_archive, write_crate, write_provenance
+from coda.report.page import settings_table
 from coda.training.checkpoints import save_weights
 from rocrate.rocrate import ROCrate
 
@@ -149,3 +150,17 @@ def test_the_code_version_is_of_this_workflow_alone(tmp_path):
     assert len(commit) == 12
     (tmp_path / "pyproject.toml").write_text("")
     assert code_version(tmp_path) == f"{commit}+changes"
+
+
+def test_no_secret_of_an_address_leaves_the_machine(tmp_path, run):
+    config = CONFIG | {"tables": {"plate": "https://me:word@h/plate.csv?X-Amz-Signature=ab12cd"}}
+    provenance, code = run / "provenance", tmp_path / "workflow"
+    weights = tmp_path / "results/models/source_1/seed_1/foundation.safetensors"
+    save_weights(weights, {"w": torch.ones(2)}, {"inputs": "https://h/t?sig=ab12cd"})
+    write_provenance(provenance, config, [weights], [code / "Snakefile"], code)
+    files = [path for path in provenance.rglob("*") if path.is_file()]
+    write_crate(run / METADATA, [run / "report.html", *files], config)
+    said = [path.read_text() for path in [run / METADATA, *provenance.rglob("*")] if path.is_file()]
+    assert any("X-Amz-Signature=..." in text for text in said)
+    assert not any("ab12cd" in text or "me:word" in text for text in said)
+    assert settings_table(config).loc[:, "value"].str.contains("ab12cd|word").sum() == 0

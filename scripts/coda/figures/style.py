@@ -9,6 +9,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
 from coda.files import replacing, write_table
 from coda.methods import COMPOSED
@@ -62,6 +63,8 @@ _SETTINGS = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "pdf.fonttype": 42,
+    # Names of compounds and mechanisms are no formulas, whatever signs they hold.
+    "text.parse_math": False,
 }
 
 
@@ -116,6 +119,18 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
+def _write_powers_out(figure: Figure) -> None:
+    """Label logarithmic axes with plain numbers: by default their labels are formulas, which are not drawn."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            for get, put in (
+                (axis.get_major_formatter, axis.set_major_formatter),
+                (axis.get_minor_formatter, axis.set_minor_formatter),
+            ):
+                if isinstance(get(), LogFormatterMathtext):
+                    put(LogFormatter(axis.get_transform().base, get().labelOnlyBase))
+
+
 def save_figure(drawing: Drawing, stem: str | Path, dpi: int = 300, vector: bool = True) -> None:
     """Write a figure and the table behind it.
 
@@ -135,6 +150,7 @@ def save_figure(drawing: Drawing, stem: str | Path, dpi: int = 300, vector: bool
     formats = {".png": {"Software": None}}
     if vector:
         formats[".pdf"] = {"CreationDate": None, "Producer": None}
+    _write_powers_out(drawing.figure)
     for suffix, metadata in formats.items():
         with style(), replacing(f"{stem}{suffix}") as temporary:
             drawing.figure.savefig(temporary, dpi=dpi, metadata=metadata)

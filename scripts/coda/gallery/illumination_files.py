@@ -138,7 +138,9 @@ def parse_function(content: bytes, name: str | os.PathLike) -> np.ndarray:
         function = np.load(io.BytesIO(content), allow_pickle=False)
         function = np.asarray(function, np.float32)
         whole = function.ndim == 2 and bool(np.isfinite(function).all() and (function > 0).all())
-    except (ValueError, TypeError, KeyError, EOFError, OSError) as error:
+    except (
+        Exception
+    ) as error:  # NumPy raises errors of many unrelated types, of Python's parser among them
         raise UserError(
             f"The illumination function {name} cannot be read: {error}; {OUT}."
         ) from error

@@ -5,9 +5,10 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from coda.errors import UserError
+from coda.errors import UserError, raise_shortage
 from coda.gallery.base import (
     BrokenObject,
     Entry,
@@ -41,14 +42,26 @@ class LocalGallery(Gallery):
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise MissingObject(f"{key} does not exist in {self.root}") from None
         except OSError as error:
+            raise_shortage(error)
             raise BrokenObject(f"{key}: {error.strerror}") from error
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """See `Gallery.entries`."""
-        prefix = checked_prefix(prefix)
-        for name, is_folder, size in scan(self.folder / prefix):
+        yield from self._entries(checked_prefix(prefix), frozenset())
+
+    def _entries(self, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+        """List a folder, but not once more within itself, where a link leads back to it."""
+        folder = self.folder / prefix
+        with suppress(OSError):
+            found = folder.stat()
+            place = found.st_dev, found.st_ino
+            if place in above:
+                tell(f"{folder} is skipped: it is a link to a folder above it")
+                return
+            above |= {place}
+        for name, is_folder, size in scan(folder):
             if is_folder:
-                yield from self.entries(prefix + name)
+                yield from self._entries(prefix + name, above)
             else:
                 yield Entry(prefix + name, size, None)
 
@@ -83,6 +96,7 @@ class LocalGallery(Gallery):
         except (FileNotFoundError, NotADirectoryError):
             raise MissingObject("no such file") from None
         except OSError as error:  # of this one file; what `path` meets concerns them all
+            raise_shortage(error)
             raise BrokenObject(f"it cannot be read: {error.strerror}") from error
         try:
             os.symlink(source, path)
@@ -110,6 +124,7 @@ def scan(folder: Path) -> list[tuple[str, bool, int]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
+        raise_shortage(error)
         raise BrokenObject(f"{folder} cannot be listed: {error.strerror}") from error
     found = []
     for item in entries:

@@ -15,6 +15,7 @@ from coda.columns import SITE_KEYS
 from coda.errors import UserError
 from coda.files import write_table
 from coda.gallery.base import Entry, FetchError, Gallery, fetching
+from coda.gallery.download import refuse_links
 from coda.gallery.site_index import site_numbers, well_names
 from coda.logs import some, tell
 from coda.progress import Progress
@@ -78,6 +79,7 @@ def download_nuclei(
     name, out, folder = f"{source} {plate}", Path(out), nuclei_folder(index)
     groups = list_groups(gallery, index)
     partial = out.with_name(f"{out.stem}.partial")
+    refuse_links(partial)
     shutil.rmtree(partial, ignore_errors=True)  # of a killed job
     partial.mkdir(parents=True)
     progress = Progress(f"nuclei {name}", len(groups), "tables")

@@ -45,6 +45,7 @@ LONGEST_WAIT = 8.0  # seconds between attempts
 LONGER = 4  # factor of the waits after `wait_longer`
 LONGEST_PROBE = 5.0  # seconds
 LONGEST_PROBE_CONNECT = 1.5  # seconds an address
+LISTING = 4  # times the timeout: some servers hash what they list
 LARGEST_PAGE = 1 << 24  # bytes of a page of a listing; a thousand of the longest keys fit
 MOST_PAGES = 5000  # of a listing, of a thousand objects each
 
@@ -171,7 +172,7 @@ class S3Gallery(Gallery):
             if fresh:
                 self.client._endpoint.http_session.close()
             try:
-                with network_faults(), limited(self.timeout, LARGEST_PAGE, self.down):
+                with network_faults(), limited(LISTING * self.timeout, LARGEST_PAGE, self.down):
                     page = self.client.list_objects_v2(Bucket=self.bucket, **options)
                 check_page(page, options, last)
             except ResponseParserError as error:

@@ -15,6 +15,8 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
+from coda.errors import raise_shortage
+
 # Little and big endian, TIFF and BigTIFF.
 SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
@@ -120,6 +122,7 @@ def opened(handle: BinaryIO, every_page: bool = False) -> Iterator[tifffile.Tiff
     except BrokenImage:
         raise
     except Exception as error:  # tifffile and its codecs raise errors of many unrelated types
+        raise_shortage(error)
         raise BrokenImage(f"truncated or damaged: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""The page for the bench: calls to sort and filter, the cells behind the surest, and maps of the plates."""
+"""The page for the bench: calls to sort and filter, the cells of the surest, and maps of the plates."""
 
 from pathlib import Path
 
@@ -24,6 +24,8 @@ COLUMNS = {
     "plates": ("plates", 0),
     "sites": ("sites", 0),
     "flagged_sites": ("flagged sites", 0),
+    "lost_sites": ("lost sites", 0),
+    "flags": ("what is wrong", None),
     "agreement": ("agreement", 2),
     "activity_p": ("activity p", 3),
     "nearest_compound": ("nearest known compound", None),
@@ -57,9 +59,12 @@ def write_bench_report(
     compounds = calls[calls["level"] == "compound"].reset_index(drop=True)
     wells = calls[calls["level"] == "well"]
     called = compounds[compounds["call"] != ""]
+    seen = compounds[compounds["probability_1"].notna()]
+    # Those with a call first; where few have one, also the surest of those that abstain.
+    surest = seen.sort_values("abstains", key=lambda why: why != "", kind="stable").iloc[:TOP]
     cards = [
         (row, crop_panels(row["Metadata_JCP2022"], row["nearest_compound"], store, thumbnails))
-        for row in called.iloc[:TOP].to_dict("records")
+        for row in surest.to_dict("records")
     ]
     colours = colours_of_calls(wells)
     others = set(wells.loc[wells["Metadata_pert_type"] != "negcon", "call"]) - {"", *colours}
@@ -83,7 +88,7 @@ def write_bench_report(
         channels=store.channels,
         maps=plate_maps(wells),
         legend=legend,
-        scale=[(f"{share:.1f}", mixed(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)],
+        scale=[(f"{share:g}", mixed(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)],
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -66,7 +66,7 @@ def plate_maps(wells: pd.DataFrame) -> list[PlateMap]:
                     column,
                     words(well, control),
                     CONTROL if control else colour,
-                    CONTROL if control else mixed(sure),
+                    CONTROL if control else (mixed(sure) if not np.isnan(sure) else ABSTAINS),
                     control,
                 )
             )
@@ -81,6 +81,8 @@ def words(well: dict, control: bool) -> str:
     if control:
         return f"{well['Metadata_Well']}: {held}, a negative control"
     said = well["call"] or f"no call ({well['abstains']})"
+    if np.isnan(well["probability_1"]):
+        return f"{well['Metadata_Well']}: {held}, {said}"
     return f"{well['Metadata_Well']}: {held}, {said}, {well['moa_1']} {well['probability_1']:.2f}"
 
 

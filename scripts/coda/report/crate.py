@@ -22,6 +22,7 @@ from rocrate.rocrate import ROCrate
 
 from coda.files import replacing, write_json
 from coda.provenance import code_version, describe_machine, file_checksum, software_versions
+from coda.redaction import without_secrets
 from coda.training.checkpoints import read_header
 
 METADATA = "ro-crate-metadata.json"
@@ -63,7 +64,8 @@ def write_provenance(
     Parameters
     ----------
     folder
-        Within the results. Gets ``config.yaml`` (resolved: it runs again as it is), ``machine.json``
+        Within the results. Gets ``config.yaml`` (resolved: it runs again
+        as it is, but for signatures and passwords of addresses, which are cut out), ``machine.json``
         (code, software, hardware), ``models/`` (the header of every weights file with the file's
         checksum) and ``workflow/``.
     config
@@ -77,13 +79,13 @@ def write_provenance(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / "config.yaml").write_text(yaml.safe_dump(without_secrets(config), sort_keys=False))
     machine = {"code": code_version(), "software": software_versions()}
     write_json(machine | {"hardware": describe_machine()}, folder / "machine.json")
     for path in weights:
         below = path.relative_to(folder.parent)
         made = {"file": below.as_posix(), "bytes": path.stat().st_size}
-        made |= {"sha256": file_checksum(path, 64), "header": read_header(path)}
+        made |= {"sha256": file_checksum(path, 64), "header": without_secrets(read_header(path))}
         write_json(made, folder / below.with_suffix(".json"))
     for path in workflow:
         copy = folder / "workflow" / path.relative_to(root)
@@ -103,7 +105,7 @@ def write_crate(path: str | os.PathLike, files: list[Path], config: dict[str, An
     config
         The resolved config: names the tables and the gallery that went in.
     """
-    root = Path(path).parent
+    config, root = without_secrets(config), Path(path).parent
     names = sorted({file.relative_to(root).as_posix() for file in files})
     results = [name for name in names if not name.startswith("provenance/")]
     # Of the newest result, not of the clock: the same results are described by the same bytes.

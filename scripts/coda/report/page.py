@@ -15,6 +15,7 @@ from PIL import Image
 
 from coda.errors import UserError
 from coda.files import replacing
+from coda.redaction import without_secrets
 from coda.versions import software_versions
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -147,7 +148,7 @@ def settings_table(config: dict) -> pd.DataFrame:
                 (prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
             )
 
-    add("", config)
+    add("", without_secrets(config))
     return pd.DataFrame(rows, columns=["setting", "value"])
 
 

@@ -30,7 +30,7 @@ def claim_gpus(count: int) -> tuple[int, ...]:
     Raises
     ------
     UserError
-        If fewer than `count` GPUs are visible at all.
+        If fewer than `count` GPUs are visible at all, or a lock file cannot be used.
     """
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if seen < count and torch.version.cuda is None:
@@ -117,6 +117,10 @@ def claim(names: list[str], count: int, folder: Path, pause: float = 1.0) -> lis
                     lock.acquire()
                 except Timeout:
                     continue
+                except OSError as error:  # a link, which is not followed, or of another user
+                    raise UserError(
+                        f"The lock file {paths[name]} cannot be used ({error.strerror}); remove it and start again."
+                    ) from error
                 taken[name] = lock
         if len(own) + len(taken) == count:
             _held.update({paths[name]: lock for name, lock in taken.items()})
