@@ -35,6 +35,10 @@ CPU_TORCH := $(firstword $(wildcard requirements-cpu.lock) requirements-cpu.txt)
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 # Tests of one file share what it prepares, so they stay in one process; longest files first.
 TEST = $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+# Snakemake keeps a cache in the home; where that cannot be written, here.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+endif
 DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
 
 .PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph docs screenshots clean
@@ -44,7 +48,7 @@ demo: $(VENV)/run
 	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake all pack $(DEMO)
 	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake predict $(subst demo.yaml,demo_own.yaml,$(DEMO))
 	@echo; cat results/demo/summary.txt
-	@echo "Calls for a fourth lab:"; ls results/demo_own/calls.csv results/demo_own/trust.csv
+	@echo "Calls for a fourth lab:"; ls results/demo_own/calls.csv results/demo_own/calls.html results/demo_own/trust.csv
 	@echo; echo "Figures:"; ls results/demo/figures/*.png results/demo/figures/[acegst]*/*.png
 	@echo "Report:"; ls results/demo/report.html
 

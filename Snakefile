@@ -62,6 +62,7 @@ rule crops:
     input:
         crops=all_crops,
         quality=all_quality,
+        warnings=rules.collect_warnings.output.warnings,
 
 
 rule pack:

@@ -5,6 +5,7 @@ Nothing heavy is imported or read here: this runs whenever Snakemake starts.
 
 import csv
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ SCRIPTS = HOME / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from coda.code_digest import code_digest
+from coda.columns import PLACE_COLUMNS
 from coda.config import check_config, pairs, pixel_sizes, taking_part
 from coda.errors import UserError
 from coda.locks import keep
@@ -30,13 +32,16 @@ from coda.run_progress import RunProgress, jobs_of, network_work
 try:
     if config.get("pack"):
         PACK = open_pack(config["pack"], Path(config.get("results", "results")) / "pack")
-        lay_over(config, describe(PACK))
+        paper = yaml.safe_load((HOME / "config/config.yaml").read_text())
+        lay_over(config, describe(PACK), paper["channels"])
     check_config(config, yaml.safe_load((HOME / "config/schema.yaml").read_text()))
 except UserError as error:
     raise WorkflowError(shown(str(error))) from None
 
 RESULTS = config["results"].rstrip("/")
 SOURCES = taking_part(config)
+# Sources whose crops were cut elsewhere, and the tables of these.
+READY = {source: table for source in SOURCES if (table := config["sources"][source]["crops"])}
 PAIRS = pairs(config)
 SEEDS = config["seeds"]
 MODEL = f"{RESULTS}/models/{{source}}/seed_{{seed}}"

@@ -1,11 +1,20 @@
 """From images to 8-bit crops, one job a plate; and filters that harmonise a target's, one job a pair.
 
 Needs: index, images and manifest of a plate; the gallery's own functions and nuclei where the config asks for them.
+Sources with crops of their own (sources.<source>.crops) need the table of these instead.
 Gives: <results>/illumination/<source>/<plate>.npz, <results>/crops/<source>/<plate>.arrow and
 <results>/quality/<source>/<plate>.parquet; of all plates <results>/warnings.csv; <results>/spectra/<source>.parquet and
 <results>/harmonisation/<source>/<target>.parquet, the filters of all plates of a target (of the source itself: of its
 held-out plate). Crops stay as they are: filters are applied where crops are used.
 """
+
+
+def side_of_crop(wildcards):
+    """Give the side of the one crop from a site's centre in pixels of the raw image; None where crops are others."""
+    crops, um = config["crops"], config["sources"][wildcards.source]["um_per_pixel"]
+    if crops["kind"] != "centre":
+        return None
+    return crops["size"] * (crops["um_per_pixel"] / um if crops["um_per_pixel"] else 1.0)
 
 
 rule estimate_illumination:
@@ -31,7 +40,12 @@ rule estimate_illumination:
         image_store=1,
     params:
         channels=config["channels"],
-        min_sites=config["crops"]["min_sites"],
+        min_sites=(
+            config["crops"]["min_sites"]
+            if config["crops"]["illumination"] == "deepprofiler"
+            else 1
+        ),
+        crop=side_of_crop,
         code=code("estimate_illumination"),
     script:
         "../scripts/estimate_illumination.py"
@@ -63,7 +77,7 @@ rule extract_crops:
     params:
         settings={
             key: config["crops"][key]
-            for key in ("kind", "size", "illumination", "um_per_pixel", "flags")
+            for key in ("kind", "size", "illumination", "min_sites", "um_per_pixel", "flags")
         },
         um_per_pixel=lambda wildcards: config["sources"][wildcards.source]["um_per_pixel"],
         channels=config["channels"],
@@ -92,6 +106,8 @@ rule inspect_plate:
     params:
         channels=config["channels"],
         limits=config["crops"]["flags"],
+        illumination=config["crops"]["illumination"],
+        min_sites=config["crops"]["min_sites"],
         code=code("inspect_plate"),
     script:
         "../scripts/inspect_plate.py"
@@ -109,12 +125,16 @@ rule collect_warnings:
         f"{RESULTS}/logs/collect_warnings.log",
     benchmark:
         f"{RESULTS}/benchmarks/collect_warnings.tsv"
+    # Images that are copies are told before networks train on them.
+    priority: 100
     conda:
         "../envs/images.yaml"
     resources:
         mem_mb=growing(8000),
         runtime=growing(10),
     params:
+        pixel_sizes=pixel_sizes(config, raw=True),
+        training=config["train_sources"],
         code=code("collect_warnings"),
     script:
         "../scripts/collect_warnings.py"
@@ -177,3 +197,64 @@ rule fit_harmonisation:
 def filters_of(wildcards):
     """Filters of the target's plates, for the methods whose images are harmonised."""
     return rules.fit_harmonisation.output.filters if COMPOSED[wildcards.method].harmonised else []
+
+
+if READY:
+
+    ruleorder: index_crops > index_plate
+    ruleorder: import_crops > extract_crops
+    ruleorder: import_crops > inspect_plate
+    ruleorder: import_crops > download_plate
+
+    rule index_crops:
+        """List the sites of a plate of crops that were cut elsewhere, with their compounds."""
+        input:
+            plates=ancient(f"{RESULTS}/metadata/plates.csv"),
+            table=lambda wildcards: READY[wildcards.source],
+            platemap=lambda wildcards: own_place(**wildcards).get("platemap", []),
+        output:
+            index=rules.index_plate.output.index,
+        log:
+            f"{RESULTS}/logs/index_crops/{{source}}/{{plate}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/index_crops/{{source}}/{{plate}}.tsv"
+        wildcard_constraints:
+            source="|".join(map(re.escape, READY)),
+        conda:
+            "../envs/images.yaml"
+        resources:
+            mem_mb=growing(2000),
+            runtime=growing(20),
+        params:
+            channels=config["channels"],
+            code=code("index_crops"),
+        script:
+            "../scripts/index_crops.py"
+
+    rule import_crops:
+        """Make the crop store of a plate of crops that were cut elsewhere, with the same checks."""
+        input:
+            table=lambda wildcards: READY[wildcards.source],
+            index=rules.index_plate.output.index,
+        output:
+            crops=rules.extract_crops.output.crops,
+            quality=rules.inspect_plate.output.quality,
+            manifest=rules.download_plate.output.manifest,
+        log:
+            f"{RESULTS}/logs/import_crops/{{source}}/{{plate}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/import_crops/{{source}}/{{plate}}.tsv"
+        wildcard_constraints:
+            source="|".join(map(re.escape, READY)),
+        conda:
+            "../envs/images.yaml"
+        resources:
+            mem_mb=growing(4000),
+            runtime=growing(60),
+        params:
+            settings={key: config["crops"][key] for key in ("kind", "size", "flags")},
+            um_per_pixel=lambda wildcards: config["sources"][wildcards.source]["um_per_pixel"],
+            channels=config["channels"],
+            code=code("import_crops"),
+        script:
+            "../scripts/import_crops.py"

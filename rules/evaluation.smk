@@ -366,6 +366,7 @@ rule score_predictions:
             )
             for kind in ("runs", "means", "plates")
         },
+        warnings=rules.collect_warnings.output.warnings,
     output:
         metrics=f"{RESULTS}/metrics.csv",
         summary=f"{RESULTS}/summary.csv",
@@ -383,6 +384,40 @@ rule score_predictions:
         code=code("score_predictions"),
     script:
         "../scripts/score_predictions.py"
+
+
+def recommended_runs():
+    """What a recommendation compares: all methods that read the task model without having seen the target's labels."""
+    return [
+        run
+        for source in sorted({source for source, _ in PAIRS})
+        for run in runs_of(source)
+        if COMPOSED[run["method"]].head == "task_model"
+        and COMPOSED[run["method"]].adaptation != "oracle"
+        and (run["method"] == "unadapted" or run["target_source"] != source)
+    ]
+
+
+rule recommend_methods:
+    """Recommend a method for each target by what may be known without labels: agreement of replicates, and controls."""
+    input:
+        predictions=lambda wildcards: predictions_of(recommended_runs()),
+    output:
+        recommendation=f"{RESULTS}/recommendation.csv",
+    log:
+        f"{RESULTS}/logs/recommend_methods.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/recommend_methods.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(120),
+    params:
+        runs=lambda wildcards: recommended_runs(),
+        code=code("recommend_methods"),
+    script:
+        "../scripts/recommend_methods.py"
 
 
 rule export_profiles:

@@ -22,12 +22,20 @@ ALIGNED = [
     for name in config["methods"]
     if COMPOSED[name].alignment and COMPOSED[name].kind == "network"
 ]
+# The consensus expects the mechanisms in the shares that they have in the training source.
+CONSENSUS = [
+    name
+    for name in config["methods"]
+    if COMPOSED[name].adaptation == "coda_consensus"
+    and COMPOSED[name].kind == "network"
+    and not COMPOSED[name].alignment
+]
 # Filters made of all wells would have seen the mechanisms that are left away.
 WITH_MIX = [
     "coda",
     *(
         name
-        for name in ALIGNED
+        for name in [*ALIGNED, *CONSENSUS]
         if not COMPOSED[name].harmonised or config["harmonise"]["reference"] == "controls"
     ),
 ]
@@ -100,9 +108,13 @@ def crops_of_plates(source, plates):
 
 
 def stretched_adaptation(factor):
-    """Collect the settings of an adaptation that takes `factor` times the epochs."""
-    settings = training_settings("adapt", "model", "head", "views", "data")
-    return settings | {"training": stretched(config["adapt"], factor)}
+    """Input function: the settings of a method's adaptation that takes `factor` times the epochs."""
+
+    def settings(wildcards):
+        usual = adaptation_settings(wildcards)
+        return usual | {"training": stretched(usual["training"], factor)}
+
+    return settings
 
 
 def counted_crops(wildcards):
@@ -113,7 +125,8 @@ def counted_crops(wildcards):
 
 def counted_settings(wildcards):
     """Settings with about as many steps as the standard run has, as if plates had equal sites."""
-    return stretched_adaptation(len(adaptation_plates(wildcards.target)) / int(wildcards.number))
+    factor = len(adaptation_plates(wildcards.target)) / int(wildcards.number)
+    return stretched_adaptation(factor)(wildcards)
 
 
 use rule adapt_foundation as adapt_to_plates with:

@@ -408,8 +408,10 @@ def all_figures(wildcards):
     stems += [
         f"training/{source}_seed_{seed}" for source in config["train_sources"] for seed in SEEDS
     ]
-    stems += [f"sites_lost/{source}" for source in SOURCES]
+    # Of crops that were cut elsewhere there are no images to judge.
+    imaged = [source for source in SOURCES if source not in READY]
+    stems += [f"sites_lost/{source}" for source in imaged]
     return [
         *(f"{FIGURES}/{stem}.png" for stem in stems),
-        *(f"{FIGURES}/quality/{source}" for source in SOURCES),
+        *(f"{FIGURES}/quality/{source}" for source in imaged),
     ]

@@ -20,6 +20,7 @@ CROP_BYTES = len(config["channels"]) * config["crops"]["size"] ** 2
 
 localrules:
     select_plates,
+    check_classes,
 
 
 rule download_metadata:
@@ -101,9 +102,6 @@ checkpoint select_plates:
         "../scripts/select_plates.py"
 
 
-PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
-
-
 def own_place(source, plate):
     """Give what the sample sheet says of where a plate lies and what is on it: root, layout and so on.
 
@@ -127,12 +125,49 @@ def begun(wildcards):
     return int(os.path.isdir(images) or os.path.isdir(f"{images}.partial"))
 
 
+def training_layouts(wildcards):
+    """Give the layouts of plates of one's own that train."""
+    plates = [(source, plate) for source in config["train_sources"] for plate in plates_of(source)]
+    return sorted(
+        {own_place(*plate)["layout"] for plate in plates if "layout" in own_place(*plate)}
+    )
+
+
+rule check_classes:
+    """Refuse training plates that lack a class, before anything of a plate is fetched."""
+    input:
+        plates=f"{RESULTS}/metadata/plates.csv",
+        well=TABLE.format(table="well"),
+        layouts=training_layouts,
+        compounds=rules.label_compounds.output.compounds,
+    output:
+        classes=f"{RESULTS}/metadata/classes.csv",
+    log:
+        f"{RESULTS}/logs/check_classes.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/check_classes.tsv"
+    priority: 100
+    conda:
+        "../envs/gallery.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
+        # Crops that were cut elsewhere come with their labels.
+        training=[source for source in config["train_sources"] if source not in READY],
+        code=code("check_classes"),
+    script:
+        "../scripts/check_classes.py"
+
+
 rule index_plate:
     """List the sites of a plate with their compounds and the keys of their images."""
     input:
         gallery=GALLERY,
         # A plate's sites do not change when other plates are chosen.
         plates=ancient(f"{RESULTS}/metadata/plates.csv"),
+        classes=ancient(rules.check_classes.output.classes) if JUMP_TABLES else [],
         well=TABLE.format(table="well") if JUMP_TABLES else [],
         compounds=rules.label_compounds.output.compounds if JUMP_TABLES else [],
         layout=lambda wildcards: own_place(**wildcards).get("layout", []),
@@ -167,7 +202,11 @@ def all_roots(wildcards):
 
 def all_own(wildcards):
     """Tell of each plate, in the order of `tables_of`, whether the sample sheet says where it lies or what is on it."""
-    return [bool(own_place(source, plate)) for source in SOURCES for plate in plates_of(source)]
+    return [
+        source in READY or bool(own_place(source, plate))
+        for source in SOURCES
+        for plate in plates_of(source)
+    ]
 
 
 rule check_plates:
@@ -313,6 +352,7 @@ rule plan_download:
         },
         roots=all_roots,
         own=all_own,
+        ready=[*READY],
         wanted=lambda wildcards: dict(
             channels=config["channels"],
             functions=bool(GALLERY_FUNCTIONS),

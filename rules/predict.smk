@@ -2,7 +2,7 @@
 
 Needs: for a pack the networks of a training source; to predict, a pack and the crops of a target.
 Gives: <results>/packs/<source>/seed_<n>/ with everything that predicts, and a zip of it; with a pack,
-<results>/models/pack/seed_1/ (its networks) and <results>/calls.csv, .parquet and trust.csv.
+<results>/models/pack/seed_1/ (its networks) and <results>/calls.csv, .parquet, calls.html and trust.csv.
 """
 
 PACKS = f"{RESULTS}/packs/{{source}}/seed_{{seed}}"
@@ -110,6 +110,29 @@ if config["pack"]:
         script:
             "../scripts/call_mechanisms.py"
 
+    rule write_bench_report:
+        """Write the page for the bench: calls to sort and filter, the cells behind them, and maps of the plates."""
+        input:
+            calls=rules.call_mechanisms.output.table,
+            trust=rules.call_mechanisms.output.trust,
+            crops=all_crops,
+            thumbnails=rules.open_pack.output.thumbnails,
+        output:
+            page=f"{RESULTS}/calls.html",
+        log:
+            f"{RESULTS}/logs/write_bench_report.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/write_bench_report.tsv"
+        conda:
+            "../envs/images.yaml"
+        resources:
+            mem_mb=growing(4000),
+            runtime=growing(20),
+        params:
+            code=code("write_bench_report"),
+        script:
+            "../scripts/write_bench_report.py"
+
 
 def calls(wildcards):
     """The calls, which only a pack makes."""
@@ -117,4 +140,4 @@ def calls(wildcards):
         raise WorkflowError(
             "To predict, name a pack in the config: pack: PATH (`snakemake pack` makes one)."
         )
-    return rules.call_mechanisms.output.text
+    return [rules.call_mechanisms.output.text, rules.write_bench_report.output.page]

@@ -15,6 +15,7 @@ rule write_report:
     """Put findings, figures, tables, settings and versions into one HTML file."""
     input:
         summary=rules.score_predictions.output.summary,
+        recommendation=rules.recommend_methods.output.recommendation,
         representation=rules.merge_representation.output.representation,
         quality=all_quality,
         filters=all_filters,
@@ -66,8 +67,10 @@ rule write_crate:
             f"{RESULTS}/report.html",
             *rules.score_predictions.output,
             *rules.merge_representation.output,
+            *rules.recommend_methods.output,
             f"{RESULTS}/metadata/plates.csv",
             rules.label_compounds.output.compounds,
+            rules.collect_warnings.output.warnings,
         ],
         figures=all_figures,
         plates=lambda wildcards: [

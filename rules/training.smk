@@ -217,13 +217,27 @@ def home_crops(wildcards):
 
 
 def adaptation_guides(wildcards):
-    """What the terms of the config's section `adapt` know of the training source, where they are on."""
+    """What the terms of an adaptation's loss know of the training source."""
     terms, files = config["adapt"], {}
-    if terms["consensus"]:
+    consensus = COMPOSED[wildcards.method].adaptation == "coda_consensus"
+    if consensus:
         files["task_model"] = rules.train_classifier.output.weights
-    if terms["hold_moments"] or (terms["consensus"] and terms["consensus_aligned"]):
+    if terms["hold_moments"] or (consensus and config["consensus"]["aligned"]):
         files["statistics"] = rules.measure_tokens.output.statistics
     return files
+
+
+def adaptation_settings(wildcards):
+    """Settings of a method's adaptation.
+
+    The consensus leads the student alone, so its teacher needs a momentum that keeps up in a short schedule; in one as
+    long as the paper's, auto is the paper's.
+    """
+    settings = training_settings("adapt", "model", "head", "views", "data")
+    if COMPOSED[wildcards.method].adaptation != "coda_consensus":
+        return settings
+    training = settings["training"] | {"teacher_momentum": "auto"}
+    return settings | {"training": training, "consensus": config["consensus"]}
 
 
 rule adapt_foundation:
@@ -256,7 +270,7 @@ rule adapt_foundation:
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:
-        settings=training_settings("adapt", "model", "head", "views", "data"),
+        settings=adaptation_settings,
         precision=config["compute"]["precision"],
         code=code("adapt_foundation"),
     script:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 from coda.evaluation.units import read_predictions
-from coda.files import write_table
+from coda.files import read_table, write_table
 from coda.logs import reported
 from coda.predict.calls import call_mechanisms
 from coda.predict.trust import trust
@@ -16,11 +16,16 @@ with reported(snakemake.log[0]):
         )
         for name in snakemake.params.methods
     }
-    believed = trust(tables, calibration)
+    params = snakemake.params
+    believed = trust(tables, calibration, params.coverage)
     chosen = believed.loc[believed["use"], "method"].iat[0]
     print(believed["reason"].iat[0])
     calls = call_mechanisms(
-        tables[chosen], calibration, pd.read_parquet(given.compounds), snakemake.params.coverage
+        tables[chosen],
+        calibration,
+        pd.read_parquet(given.compounds),
+        params.coverage,
+        pd.concat([read_table(path) for path in given.quality], ignore_index=True),
     ).assign(method=chosen)
     write_table(calls, snakemake.output.table)
     write_table(calls, snakemake.output.text)

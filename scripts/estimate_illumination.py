@@ -14,4 +14,5 @@ with reported(snakemake.log[0]):
         processes=snakemake.threads,
         min_sites=snakemake.params.min_sites,
         max_lost=snakemake.config["gallery"]["max_lost"],
+        crop=snakemake.params.crop,
     )

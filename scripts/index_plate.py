@@ -43,6 +43,7 @@ with reported(snakemake.log[0]), warned() as messages:
     )
     layout = plate_layout(wells, labels, source, plate)
     choice = [choose[key] for key in ("wells", "compounds", "moas", "labelled")]
-    judge_missing(index, layout[is_chosen(layout, *choice)], settings["max_lost"])
+    planned = layout[is_chosen(layout, *choice)]
+    missing = judge_missing(index, planned, settings["max_lost"], choose["sites_per_well"])
     index = choose_sites(index, **choose)
-    write_table(keep_warnings(index, messages), snakemake.output.index)
+    write_table(keep_warnings(index, messages, missing), snakemake.output.index)

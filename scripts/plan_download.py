@@ -3,7 +3,7 @@
 import pandas as pd
 from coda.files import read_table, replacing, write_table
 from coda.gallery.open import open_gallery
-from coda.gallery.plan import Wanted, format_plan, plan_download
+from coda.gallery.plan import COUNTS, SIZES, Wanted, format_plan, plan_download
 from coda.gallery.shared_images import check_plates
 from coda.gallery.understood import describe_plate
 from coda.logs import reported
@@ -15,20 +15,29 @@ with reported(snakemake.log[0]):
     galleries = {
         root: open_gallery(root, **snakemake.params.gallery) for root in {*snakemake.params.roots}
     }
-    plan = plan_download(
-        [galleries[root] for root in snakemake.params.roots],
-        pd.concat([index[names].iloc[:1] for index in indexes], ignore_index=True),
-        indexes,
-        Wanted(**snakemake.params.wanted),
-    )
-    write_table(plan, snakemake.output.plan)
+    # Crops that were cut elsewhere are read where they lie.
+    fetched = [
+        (galleries[root], index)
+        for root, index in zip(snakemake.params.roots, indexes, strict=True)
+        if index["Metadata_Source"].iloc[0] not in snakemake.params.ready
+    ]
     channels = snakemake.params.wanted["channels"]
     described = [
         describe_plate(index, channels)
         for index, own in zip(indexes, snakemake.params.own, strict=True)
         if own
     ]
-    text = "\n\n".join([*described, format_plan(plan)])
+    plan = pd.DataFrame(columns=["Metadata_Source", *COUNTS, *SIZES, "peak_bytes"])
+    if fetched:
+        plan = plan_download(
+            [gallery for gallery, _ in fetched],
+            pd.concat([index[names].iloc[:1] for _, index in fetched], ignore_index=True),
+            [index for _, index in fetched],
+            Wanted(**snakemake.params.wanted),
+        )
+        described.append(format_plan(plan))
+    write_table(plan, snakemake.output.plan)
+    text = "\n\n".join(described)
     with replacing(snakemake.output.text) as temporary:
         temporary.write_text(text)
     print(text)

@@ -1,12 +1,12 @@
 """Step 1: train a foundation on a source."""
 
 from coda.files import read_table
+from coda.gallery.training_classes import expected_classes
 from coda.logs import reported
 from coda.training.compute import Machine
 from coda.training.model_card import images_of
 from coda.training.pretrain import FoundationJob, train_foundation
 from coda.training.settings import WatchSettings
-from coda.training.site_selection import expected_classes
 
 with reported(snakemake.log[0]):
     job = FoundationJob(

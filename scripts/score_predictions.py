@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from coda.evaluation.scores import SourceScores, compare_scores
-from coda.files import replacing, write_table
+from coda.files import read_table, replacing, write_table
 from coda.logs import reported
+from coda.report.input_notes import input_notes
 from coda.report.tables import accuracy_table
 
 with reported(snakemake.log[0]):
@@ -14,4 +15,5 @@ with reported(snakemake.log[0]):
     write_table(evaluation.metrics, snakemake.output.metrics)
     write_table(evaluation.summary, snakemake.output.summary)
     with replacing(snakemake.output.text) as temporary:
-        temporary.write_text(accuracy_table(evaluation.summary))
+        notes = input_notes(read_table(snakemake.input.warnings))
+        temporary.write_text("\n\n".join([accuracy_table(evaluation.summary), *notes]))

@@ -10,7 +10,9 @@ from coda.files import read_table
 from coda.logs import reported
 from coda.report.caveats import caveats
 from coda.report.findings import findings
+from coda.report.input_notes import doubts
 from coda.report.page import write_report
+from coda.report.recommendation import recommended
 from coda.report.sections import opening, report_sections
 
 with reported(snakemake.log[0]):
@@ -26,17 +28,21 @@ with reported(snakemake.log[0]):
     # The figures of plates lie in a folder of their source.
     folders = [sorted(path.glob("*.png")) or [path] for path in map(Path, snakemake.input.figures)]
     figures = [str(path) for paths in folders for path in paths]
+    warnings = read_table(snakemake.input.warnings)
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
-        findings(summary, representation, config["figures"]["level"]),
+        [
+            *recommended(read_table(snakemake.input.recommendation)),
+            *findings(summary, representation, config["figures"]["level"]),
+        ],
         caveats(
             summary,
             plates,
             quality,
             filters,
             simulated="simulation" in config,
-            warnings=read_table(snakemake.input.warnings),
+            warnings=warnings,
         ),
         report_sections(
             summary,
@@ -50,4 +56,5 @@ with reported(snakemake.log[0]):
             filters,
         ),
         opening(snakemake.params.figures, figures),
+        doubts(warnings),
     )

@@ -9,6 +9,8 @@ PLATES = (1, 11, 60, 140)
 # A Target-2 plate and the paper's settings; a test compares them with the layout and with config/schema.yaml.
 WELLS, LABELLED, SITES, CHANNELS = 384, 141, 9, 3
 SIDE, CROP = 1080, 448  # pixels
+# Files in the gallery, bytes: means by source from jump-cellpainting/datasets (folder stats), of source_3 and source_9.
+FILE, LARGEST = 2.53e6, 3.04e6
 EPOCHS = 300
 IN_FLIGHT = 4
 LINE = 1e9 / 8  # bytes per second, assumed: the bandwidth to the gallery was not measured
@@ -33,13 +35,15 @@ def by_plates() -> str:
     """Make the table of costs by number of plates."""
     images = WELLS * SITES * CHANNELS
     raw = images * SIDE**2 * 2 / 1e9
+    packed_size = images * FILE / 1e9
     crops = images * CROP**2 / 1e9
     field = 96 * 5  # what the benchmark of crops reads: 96 sites of 5 channels
     plain = measured("crops", "uncompressed: ours, 1 process") / field * images / 3600
     packed = measured("crops", "LZW: ours, 1 process") / field * images / 3600
     rows = {
         "download, uncompressed images, GB": (raw, 1),
-        "download time at 1 Gbit/s (assumed), hours": (raw * 1e9 / LINE / 3600, 1),
+        "download, images as large as source_3's, GB": (packed_size, 1),
+        "download time at 1 Gbit/s (assumed), hours": (packed_size * 1e9 / LINE / 3600, 1),
         "crops (kept), GB": (crops, 1),
         "making crops from uncompressed images, core hours": (plain, 2),
         "making crops from LZW-compressed images, core hours": (packed, 2),
@@ -98,7 +102,8 @@ def demo() -> str:
 
 def page() -> str:
     """Make the whole page."""
-    peak = IN_FLIGHT * WELLS * SITES * CHANNELS * SIDE**2 * 2 / 1e9
+    peak = IN_FLIGHT * WELLS * SITES * CHANNELS * FILE / 1e9
+    wide = 1536 * 4 * CHANNELS * LARGEST / 1e9
     speed = measured("training", "end to end, batch 128")
     memory = measured("training", "peak memory, batch 128")
     return f"""# Time, disk space and GPU hours
@@ -111,15 +116,18 @@ and bytes to download.
 
 ## By number of plates
 
-A Target-2 plate has {WELLS} wells with {SITES} sites each. {LABELLED} wells contain compounds with a mechanism of
-action; only these are used for training. The estimates are for {CHANNELS} channels of {SIDE} x {SIDE} pixels with
-16 bit, crops of {CROP} x {CROP} pixels with 8 bit, and {EPOCHS} epochs.
+A Target-2 plate has {WELLS} wells with {SITES} sites each at most sources; source_2 and source_10 imaged 6 sites of a
+well, and source_9 has plates of 1,536 wells with 4 sites. {LABELLED} of {WELLS} wells contain compounds with a
+mechanism of action; only these are used for training. The estimates are for {CHANNELS} channels of
+{SIDE} x {SIDE} pixels with 16 bit, crops of {CROP} x {CROP} pixels with 8 bit, and {EPOCHS} epochs.
 
 {by_plates()}
 
 - Images are on disk only from download until the crops have been made, for at most {IN_FLIGHT} plates at a time
-  (`gallery.plates_in_flight`): {peak:,.0f} GB. Plates with 1,536 wells take up to 40 GB each; images that are
-  compressed in the gallery take less. With `choose.labelled: true`, only labelled wells are downloaded.
+  (`gallery.plates_in_flight`): {peak:,.0f} GB. A plate of source_9 takes {wide:,.0f} GB. Compressed images are no
+  smaller: LZW without a predictor, as microscopes write it, makes files of noise *larger* than the
+  {SIDE**2 * 2 / 1e6:.2f} MB of an uncompressed image. In the gallery the mean is 2.4 to 3.0 MB by source; `snakemake
+  plan` shows it for yours. With `choose.labelled: true`, only labelled wells are downloaded.
 - Crops: one process on {machine("crops")}, 96 sites. Two processes were
   {measured("crops", "uncompressed: 2 processes over 1"):.1f} times as fast.
 - Training: {machine("training")},

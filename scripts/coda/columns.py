@@ -7,6 +7,9 @@ PLATE_KEYS = ["Metadata_Source", "Metadata_Plate"]
 WELL_KEYS = [*PLATE_KEYS, "Metadata_Well"]
 SITE_KEYS = [*WELL_KEYS, "Metadata_Site"]
 
+# What a sample sheet can say of where a plate lies and what is on it: `coda.gallery.plates.read_sample_sheet`.
+PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
+
 # Subsets of a source's plates: those that train or are adapted to, and the held-out one.
 TRAIN, VALIDATION = "train", "validation"
 # Splits that are scored: the plates of a target by subset; at home only the held-out plate counts (`VALIDATION`).

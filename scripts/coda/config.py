@@ -1,5 +1,6 @@
 """Checks of the config, against its schema and for contradictions, before anything runs."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,11 @@ from jsonschema.validators import extend
 
 from coda.errors import UserError, did_you_mean
 from coda.methods import COMPOSED, chosen_methods
+from coda.paths import check_name, expanded_path
 from coda.simulated_gallery import simulated_places
 
 # Keys that have another name now.
 RENAMED = {"protocols": "experiments"}
-
-# Of a source, batch or plate, which is part of paths.
-NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 
 # The types of a JSON schema in words.
 KINDS = {
@@ -60,12 +59,6 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
             f"sources names {unquoted[0]!r}, which YAML does not read as text; put the name in quotes, there and in "
             "train_sources and target_sources."
         )
-    for name in sources if isinstance(sources, dict) else ():
-        if not re.fullmatch(NAME, name):
-            raise UserError(
-                f"sources names {name!r}, below which results would be stored; it may hold letters, digits and "
-                "_ . + - only, and begins with a letter, a digit or _."
-            )
     errors = list(_FillingValidator(schema).iter_errors(config))
     if errors:
         # An unknown key is the most likely mistake, and often the reason for the other errors.
@@ -77,12 +70,78 @@ def check_config(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
         )
         raise UserError(_sentence(errors[0]))
     if config["pack"]:
-        config["methods"] = ["unadapted", config["predict"]["method"]]
+        config["methods"] = steps_to_calls(config["predict"]["method"])
+    _expand_paths(config)
+    _refuse_no_numbers(config)
     if "simulation" in config:
         config["gallery"]["root"], config["tables"] = simulated_places(config["results"])
     _check_contradictions(config)
     _sort_keys(config)
     return config
+
+
+def _expand_paths(config: dict[str, Any]) -> None:
+    """Replace ``~`` and variables in all paths; refuse names of which Snakemake would make wildcards."""
+    places = [
+        (config, "", "results"),
+        (config, "", "sample_sheet"),
+        (config["gallery"], "gallery.", "root"),
+        (config["model"], "model.", "weights"),
+        *((config["tables"], "tables.", name) for name in config["tables"]),
+    ]
+    for section, above, name in places:
+        if section[name] is not None:
+            section[name] = expanded_path(section[name], above + name)
+    if not re.fullmatch(
+        r"[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?", config["results"].rstrip("/")
+    ):
+        raise UserError(
+            f"results is {config['results']!r}; name a folder, such as results, and not the root of the disk."
+        )
+    if re.search(r"[{}]", config["results"]):
+        raise UserError(
+            f"results is {config['results']}, but Snakemake reads braces as wildcards; name a folder without them."
+        )
+    for source in config["sources"]:
+        check_name(source, "sources")
+        if source == "all":  # as means over pairs are called in tables of scores
+            raise UserError("sources has a source named all, which means all sources; rename it.")
+
+
+def _refuse_no_numbers(section: dict[str, Any] | list, place: str = "") -> None:
+    """Refuse values that are numbers to YAML but none to compute with: no limit holds back a nan."""
+    for key, value in section.items() if isinstance(section, dict) else enumerate(section):
+        if isinstance(value, dict | list):
+            _refuse_no_numbers(value, f"{place}{key}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"The config key {place}{key} is {value}; give a finite number.")
+
+
+def steps_to_calls(name: str) -> list[str]:
+    """Give the methods on the way to the one that makes the calls, which a pack must have the networks of.
+
+    Raises
+    ------
+    UserError
+        If there is no such method, or it needs more than a pack and the target's images.
+    """
+    if name not in COMPOSED:
+        raise UserError(
+            f"The config key predict.method is {name}, which is no method{did_you_mean(name, COMPOSED)} "
+            "See config/README.md."
+        )
+    wanted = COMPOSED[name]
+    if wanted.head != "task_model" or wanted.adaptation not in (
+        "unadapted",
+        "oda",
+        "coda",
+        "coda_batch",
+    ):
+        raise UserError(
+            f"The config key predict.method is {name}, which needs images or labels of the training source; a pack has "
+            "unadapted, oda, coda and coda_batch, each also harmonised and aligned."
+        )
+    return wanted.steps
 
 
 def _sort_keys(section: dict[str, Any]) -> None:
@@ -258,15 +317,9 @@ def _check_trainings(config: dict[str, Any]) -> None:
                     f"{name}.{key} ({config[name][key]}) is not less than {name}.epochs ({epochs}); lower it."
                 )
 
-    terms = config["adapt"]
-    by_controls = {
-        "adapt.hold_moments": terms["hold_moments"],
-        "adapt.consensus_aligned": terms["consensus"] and terms["consensus_aligned"],
-    }
-    needing = [name for name, used in by_controls.items() if used]
-    if needing and config["choose"]["labelled"]:
+    if config["adapt"]["hold_moments"] and config["choose"]["labelled"]:
         raise UserError(
-            f"choose.labelled leaves out the DMSO wells, without which there is no {' and no '.join(needing)}; set it "
+            "choose.labelled leaves out the DMSO wells, without which there is no adapt.hold_moments; set it "
             "to false, or switch off what needs them."
         )
 
@@ -281,11 +334,16 @@ def _check_methods(config: dict[str, Any]) -> None:
                     f"harmonise.rescale needs sources.{source}.um_per_pixel; state it, or set harmonise.rescale "
                     "to false."
                 )
-    needing = [name for name in config["methods"] if COMPOSED[name].needs_dmso]
+    consensus = "coda_consensus" if config["consensus"]["aligned"] else None
+    needing = [
+        name
+        for name in config["methods"]
+        if COMPOSED[name].needs_dmso or COMPOSED[name].adaptation == consensus
+    ]
     if needing and config["choose"]["labelled"]:
         raise UserError(
             f"choose.labelled leaves out the DMSO wells that {', '.join(needing)} (methods) need; "
-            "set it to false or remove them."
+            "set it to false or remove them (a consensus also does without: consensus.aligned)."
         )
     if "oracle" in config["methods"]:
         for source in config["target_sources"]:
@@ -307,12 +365,12 @@ def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
     return [(a, b) for a in config["train_sources"] for b in config["target_sources"] if a != b]
 
 
-def pixel_sizes(config: dict[str, Any]) -> dict[str, float]:
-    """Um per pixel of the crops of each source that takes part.
+def pixel_sizes(config: dict[str, Any], raw: bool = False) -> dict[str, float]:
+    """Um per pixel of the crops of each source that takes part, or of its `raw` images.
 
     Where it is unknown, the mean of the known ones; 1 where none is known, so that frequencies are per pixel.
     """
-    common = config["crops"]["um_per_pixel"]
+    common = None if raw else config["crops"]["um_per_pixel"]
     sizes = {
         name: common or config["sources"][name]["um_per_pixel"] for name in taking_part(config)
     }

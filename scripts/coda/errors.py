@@ -1,6 +1,7 @@
 """Errors that a user can correct, each described in one sentence."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -10,6 +11,22 @@ class UserError(Exception):
     The message is one sentence that names the key or the file at fault and the way out;
     scripts print it without a traceback and end with a non-zero exit status.
     """
+
+
+def raise_shortage(error: Exception) -> None:
+    """Raise a `UserError` if the machine ran out of memory or open files: a file read then is not at fault.
+
+    Called first where the failure of one file costs only that file.
+    """
+    number = getattr(error, "errno", None)
+    if number in (errno.EMFILE, errno.ENFILE):
+        raise UserError(
+            "Too many files are open; allow more (ulimit -n 4096), or lower gallery.workers."
+        ) from error
+    if number == errno.ENOMEM or isinstance(error, MemoryError):
+        raise UserError(
+            "The memory ran out; give the job more mem_mb or fewer threads, or lift the limit (ulimit -v)."
+        ) from error
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = ".") -> str:

@@ -196,6 +196,8 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
             raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
     if data[:200].lstrip().lower().startswith(NO_TABLES):
         raise ValueError("the answer is not a table but a web page or a Git LFS pointer")
+    if data.startswith(b"PK"):
+        raise ValueError("it is a spreadsheet or an archive; save it as CSV")
     while data.startswith(b"!"):
         data = data.partition(b"\n")[2]
     heading, _, rows = _decoded(data).lstrip("\r\n").partition("\n")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from coda.errors import UserError
+from coda.errors import UserError, raise_shortage
 from coda.redaction import shown
 
 
@@ -48,8 +48,8 @@ def copied(log: str) -> Iterator[None]:
 def reported(log: str) -> Iterator[None]:
     """Copy all output of the block to the file `log`; on an error, end the process with a sentence.
 
-    A `UserError` becomes one sentence and exit status 1. Any other exception keeps its traceback,
-    in the log too.
+    A `UserError` becomes one sentence and exit status 1, as does a lack of memory or open files.
+    Any other exception keeps its traceback, in the log too.
     """
     open(log, "w").close()
     with copied(log):
@@ -58,8 +58,13 @@ def reported(log: str) -> Iterator[None]:
         except UserError as error:
             print(f"Error: {error}", file=sys.stderr)
             sys.exit(1)
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            try:
+                raise_shortage(error)
+            except UserError as shortage:
+                print(f"Error: {shortage}", file=sys.stderr)
+            else:
+                traceback.print_exc()
             sys.exit(1)
 
 

@@ -10,6 +10,7 @@ from coda.errors import UserError, did_you_mean
 ADAPTATIONS = {
     "oda": "ODA (no partners)",
     "coda": "CODA",
+    "coda_consensus": "CODA with consensus",
     "coda_batch": "CODA, other batches only",
     "coda_labs": "CODA across labs",
     "coda_replay": "CODA with replay",
@@ -150,6 +151,18 @@ class Method:
         return plain.name
 
     @property
+    def steps(self) -> list[str]:
+        """Names of the methods on the way to it: unadapted, harmonised, adapted, aligned; each once, itself last."""
+        whole = [
+            Method(),
+            Method(harmonised=self.harmonised),
+            replace(self, alignment=None, head="task_model"),
+            replace(self, head="task_model"),
+            self,
+        ]
+        return list(dict.fromkeys(each.name for each in whole))
+
+    @property
     def closes_gap(self) -> bool:
         """Whether the gap is its own: it adapts, and its head is the task model, as at both ends of the gap."""
         return self.adapts and self.before == "unadapted"
@@ -179,6 +192,7 @@ METHODS = {
     "unadapted": "How well does a classifier of one lab do in another, as it is?",
     "oda": "Does training on the target's images help, without pairs of replicates?",
     "coda": "Does it help more with pairs of replicates from other plates, as in the paper?",
+    "coda_consensus": "Does it help to hold each site to what the task model finds in all wells of its compound?",
     "coda_batch": "Do pairs from different batches alone do better?",
     "unadapted_aligned": "How far does matching the statistics of tokens lead, without any training?",
     "unadapted_aligned_dmso": "And matching those of the negative controls alone?",
@@ -188,6 +202,7 @@ METHODS = {
     "harmonised_unadapted_aligned_dmso": "And with tokens aligned on the negative controls too?",
     "harmonised_coda": "Does adaptation help on harmonised images?",
     "harmonised_coda_aligned_dmso": "And with alignment on the negative controls?",
+    "harmonised_coda_consensus": "Do harmonised images and the consensus add up?",
     "supervised": "Does a network trained end to end do as well, without a foundation?",
     "harmonised_supervised": "Does such a network gain as much from harmonised images?",
     "supervised_tent": "Or does it once adapted by the entropy of its predictions (TENT)?",

@@ -33,6 +33,7 @@ SETTINGS = {
     "kind": "centre",
     "size": 32,
     "illumination": "none",
+    "min_sites": 20,
     "um_per_pixel": None,
     "flags": FLAGS,
 }
@@ -235,6 +236,19 @@ def test_lost_sites_are_named_and_the_rest_goes_on(plate, capsys):
         plate.estimate(max_lost=0.2)
     with pytest.raises(UserError, match="source_3 0042 has 17 usable .*crops.min_sites = 18"):
         plate.estimate(min_sites=18)
+
+
+def test_a_plate_of_few_sites_is_not_corrected_unless_it_is_asked_for(plate):
+    """The function of 24 sites is not 1, so crops tell whether it was applied."""
+    plate.estimate()
+    crops = {}
+    for kind in ("none", "deepprofiler", "auto"):
+        for least in (24, 25):
+            settings = {"illumination": kind, "min_sites": least}
+            crops[kind, least] = plate.extract(settings=settings)[1].gather(range(24))
+    assert (crops["auto", 24] == crops["deepprofiler", 24]).all()
+    assert (crops["auto", 25] == crops["none", 25]).all()
+    assert (crops["auto", 24] != crops["auto", 25]).any()
 
 
 def test_a_site_that_breaks_between_the_passes_is_lost(plate):

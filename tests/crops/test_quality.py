@@ -7,10 +7,10 @@ import tifffile
 from coda.crops.illumination import Illumination
 from coda.crops.quality import (
     CHANNEL_MEASURES,
-    count_nuclei,
     flag_sites,
     inspect_plate,
     measure_channel,
+    measure_nuclei,
     measure_site,
     spectrum_slope,
 )
@@ -76,17 +76,36 @@ def test_measures_are_what_their_words_say():
 @pytest.mark.parametrize("number", [0, 1, 7, 30])
 def test_nuclei_are_counted(number):
     image = nuclei(np.random.default_rng(number), number)
-    count, share = count_nuclei(image)
-    assert count == number
-    assert share == pytest.approx(number * np.pi * 10.5**2 / image.size, rel=0.5, abs=1e-9)
+    found = measure_nuclei(image)
+    assert found["Cells"] == number and np.isnan(found["CropCells"])
+    disc = np.pi * 10.5**2
+    assert found["Foreground"] == pytest.approx(number * disc / image.size, rel=0.5, abs=1e-9)
+    assert np.isnan(found["NucleusArea"]) if not number else found["NucleusArea"] / disc < 1.5
+
+
+def test_nuclei_in_the_crop_are_those_whose_centre_lies_in_it():
+    """Against the places where they were drawn: a square of 6 by 6, 36 pixels apart."""
+    image = nuclei(np.random.default_rng(0), 36)
+    places = np.arange(24, 240, 36)
+    for crop in (16, 64, 100, 140, 256):
+        inside = (np.abs(places - 127.5) < crop / 2).sum()
+        assert measure_nuclei(image, crop)["CropCells"] == inside**2
+
+
+def test_one_nucleus_in_the_crop_is_no_good_site_however_many_are_around(plate):
+    for cells, flag in ((0, "few cells"), (1, "few cells"), (2, "")):
+        alone = plate.assign(Quality_CropCells=float(cells))
+        assert flag_sites(alone, ["DNA"], OFF | {"cells": 2})["Quality_Flags"].eq(flag).all()
 
 
 def test_real_field_has_cells():
     if not JUMP_FIELD.is_dir():
         pytest.skip(f"the real field is not at {JUMP_FIELD}")
     image = tifffile.imread(JUMP_FIELD / "r01c02f01p01-ch4sk1fk1fl1.tiff")
-    count, share = count_nuclei(image)
-    assert 20 < count < 400 and 0.02 < share < 0.4
+    found = measure_nuclei(image)
+    assert 20 < found["Cells"] < 400 and 0.02 < found["Foreground"] < 0.4
+    # At 0.598 um per pixel, nuclei of U2OS cells.
+    assert 100 < found["NucleusArea"] * 0.598**2 < 400
 
 
 @pytest.fixture
@@ -198,3 +217,10 @@ def test_figures_show_the_plate(inspected, tmp_path):
     for name, drawing in [("maps", maps), ("montage", montage), ("light", light)]:
         save_figure(drawing, tmp_path / name, dpi=100, vector=False)
         assert sorted(path.suffix for path in tmp_path.glob(f"{name}.*")) == [".csv", ".png"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (3, 5)])
+def test_images_of_a_few_pixels_have_measures(shape):
+    image = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    found = measure_site([image], [np.bincount(image.ravel(), minlength=2**16)], ["DNA"], 4)
+    assert found["Quality_Cells"] == found["Quality_Foreground"] == 0

@@ -276,7 +276,7 @@ def test_a_crafted_description_is_refused(tmp_path, change):
         {"pixels": pa.nulls(1)},
         {"pixels": pa.array([None], pa.binary(4))},
     ],
-    ids=str,
+    ids=lambda columns: f"{next(iter(columns))} {type(next(iter(columns.values()))).__name__}",
 )
 def test_crafted_columns_are_refused(tmp_path, columns):
     sealed(tmp_path / "a.arrow", WHOLE, columns)

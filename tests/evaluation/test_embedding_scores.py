@@ -286,3 +286,28 @@ def test_a_method_without_features_of_a_plate_has_no_scores(tmp_path):
     assert scores.loc["unadapted", "value"].notna().all()
     empty = scores.loc["coda_aligned_dmso"]
     assert empty["value"].isna().all() and (empty["reason"] == "no features of 1 of 2 plates").all()
+
+
+def test_features_that_are_the_same_everywhere_say_nothing_and_stop_nothing(pair):
+    """As of the control of positions, which gives wells of a layout that it does not know all the same."""
+    home, target = pair
+    features = features_of(target)
+    known_by_none = target.assign(**dict.fromkeys(features, np.float32(1 / 3)))
+    found = score_representation(home, known_by_none, replicates=100)
+    assert list(found["metric"]) == list(METRICS)
+    assert found[["value", "low", "high", "chance"]].isna().all(axis=None)
+    assert set(found["reason"]) == {"the features of all wells are the same"}
+
+
+def test_a_well_without_a_direction_is_left_out_of_retrieval(pair):
+    target = pair[1].reset_index(drop=True)
+    pairs = {"pos_sameby": [COMPOUND], "pos_diffby": ["Metadata_Plate"]}
+    pairs |= {"neg_sameby": [], "neg_diffby": [COMPOUND]}
+    without = target[target.index != 3]
+    zero = target.copy()
+    zero.loc[3, features_of(target)] = 0.0
+    one, other = (
+        average_precision(table, **pairs)["average_precision"] for table in (zero, without)
+    )
+    np.testing.assert_allclose(one, other)
+    assert average_precision(zero.loc[[3]], **pairs) is None

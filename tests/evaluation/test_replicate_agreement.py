@@ -1,4 +1,4 @@
-"""Agreement between replicates, against a loop over pairs of wells, and the choice that it makes."""
+"""Agreement between replicates, against a loop over pairs of wells."""
 
 import itertools
 
@@ -6,7 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.errors import UserError
-from coda.evaluation.replicate_agreement import choose_by_agreement, replicate_agreement
+from coda.evaluation.replicate_agreement import (
+    joints_of_compounds,
+    mutual_information,
+    replicate_agreement,
+)
 from predictions import make_predictions
 
 PLATES = ("P1", "P2", "P3")
@@ -99,7 +103,6 @@ def test_telling_two_groups_apart_on_every_plate_is_less_than_telling_four_with_
         coarse[name] = -99.0
     one, two = replicate_agreement(coarse), replicate_agreement(fine)
     assert one.kappa == 1 > two.kappa and one.information < two.information
-    assert choose_by_agreement({"coarse": coarse, "fine": fine})[0] == "fine"
 
 
 def test_calls_that_are_all_the_same_or_follow_the_plate_tell_nothing():
@@ -125,24 +128,13 @@ def test_one_plate_has_no_replicates():
         replicate_agreement(with_controls(plates=("P1",)))
 
 
-def test_the_method_that_agrees_best_is_chosen_and_of_equals_the_first():
-    tables = {
-        name: with_controls(seed=seed, skill=skill)
-        for seed, (name, skill) in enumerate({"weak": 0.5, "strong": 2.5, "none": 0.0}.items())
-    }
-    name, scores = choose_by_agreement(tables)
-    assert name == "strong" and scores["method"].tolist() == list(tables)
-    own = replicate_agreement(tables["weak"])
-    assert scores.set_index("method").loc["weak", "information"] == own.information
-    assert choose_by_agreement({"first": tables["weak"], "second": tables["weak"]})[0] == "first"
-
-
-def test_methods_are_compared_where_all_of_them_have_predictions():
-    plain, aligned = with_controls(skill=1.0), with_controls(skill=1.0)
-    logits = list(aligned.filter(regex="^Logit_"))
-    aligned.loc[aligned["Metadata_Plate"] == "P3", logits] = np.nan
-    _, scores = choose_by_agreement({"plain": plain, "aligned": aligned})
-    two = replicate_agreement(plain[plain["Metadata_Plate"] != "P3"])
-    assert scores["information"].tolist() == [two.information] * 2
-    with pytest.raises(UserError, match="aligned are not of the same sites"):
-        choose_by_agreement({"plain": plain, "aligned": aligned[::-1]})
+def test_the_joints_of_compounds_have_the_mean_that_a_loop_over_pairs_finds():
+    table = with_controls(skill=1.5)
+    table.loc[table["Metadata_JCP2022"] == "JCP_5", "Metadata_Plate"] = (
+        "P1"  # no replicate elsewhere
+    )
+    joints = joints_of_compounds(table)
+    assert len(joints) == 11 and joints.sum(axis=(1, 2)) == pytest.approx(1)
+    assert mutual_information(joints.mean(axis=0)) == pytest.approx(
+        plain_information(called(table), 4)
+    )

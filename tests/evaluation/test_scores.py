@@ -11,6 +11,7 @@ from coda.evaluation.metrics import score
 from coda.evaluation.scores import read_scores, score_predictions
 from coda.evaluation.units import classes_of
 from coda.files import read_table, write_table
+from coda.report.tables import GAP, accuracy_frame
 from predictions import SKILL, write_world
 from score_tables import pick
 
@@ -243,3 +244,16 @@ def test_a_split_that_a_method_cannot_answer_is_empty_and_says_why(world):
         assert len(pick(found.metrics, method=method, split="held_out", metric="gap_closed", **ids))
     whole = pick(found.metrics, method="coda", split="adapted", metric="accuracy", level="image")
     assert whole["value"].notna().all()
+
+
+def test_no_share_of_a_gap_without_its_interval(tmp_path):
+    """Ends that differ by less than their own uncertainty: a gap in the value, none in many resamples."""
+    files, plates = write_world(tmp_path, skill=SKILL | {"in_domain": 1.2, "unadapted": 1.0})
+    found = score_predictions(files, plates, replicates=100)
+    for table in (found.metrics, found.summary):
+        gaps = pick(table, metric="gap_closed")
+        assert gaps["value"].isna().equals(gaps["low"].isna())
+        unsure = gaps[gaps["reason"].fillna("").str.contains("smaller than its own uncertainty")]
+        assert len(unsure) and unsure["value"].isna().all()
+    cells = accuracy_frame(found.summary, "held_out")[GAP]
+    assert "" in set(cells) and all("[" in cell for cell in cells if cell)

@@ -142,6 +142,13 @@ def test_sites_lost_are_counted_by_well():
         sites_lost(quality.assign(Metadata_Well="well 1"))
 
 
+@pytest.mark.parametrize("plates", [1, 2, 3, 4, 5])
+def test_the_legend_of_sites_lost_fits_under_any_number_of_plates(plates):
+    rows = [("source_1", f"P{number}", "A01", 1, "ok") for number in range(plates)]
+    names = ["Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_Site", "status"]
+    assert_readable(sites_lost(pd.DataFrame(rows, columns=names)).figure)
+
+
 class Crops:
     """What the montage needs of a crop store: a table, channels and pixels that tell their row."""
 

@@ -28,7 +28,7 @@ RUN = textwrap.dedent(
     root, index, folder, manifest, log, pause, patience = sys.argv[1:]
 
     class Slow(LocalGallery):
-        def fetch(self, key, path):
+        def fetch(self, key, path, listed=None):
             with open(log, "a") as lines:
                 lines.write(key + "\\n")
             content = (self.folder / key).read_bytes()

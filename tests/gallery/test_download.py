@@ -23,7 +23,7 @@ from coda.gallery.download import COLUMNS, download_plate
 from coda.gallery.download_log import Journal
 from coda.gallery.local import LocalGallery
 from coda.gallery.s3 import S3Gallery
-from faulty_server import KINDS, Faults, faulty_server
+from faulty_server import KINDS, TWICE, Faults, faulty_server
 from plates import CHANNELS, make_plate, tiff
 from s3_server import s3_server
 
@@ -55,7 +55,7 @@ class Counting(LocalGallery):
         super().__init__(str(root))
         self.fetches, self.error_after = Counter(), None
 
-    def fetch(self, key, path):
+    def fetch(self, key, path, listed=None):
         if self.error_after is not None and self.fetches.total() >= self.error_after[0]:
             raise self.error_after[1]
         self.fetches[key] += 1
@@ -240,7 +240,9 @@ def test_a_disk_that_is_really_full(plate, tmp_path):
                     0.0,
                 )
         check_images(read_table(manifest), small / "0012", root)
-        assert len(recorder.requests) == 60 - len(kept)
+        assert len(
+            [request for request in recorder.requests if "?" not in request.key]
+        ) == 60 - len(kept)
     finally:
         subprocess.run(["umount", small], check=True)
 
@@ -300,10 +302,10 @@ def test_a_gallery_that_goes_down_is_told_and_what_came_is_kept(plate, tmp_path)
     root, index, folder, manifest = plate
     with s3_server(tmp_path / "buckets") as endpoint, faulty_server(endpoint) as server:
         server.note = lambda *arguments, note=server.note: (
-            "reset" if len(server.requests) >= 25 else note(*arguments)
+            "reset" if len(server.requests) > 25 else note(*arguments)  # the first is a listing
         )
         gallery = S3Gallery(
-            "s3://bucket/jump", server.endpoint, attempts=3, timeout=2, backoff=0.01
+            "s3://bucket/jump", server.endpoint, attempts=3, timeout=2, backoff=0.01, patience=0.3
         )
         with pytest.raises(UserError, match="is down"):
             download_plate(gallery, index, CHANNELS, folder, manifest, 0.0, workers=4)
@@ -351,7 +353,9 @@ def test_hundreds_of_faults_and_two_kills(tmp_path):
     complete, marks = [set()], []
     with (
         s3_server(tmp_path / "buckets") as endpoint,
-        faulty_server(endpoint, Faults(rate=0.5, seed=20230, always=cursed)) as server,
+        faulty_server(
+            endpoint, Faults(rate=0.72, seed=20230, always=cursed, kinds=(*KINDS, TWICE))
+        ) as server,
     ):
         command = [
             sys.executable,
@@ -384,7 +388,7 @@ def test_hundreds_of_faults_and_two_kills(tmp_path):
     assert table.loc[table.status != "ok", "reason"].str.len().gt(5).all()
 
     faults = Counter(request.fault for request in requests if request.fault)
-    assert faults.total() >= 200 and set(faults) == set(KINDS)
+    assert faults.total() >= 500 and set(faults) == {*KINDS, TWICE, "late"}
 
     # What was complete when a process was killed is not asked for again, and every other request
     # has its reason: the first one, a fault before it, or a kill while it was on its way.
@@ -395,9 +399,9 @@ def test_hundreds_of_faults_and_two_kills(tmp_path):
     runs = [requests[start:end] for start, end in zip([0, *marks], [*marks, None], strict=True)]
     for run in runs:
         asked = Counter(request.key for request in run)
-        failed = Counter(request.key for request in run if request.fault)
+        failed = Counter(request.key for request in run if request.fault not in (None, TWICE))
         assert all(asked[key] <= failed[key] + 1 for key in asked)
     attempts = table.set_index("key").attempts
     last = Counter(request.key.removeprefix("bucket/jump/") for request in runs[-1])
     last.pop("no-such", None)  # asked for to see whether the gallery is there
-    assert all(attempts[key] == count for key, count in last.items())
+    assert all(attempts[key] == count for key, count in last.items() if "?" not in key)

@@ -155,14 +155,16 @@ def test_addresses(monkeypatch, bucket, region, endpoint, address):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_passing_fault_is_survived_and_a_lasting_one_reported(bucket, tmp_path, kind):
     folder, endpoint = bucket
+    listed = open_gallery("s3://bucket/jump", endpoint).listed(KEYS)
     with faulty_server(endpoint, Faults(rate=1.0, most=2, kinds=(kind,))) as server:
-        fetched = hasty(server.endpoint).fetch(KEYS[0], tmp_path / "image")
+        fetched = hasty(server.endpoint).fetch(KEYS[0], tmp_path / "image", listed[KEYS[0]])
         assert (tmp_path / "image").read_bytes() == (folder / KEYS[0]).read_bytes()
         assert fetched.attempts == 3 == len(server.requests)
-        assert hasty(server.endpoint).read(KEYS[1]) == (folder / KEYS[1]).read_bytes()
+        content = hasty(server.endpoint).read(KEYS[1], listed[KEYS[1]])
+        assert content == (folder / KEYS[1]).read_bytes()
     with faulty_server(endpoint, Faults(always={KEYS[0]: kind})) as server:
         with pytest.raises(BrokenObject, match="after 4 attempts") as caught:
-            hasty(server.endpoint).fetch(KEYS[0], tmp_path / "image")
+            hasty(server.endpoint).fetch(KEYS[0], tmp_path / "image", listed[KEYS[0]])
         assert caught.value.attempts == 4 == server.counts[f"bucket/jump/{KEYS[0]}"]
 
 
@@ -172,7 +174,7 @@ def test_a_passing_fault_is_survived_and_a_lasting_one_reported(bucket, tmp_path
 def test_listings_are_tried_again_and_a_gallery_that_fails_throughout_is_down(bucket, kind):
     _, endpoint = bucket
     with faulty_server(endpoint, Faults(always={"": kind})) as server:
-        gallery = hasty(server.endpoint, timeout=0.2)
+        gallery = hasty(server.endpoint, timeout=0.2, patience=0.5, storm=0.5)
         if kind in ("short", "portal"):  # an answer, though a bad one
             with pytest.raises(BrokenObject):
                 list(gallery.entries("odd"))
@@ -187,7 +189,7 @@ def test_nothing_listening_is_down_and_says_what_to_do():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         with pytest.raises(GalleryDown, match=r"gallery\.root.*gallery\.endpoint"):
-            hasty(f"http://127.0.0.1:{closed.getsockname()[1]}").read("x")
+            hasty(f"http://127.0.0.1:{closed.getsockname()[1]}", patience=0.3).read("x")
 
 
 def test_silence_longer_than_patience_is_down_for_every_worker_at_once(bucket, tmp_path):
@@ -216,7 +218,7 @@ def test_a_redirect_is_told_and_not_followed(bucket):
     with faulty_server(endpoint, Faults(always={"": "redirect"})) as server:
         with pytest.raises(UserError, match=r"elsewhere\.example.*not followed"):
             hasty(server.endpoint).read(KEYS[0])
-        assert len(server.requests) == 1
+        assert len(server.requests) == 2  # a refusal is believed when it comes twice
 
 
 def test_requests_are_unsigned_whatever_the_surroundings_hold(bucket, tmp_path, monkeypatch):
@@ -282,7 +284,7 @@ def test_connections_are_kept(bucket, tmp_path):
         with pytest.raises(MissingObject):
             gallery.read("nothing")
         gallery.read(KEYS[0])
-    assert len(opened) <= 2  # an answer other than 200 may cost its connection
+    assert len(opened) <= 3  # an answer other than 200 costs its connection
 
 
 def test_a_local_image_is_linked_and_the_gallery_outlives_the_link(bucket, tmp_path):

@@ -1,5 +1,6 @@
 """Own images: names of every export give well, site and channel back, and nothing is lost in silence."""
 
+import inspect
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import tifffile
 from coda.errors import UserError
 from coda.files import read_table
+from coda.gallery.base import Gallery
 from coda.gallery.download import download_plate
 from coda.gallery.image_names import EXPORTS, OwnImages, list_own_images, own_images, place_names
 from coda.gallery.open import open_gallery
@@ -266,3 +268,13 @@ def test_a_channel_that_one_file_lacks_loses_its_site_alone(tmp_path):
     lost = read_table(manifest).query("status != 'ok'")
     assert lost["channel"].tolist() == ["ER"]
     assert "its channels are Hoechst, other, not ConA" in lost["reason"].iloc[0]
+
+
+def test_a_gallery_of_planes_hands_on_all_that_a_gallery_can():
+    for name, method in vars(Gallery).items():
+        if callable(method) and not name.startswith("_"):
+            own = vars(PlanesOf)[name]
+            assert (
+                inspect.signature(own).parameters.keys()
+                == inspect.signature(method).parameters.keys()
+            )

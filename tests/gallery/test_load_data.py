@@ -260,3 +260,24 @@ def test_a_table_that_was_cut_off_is_told(tmp_path):
     gallery = put(tmp_path, "load_data.csv", whole[: whole.rindex(b",")])
     with pytest.raises(UserError, match="it may be cut off; correct it or leave its plate out"):
         read_load_data(gallery, PLACE + "load_data.csv", "source_3", ["DNA"])
+
+
+def test_a_folder_reached_by_a_link_is_the_same_folder(tmp_path, monkeypatch):
+    """As where the home is a link; the process may see the resolved path, or be given a relative root."""
+    (tmp_path / "real/plates" / FOLDER).mkdir(parents=True)
+    (tmp_path / "home").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "home")
+    table = styled("url", f"{tmp_path}/home/plates")
+    name = "load_data.csv"
+    for root in ("plates", f"{tmp_path}/real/plates", f"{tmp_path}/home/plates/"):
+        put(tmp_path / "real/plates", name, as_bytes(table, name))
+        rows = read_load_data(open_gallery(root), PLACE + name, "source_3", ["DNA"])
+        assert rows["Key_DNA"].tolist() == [f"{FOLDER}/{file}" for file in sites()["DNA"]]
+    elsewhere = table.replace("home/plates", "home", regex=True)
+    put(tmp_path / "real/plates", name, as_bytes(elsewhere, name))
+    with pytest.raises(UserError, match="is refused, because it is no image of source_3"):
+        read_load_data(open_gallery("plates"), PLACE + name, "source_3", ["DNA"])
+    outside = table.replace("plates/source_3", "plates/../source_3", regex=True)
+    put(tmp_path / "real/plates", name, as_bytes(outside, name))
+    with pytest.raises(UserError, match="is refused"):
+        read_load_data(open_gallery("plates"), PLACE + name, "source_3", ["DNA"])

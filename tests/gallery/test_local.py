@@ -83,3 +83,36 @@ def test_links_to_a_folder_above_end(mirror, capsys):
         len(found) == 4 and "source_3/images/linked/0.tif" in found
     )  # each file by each way without a ring
     assert "is a link to a folder above it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS])
+def test_file_systems_without_links_get_copies(tmp_path, monkeypatch, number):
+    index = make_plate(tmp_path / "mirror", 12)
+
+    def refuse(*_: object, **__: object):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    folder = tmp_path / "images/P1"
+    gallery = LocalGallery(str(tmp_path / "mirror"))
+    download_plate(gallery, index, ["DNA"], folder, tmp_path / "m.parquet", 0)
+    for key, file in read_table(tmp_path / "m.parquet")[["key", "file"]].to_numpy():
+        assert not (folder / file).is_symlink()
+        assert (folder / file).read_bytes() == (tmp_path / "mirror" / key).read_bytes()
+
+
+def test_a_full_disk_is_no_file_system_without_links(tmp_path, monkeypatch):
+    def fill(*_: object, **__: object):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    index = make_plate(tmp_path / "mirror", 1)
+    monkeypatch.setattr(os, "symlink", fill)
+    with pytest.raises(OSError, match="No space"):
+        LocalGallery(str(tmp_path / "mirror")).fetch(index.Key_DNA[0], tmp_path / "image")
+
+
+def test_names_that_are_no_text_are_skipped_and_told(mirror, capsys):
+    place = os.fsencode(mirror.folder / "source_3/images/P1") + b"/\xff.tif"
+    Path(os.fsdecode(place)).write_bytes(b"")
+    assert len(list(mirror.entries("source_3/images/P1"))) == 2
+    assert r"\xff.tif' is skipped: its name is no UTF-8" in capsys.readouterr().err

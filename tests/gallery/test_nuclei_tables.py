@@ -133,7 +133,7 @@ class Throttled(LocalGallery):
         super().__init__(root)
         self.names = names
 
-    def fetch(self, key, path):
+    def fetch(self, key, path, listed=None):
         if key.split("/")[-2] in self.names:
             raise BrokenObject("503 SlowDown, after 6 attempts", 6, 8.0)
         return super().fetch(key, path)

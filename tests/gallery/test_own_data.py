@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from coda.config import check_config
+from coda.crops.ready_crops import index_crops, read_rows
 from coda.files import read_table
 from coda.gallery.image_names import EXPORTS, own_images, place_names
 from coda.gallery.labels import PLACEHOLDERS
@@ -74,6 +75,17 @@ def test_the_plan_understands_the_example_as_the_page_says(folder):
     )
     assert describe_plate(index, config["channels"]) + "\n" == BLOCKS["text plan"]
     assert (index["Metadata_pert_type"] == "negcon").sum() == 1
+
+
+def test_the_table_of_crops_is_read(tmp_path):
+    table = tmp_path / "crops.csv"
+    table.write_text(BLOCKS["csv crops"])
+    for name in re.findall(r"\w+\.png", BLOCKS["csv crops"]):
+        (tmp_path / name).touch()
+    index = index_crops(table, None, "my_lab", "b", "exp7", ["DNA", "ER"])
+    assert index["Metadata_Well"].tolist() == ["B02", "C03"]
+    assert index["Metadata_pert_type"].tolist() == ["trt", "negcon"]
+    assert len(read_rows(table, "exp7", ["DNA", "ER"])) == 3
 
 
 def test_the_tables_of_exports_and_headings_are_those_of_the_code():

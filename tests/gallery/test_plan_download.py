@@ -54,16 +54,16 @@ def check(plan):
     plan = plan.set_index("Metadata_Source")
     assert list(plan.index) == ["source_2", "source_3", "all"]
     counts = ["plates", "wells", "sites", "objects", "absent", "bytes"]
-    sizes = ["function_bytes", "nuclei_bytes", "crop_bytes", "peak_bytes"]
+    sizes = ["function_bytes", "absent_functions", "nuclei_bytes", "crop_bytes", "peak_bytes"]
     assert list(plan.columns) == counts + sizes
-    assert plan.loc["source_2"].tolist() == [2, 4, 8, 16, 0, 3200, 0, 0, 80, 3280]
+    assert plan.loc["source_2"].tolist() == [2, 4, 8, 16, 0, 3200, 0, 0, 0, 80, 3280]
     assert plan.loc["source_3", ["objects", "absent", "bytes", "peak_bytes"]].tolist() == [
         7,
         1,
         14000,
         14040,
     ]
-    assert plan.loc["all"].tolist() == [3, 6, 12, 23, 1, 17200, 0, 0, 120, 16520]
+    assert plan.loc["all"].tolist() == [3, 6, 12, 23, 1, 17200, 0, 0, 0, 120, 16520]
 
 
 def test_plan_of_a_folder(gallery_folder):
@@ -119,7 +119,9 @@ def test_the_table_for_a_terminal_has_a_line_a_source(gallery_folder):
     lines = format_plan(plan.assign(bytes=plan["bytes"] * 10**9)).splitlines()
     assert [line.split()[0] for line in lines] == ["source", "source_2", "source_3", "all", "The"]
     assert "17,200.0" in lines[-2] and "without the crops" in lines[-1]
-    assert "nuclei" not in lines[0]
+    assert "nuclei" not in lines[0] and "functions" not in lines[0]
+    # Means of 200, 2,000 and 748 bytes; the sizes above are multiplied by 10^9.
+    assert "MB an image" in lines[0] and " 200000.00" in lines[1]
 
 
 def test_functions_and_nuclei_of_the_gallery_count_where_they_are_wanted(gallery_folder):
@@ -146,3 +148,22 @@ def test_functions_and_nuclei_of_the_gallery_count_where_they_are_wanted(gallery
     assert plan.loc["source_2", "peak_bytes"] == 2400 + 15
     assert plan.loc["source_3", ["function_bytes", "nuclei_bytes"]].tolist() == [0, 0]
     assert plan["crop_bytes"].isna().all()
+
+
+def test_functions_that_are_absent_are_told_before_anything_is_fetched(gallery_folder, capsys):
+    """Of three plates in two channels one function is there."""
+    plates, indexes = plates_and_indexes()
+    indexes = [index.assign(Metadata_Batch="B1") for index in indexes]
+    there = gallery_folder / "bucket/jump/source_2/images/B1/illum/P1/P1_IllumDNA.npy"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(bytes(7))
+    galleries = [LocalGallery(str(gallery_folder / "bucket/jump"))] * 3
+    plan = plan_download(galleries, plates, indexes, Wanted(CHANNELS, functions=True))
+    assert plan["absent_functions"].tolist() == [3, 2, 5]
+    told = capsys.readouterr().err
+    assert "source_2 P1: the gallery has no illumination function of ER\n" in told
+    assert "source_3 0123: the gallery has no illumination function of DNA, ER\n" in told
+    text = format_plan(plan)
+    assert "functions absent" in text and "crops.illumination is gallery" in text
+    plan = plan_download(galleries, plates, indexes, Wanted(CHANNELS))
+    assert plan["absent_functions"].sum() == 0 and "absent (" not in format_plan(plan)

@@ -265,6 +265,10 @@ def test_of_all_wells_only_a_plates_are_read(tmp_path):
         ("Metadata_Source,Metadata_Batch\na,b\n", "Metadata_Plate"),
         ("source,plate,platmap\na,b,c\n", "unknown column platmap; did you mean platemap"),
         ("source,plate,layout,platemap\na,b,c,d\n", "b both a layout and a value of platemap"),
+        (
+            "source,plate,plane\na,b,1\n",
+            "says which plane of b to take, but neither images nor a patt",
+        ),
         ("source,plate,load_data,pattern\na,b,c,d\n", "both a load_data and a value of pattern"),
         ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,\n", "no id"),
         ("Metadata_Source,Metadata_Batch,Metadata_Plate\na,b,../c\n", "no id"),
@@ -277,3 +281,15 @@ def test_bad_sample_sheets_are_named(tmp_path, text, word):
     with pytest.raises(UserError, match=word) as told:
         read_sample_sheet(sheet, "TARGET2")
     assert str(sheet) in str(told.value)
+
+
+def test_an_id_that_yaml_reads_as_octal_is_told():
+    plates = pd.DataFrame(
+        [("lab", "b", plate, "TARGET2") for plate in ("0041", "0042")], columns=PLATE_COLUMNS
+    )
+    with pytest.raises(
+        UserError, match=r"names 33, .*; YAML reads 0041 as 33, so put it in quotes"
+    ):
+        select_plates(plates, "TARGET2", {"lab": {"validation_plate": 0o41}})
+    with pytest.raises(UserError, match="exclude_plates names 34, .*YAML reads 0042 as 34"):
+        select_plates(plates, "TARGET2", {"lab": {"validation_plate": "0041"}}, [0o42])

@@ -1,20 +1,28 @@
 """Tables are fetched whole or not at all, from the web, a bucket or a folder."""
 
+import contextlib
 import gzip
+import hashlib
 import os
+import re
+import shutil
+import ssl
+import subprocess
 import threading
-import urllib.error
-import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from coda.errors import UserError
 from coda.files import parse_table, read_table
 from coda.gallery import public_tables as tables
+from coda.gallery import web
 from coda.gallery.public_tables import COLUMNS, fetch_table
+from coda.gallery.s3 import S3Gallery
+from places import ROOT
 from s3_server import free_port, s3_server
 
 SHARED = Path("../shared/data/metadata")
@@ -34,7 +42,7 @@ def no_pauses(monkeypatch):
 
 
 @contextmanager
-def web_server(answers):
+def web_server(answers, certificate=None, key=None):
     """Serve GET requests by the functions in `answers`, one a request, the last one for good."""
     asked = []
 
@@ -48,10 +56,16 @@ def web_server(answers):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *_: None  # clients that leave early
+    server.pause, server.daemon_threads, server.block_on_close = threading.Event(), True, False
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}", asked
     finally:
         server.shutdown()
         server.server_close()
@@ -108,6 +122,16 @@ def test_web_table_survives_a_faltering_server(tmp_path, no_pauses):
     assert all(0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(no_pauses))
 
 
+@pytest.mark.parametrize("code", ["RequestTimeout", "SlowDown", "RequestTimeTooSkewed"])
+def test_a_table_survives_throttling_under_a_status_of_refusal(tmp_path, code):
+    page = f"<Error><Code>{code}</Code></Error>".encode()
+    refusal = raw(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page))
+    error = body(b"<?xml version='1.0'?>" + page)
+    with web_server([refusal, status(421), error, body(PLATES.encode())]) as (address, asked):
+        fetch_table("plate", f"{address}/plate.csv", tmp_path / "plate.parquet")
+    assert len(asked) == 4 and len(read_table(tmp_path / "plate.parquet")) == 2
+
+
 def test_attempts_are_bounded_and_what_was_there_stays(tmp_path):
     (tmp_path / "plate.csv").write_text(PLATES)
     with web_server([status(500)]) as (address, asked), pytest.raises(UserError) as told:
@@ -157,13 +181,11 @@ def test_redirect_on_the_same_host_is_followed(tmp_path):
     ],
 )
 def test_a_redirect_off_the_host_or_off_encryption_is_not_followed(old, new, word):
-    follow = tables.SameHostRedirects().redirect_request
-    request = urllib.request.Request(old)
     if word is None:
-        assert follow(request, None, 302, "Found", {}, new).full_url == new
+        assert tables.redirected(old, new) == new
     else:
-        with pytest.raises(urllib.error.HTTPError, match=f"redirects to {word}, {new}"):
-            follow(request, None, 302, "Found", {}, new)
+        with pytest.raises(ValueError, match=f"redirects to {word}, {new}"):
+            tables.redirected(old, new)
 
 
 def test_the_bucket_of_a_table_is_in_the_region_of_the_config(tmp_path, monkeypatch):
@@ -222,3 +244,170 @@ def test_real_tables(tmp_path, name, file, rows):
     table = pd.read_parquet(tmp_path / "table.parquet")
     assert len(table) == rows
     assert all(pd.api.types.is_string_dtype(table[column]) for column in table)
+
+
+def raw(*pieces, endless=b""):
+    """Answer with bytes as they are, then close the connection, or go on for ever."""
+
+    def answer(handler):
+        with contextlib.suppress(OSError):
+            for piece in pieces:
+                handler.wfile.write(piece)
+            while endless:
+                handler.wfile.write(endless)
+                handler.server.pause.wait(0.02 if len(endless) < 9 else 0)
+        handler.close_connection = True
+
+    return answer
+
+
+CUT = PLATES.encode()[: PLATES.index("source_6")]  # a whole table, as far as it goes
+START = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (raw(START + b"\r\n" + CUT), "does not say how long it is"),
+        (raw(b"HTTP/1.0 200 OK\r\n\r\n" + CUT), "does not say how long it is"),
+        (raw(START + b"Content-Len"), "does not say how long it is"),
+        (raw(b"HTTP/1.1 206 Part\r\nContent-Length: %d\r\n\r\n%s" % (len(CUT), CUT)), "206"),
+        (
+            raw(START + b"Content-Range: bytes 0-9/90\r\nContent-Length: %d\r\n\r\n%s" % (len(CUT), CUT)),
+            "the whole of it",
+        ),
+        (raw(b"HTTP/1.1 204 Nothing\r\n\r\n"), "204"),
+        (raw(b"HTTP/1.1 103 Early Hints\r\n\r\n" + START + b"\r\n" + CUT), "103"),
+        (
+            raw(START + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(CUT), CUT)),
+            "cut off",
+        ),
+        (body(CUT, len(PLATES)), f"{len(CUT)} of {len(PLATES)} bytes arrived"),
+        (raw(START + b"X-Long: ", endless=b"x"), "timed out"),
+        (raw(START + b"Content-Length: 99999\r\n\r\n", endless=b"x"), "slower than|timed out"),
+        (
+            raw(START + b"Transfer-Encoding: chunked\r\n\r\n", endless=b"10000\r\n%s\r\n" % bytes(1 << 16)),
+            "more than 1,000,000 bytes arrived",
+        ),
+    ],
+)  # fmt: skip
+def test_a_table_that_arrives_in_part_or_without_end_is_none(tmp_path, monkeypatch, answer, words):
+    monkeypatch.setattr(tables, "LARGEST", 1_000_000)
+    timeout = 0.5 if "timed out" in words else 60
+    with web_server([answer]) as (address, asked), pytest.raises(UserError, match=words):
+        fetch_table(
+            "plate", f"{address}/plate.csv", tmp_path / "p.parquet", attempts=2, timeout=timeout
+        )
+    assert len(asked) == 2 and not os.listdir(tmp_path)
+
+
+def test_by_default_a_minute_of_errors_is_waited_for(tmp_path, no_pauses):
+    with web_server([status(500)]) as (address, _), pytest.raises(UserError, match="HTTP 500"):
+        fetch_table("plate", f"{address}/plate.csv", tmp_path / "p.parquet")
+    assert 60 < sum(no_pauses) < 300
+
+
+def test_a_checksum_tells_another_table(tmp_path):
+    whole = hashlib.sha256(PLATES.encode()).hexdigest()
+    (tmp_path / "local.csv").write_text(PLATES)
+    with web_server([body(PLATES.encode())]) as (address, _):
+        for place in (f"{address}/plate.csv", str(tmp_path / "local.csv")):
+            fetch_table("plate", f"{place}#sha256={whole}", tmp_path / "plate.parquet")
+            with pytest.raises(
+                UserError, match=f"not the one that was chosen .sha256 {whole}.*remove"
+            ):
+                fetch_table("plate", f"{place}#sha256={'0' * 64}", tmp_path / "plate.parquet")
+    other = PLATES.replace("source_2", "source_9").encode()
+    with web_server([body(other), body(PLATES.encode())]) as (address, _):
+        fetch_table("plate", f"{address}/plate.csv#sha256={whole}", tmp_path / "plate.parquet")
+    assert read_table(tmp_path / "plate.parquet").Metadata_Source[0] == "source_2"
+
+
+def test_label_tables_are_pinned_to_the_published_files():
+    pinned = yaml.safe_load((ROOT / "config/config.yaml").read_text())["tables"]
+    for name in ("platemap", "target_compounds", "drugs"):
+        place, _, checksum = pinned[name].partition("#sha256=")
+        file = SHARED / place.rpartition("/")[2]
+        if not file.exists():
+            pytest.skip(f"the public table {file} is not here")
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == checksum
+        assert re.search("/[0-9a-f]{40}/|_20200324", place)
+
+
+def test_a_dead_proxy_is_named_for_tables_and_images_without_its_password(tmp_path, monkeypatch):
+    proxy = f"127.0.0.1:{free_port()}"
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://me:secret@{proxy}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for scheme in ("http", "https"):
+        named = rf"by way of the proxy \S+{proxy} \(of {scheme}_proxy in the environment\).*refused"
+        with pytest.raises(UserError, match=named) as told:
+            fetch_table("well", f"{scheme}://example.org/a.csv", tmp_path / "w.parquet", attempts=1)
+        assert "secret" not in str(told.value)
+        gallery = S3Gallery("s3://bucket", f"{scheme}://example.org", attempts=1, patience=0.1)
+        with pytest.raises(UserError, match=named.replace("refused", ".*refused")) as told:
+            gallery.read("a")
+        assert "secret" not in str(told.value)
+
+
+def test_a_signature_in_an_address_is_not_told(tmp_path):
+    with web_server([status(404)]) as (address, _), pytest.raises(UserError) as told:
+        fetch_table(
+            "plate", f"{address}/plate.csv?Signature=abc", tmp_path / "p.parquet", attempts=1
+        )
+    assert "Signature" not in str(told.value) and f"{address}/plate.csv" in str(told.value)
+
+
+@pytest.fixture
+def private(tmp_path):
+    """A server with a certificate of its own, which holds a table, and lists and holds an object."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext"
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    subprocess.run(
+        [*command.split(), "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+    def answer(handler):
+        content = PLATES.encode()
+        etag = hashlib.md5(content).hexdigest()
+        handler.wfile.write(
+            START + f'ETag: "{etag}"\r\nContent-Length: {len(content)}\r\n\r\n'.encode() + content
+        )
+
+    with web_server([answer], certificate, key) as (address, _):
+        yield address.replace("127.0.0.1", "localhost"), certificate
+
+
+def test_a_private_certificate_is_set_in_one_way_for_tables_and_images(
+    tmp_path, monkeypatch, private
+):
+    address, certificate = private
+    for name in web.CERTIFICATES:
+        monkeypatch.delenv(name, raising=False)
+
+    def table():
+        fetch_table("plate", f"{address}/plate.csv", tmp_path / "plate.parquet", attempts=1)
+
+    def image():
+        assert (
+            S3Gallery("s3://bucket", address, attempts=1, patience=0.1).read("a") == PLATES.encode()
+        )
+
+    for fetch in (table, image):
+        with pytest.raises(
+            UserError, match=r"certificate of localhost:\d+ is not trusted.*set SSL_CERT_FILE"
+        ):
+            fetch()
+        for name in web.CERTIFICATES:
+            monkeypatch.setenv(name, str(certificate))
+            fetch()
+            monkeypatch.setenv(name, str(tmp_path / "nowhere.pem"))
+            with pytest.raises(
+                UserError, match=rf"{name} is .*nowhere.pem, which is no file of certificates"
+            ):
+                fetch()
+            monkeypatch.setenv(name, " ")

@@ -283,8 +283,9 @@ def test_an_empty_load_data_gives_way_to_the_next(tmp_path, capsys):
         st.tuples(st.integers(1, 8), st.integers(1, 3)), min_size=1, max_size=24, unique=True
     ),
     max_lost=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    used=st.sampled_from([None, 1, 2]),
 )
-def test_planned_sites_without_images_count_as_lost(sites, max_lost):
+def test_planned_sites_without_images_count_as_lost(sites, max_lost, used):
     """Against counting by hand: eight wells planned, as many sites each as most wells have."""
     table = pd.DataFrame(
         [("lab", "P1", f"A{well:02d}", site) for well, site in sites],
@@ -296,13 +297,16 @@ def test_planned_sites_without_images_count_as_lost(sites, max_lost):
     per_well = Counter(well for well, _ in sites)
     counts = Counter(per_well.values())
     usual = max(size for size in counts if counts[size] == max(counts.values()))
+    usual = min(usual, used or usual)
     lost = sum(max(0, usual - per_well[well]) for well in range(1, 9))
     if lost > max_lost * 8 * usual:
         with pytest.raises(UserError, match=f"no images of {lost} of {8 * usual} planned sites"):
-            judge_missing(table, layout, max_lost)
+            judge_missing(table, layout, max_lost, used)
     else:
-        judge_missing(table, layout, max_lost)
-    judge_missing(table, layout.assign(Metadata_JCP2022=None), 0.0)  # none of them holds a compound
+        assert judge_missing(table, layout, max_lost, used) == lost
+    assert (
+        judge_missing(table, layout.assign(Metadata_JCP2022=None), 0.0) == 0
+    )  # no compound anywhere
 
 
 def test_wells_are_written_one_way(tmp_path):
@@ -366,9 +370,11 @@ def chosen_from(tmp_path):
         ({}, {"A01", "A02", "A04"}),
         ({"wells": ["a1", "B01"]}, {"A01"}),
         ({"compounds": ["JCP2022_033924"]}, {"A02"}),
-        ({"compounds": ["Quinine"]}, {"A01"}),
+        ({"compounds": ["Quinine"]}, {"A01", "A02"}),
         ({"compounds": ["quinidine", "dmso"]}, {"A01", "A02"}),
-        ({"moas": ["a blocker", "b blocker"]}, {"A01"}),
+        ({"moas": ["a blocker", "b blocker"]}, {"A01", "A02"}),
+        ({"moas": ["a blocker"], "labelled": True}, {"A01"}),
+        ({"moas": ["a blocker"], "wells": ["A01"]}, {"A01"}),
         ({"labelled": True}, {"A01"}),
         ({"wells": ["A01", "A04"], "labelled": True}, {"A01"}),
     ],
@@ -390,6 +396,8 @@ def test_the_lowest_sites_are_chosen(chosen_from):
 def test_an_empty_choice_is_named(chosen_from):
     with pytest.raises(UserError, match="leaves nothing of source_2 1053601756"):
         choose_sites(chosen_from, wells=["P24"])
+    with pytest.raises(UserError, match="leaves nothing"):  # but the negative controls
+        choose_sites(chosen_from, moas=["c blocker"])
 
 
 @pytest.fixture(scope="module")
@@ -540,3 +548,17 @@ def test_a_real_well_table_joins_a_real_plate(tmp_path):
     assert (table["Metadata_pert_type"] == "negcon").sum() == 6 * (
         layout["Metadata_JCP2022"] == "JCP2022_033924"
     ).sum()
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (("AZ99", 1), "has the well AZ99, but the largest plates end with AF48"),
+        (("A49", 1), "has the well A49"),
+        (("A01", 1000), "the site '1000'; a site is a whole number from 0 to 999"),
+        (("A01", "9" * 20), "a whole number from 0 to 999"),
+    ],
+)
+def test_wells_and_sites_that_no_plate_has_are_refused_at_once(tmp_path, row, words):
+    with pytest.raises(UserError, match=words):
+        index(tmp_path, load_data([row]))

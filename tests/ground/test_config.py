@@ -8,6 +8,7 @@ from coda.config import check_config, pairs, pixel_sizes
 from coda.errors import UserError
 from coda.training.settings import (
     AdaptSettings,
+    ConsensusSettings,
     DinoSettings,
     HeadSettings,
     ModelSettings,
@@ -41,7 +42,8 @@ def test_the_demos_config_is_right():
 @pytest.mark.parametrize(
     ("section", "settings"),
     [("head", HeadSettings), ("views", ViewSettings), ("pretrain", DinoSettings), ("adapt", AdaptSettings),
-     ("model", ModelSettings), ("classify", TaskSettings), ("supervise", TaskSettings), ("tent", TentSettings)],
+     ("consensus", ConsensusSettings), ("model", ModelSettings), ("classify", TaskSettings),
+     ("supervise", TaskSettings), ("tent", TentSettings)],
 )  # fmt: skip
 def test_defaults_of_the_schema_are_those_of_the_library(section, settings):
     # Where the ImageNet weights were fetched to is no key: the rules add it.
@@ -140,8 +142,8 @@ def test_every_key_has_a_description_and_every_optional_one_a_default():
             "choose.labelled leaves out the DMSO wells, without which there is no adapt.hold_moments",
         ),
         (
-            {"choose__labelled": True, "methods": ["unadapted"], "adapt__consensus": 0.1},
-            "no adapt.consensus_aligned",
+            {"choose__labelled": True, "methods": ["unadapted", "coda_consensus"]},
+            "coda_consensus.*need.*consensus.aligned",
         ),
         ({"methods": ["coda"]}, "methods"),
     ],
@@ -226,11 +228,18 @@ def test_the_order_of_keys_does_not_matter():
     assert json.dumps(check_config(turned, SCHEMA)) == json.dumps(config)
 
 
-@pytest.mark.parametrize(
-    "name", ["../../etc", "a/b", "..", "", ".hidden", "a\nb", "-rf", "a b", "~"]
-)
-def test_a_source_is_a_name(name):
-    config = deepcopy(BASE)
-    config["sources"] = {**config["sources"], name: {}}
-    with pytest.raises(UserError, match="sources names .*below which results would be stored"):
-        check_config(config, deepcopy(SCHEMA))
+@pytest.mark.parametrize("name", ["oracle", "coda_replay", "unadapted_linear", "measured"])
+def test_a_pack_has_not_what_every_method_needs(name):
+    with pytest.raises(UserError, match=f"predict.method is {name}, which needs images or labels"):
+        checked(pack="pack", predict={"method": name})
+
+
+def test_calls_come_with_the_steps_that_lead_to_them():
+    config = checked(pack="pack")
+    assert config["methods"] == [
+        "unadapted", "harmonised_unadapted", "harmonised_unadapted_aligned_dmso",
+    ]  # fmt: skip
+    with pytest.raises(
+        UserError, match="predict.method is codda, which is no method; did you mean"
+    ):
+        checked(pack="pack", predict={"method": "codda"})

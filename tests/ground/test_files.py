@@ -257,3 +257,9 @@ def test_a_table_that_asks_for_too_much_is_refused_at_once(monkeypatch):
     with pytest.raises(ValueError, match="unpacks to more"):
         parse_table(gzip.compress(b"a,b\n" + b"1,2\n" * 10**6), "t.csv.gz")
     assert time.process_time() - begun < 5
+
+
+def test_a_workbook_is_named_as_such(tmp_path):
+    (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(UserError, match="spreadsheet or an archive; save it as CSV"):
+        read_table(tmp_path / "sheet.csv")

@@ -25,6 +25,13 @@ def test_our_own_fault_keeps_its_traceback(tmp_path):
     assert "Traceback" in log and "ZeroDivisionError" in done.stderr
 
 
+def test_a_lack_of_open_files_is_a_sentence(tmp_path):
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))"
+    done, log = run(tmp_path, f"{few}; kept = [open('/dev/null') for _ in range(99)]")
+    assert done.returncode == 1
+    assert "Error: Too many files are open" in log and "Traceback" not in log
+
+
 def test_output_goes_to_the_terminal_and_the_log(tmp_path):
     done, log = run(tmp_path, "print('half way', flush=True)")
     assert done.returncode == 0

@@ -196,3 +196,24 @@ def test_order_and_words_follow_the_parts_and_strangers_come_last():
     ]
     assert places == sorted(places)
     assert method_name("zebra_crossing") == "zebra crossing"
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("unadapted", ["unadapted"]),
+        ("coda", ["unadapted", "coda"]),
+        (
+            "harmonised_coda_aligned_dmso",
+            [
+                "unadapted",
+                "harmonised_unadapted",
+                "harmonised_coda",
+                "harmonised_coda_aligned_dmso",
+            ],
+        ),
+        ("unadapted_aligned", ["unadapted", "unadapted_aligned"]),
+    ],
+)
+def test_steps_lead_from_the_unadapted_network_to_a_method(name, steps):
+    assert method(name).steps == steps

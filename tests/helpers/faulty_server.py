@@ -1,5 +1,6 @@
 """A proxy before an S3 server that injects every fault of networks and stores, by a fixed seed."""
 
+import hashlib
 import http.client
 import random
 import socket
@@ -27,7 +28,34 @@ KINDS = (
     "empty",  # nothing, announced as such
     "portal",  # status 200 and a page of HTML from something in between
     "blocked",  # status 403 likewise
+    "nothing",  # status 204
+    "part",  # status 206 and half the object, though all of it was asked for
+    "early_hints",  # status 103 before the answer
+    "cut_header",  # the answer ends within its headers
+    "another",  # the whole answer to the request for another object of the same size
+    "drip_header",  # a header that comes byte by byte and never ends
+    "drip_error",  # the page of an error likewise
+    "endless",  # a body without announced length or end
+    "cut_chunk",  # a body in chunks that ends before its last
+    "no_length",  # half a body, without announced length
+    "too_slow",  # status 400, for a request that came too slowly
+    "skewed",  # status 403, for one that came too late
+    "error_page",  # the error of an overloaded server under status 200
 )
+GONE = "gone"  # status 404
+# One that harms what is asked next: the answer comes twice, so that each later one on its connection is the one before.
+TWICE = "twice"
+STRAY = "stray"  # likewise, but what comes next is status 404
+
+
+CODES = {
+    "slow_down": "SlowDown",
+    "internal": "InternalError",
+    "too_slow": "RequestTimeout",
+    "skewed": "RequestTimeTooSkewed",
+    "error_page": "SlowDown",
+    GONE: "NoSuchKey",
+}
 
 
 @dataclass
@@ -88,10 +116,10 @@ class FaultyServer(ThreadingHTTPServer):
         self.lock, self.stopped = threading.Lock(), threading.Event()
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
 
-    def note(self, key: str, headers: dict[str, str]) -> str | None:
-        """Write a request down and give the fault that it meets."""
+    def note(self, key: str, headers: dict[str, str], late: bool = False) -> str | None:
+        """Write a request down and give the fault that it meets; on a connection out of step, ``late``."""
         with self.lock:
-            fault = self.faults.draw(key, self.counts[key])
+            fault = "late" if late else self.faults.draw(key, self.counts[key])
             self.counts[key] += 1
             self.requests.append(Request(key, headers, fault))
         return fault
@@ -105,18 +133,26 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: FaultyServer
+    late: tuple[int, dict[str, str], bytes] | None = None  # the answer that comes next
 
     def do_GET(self) -> None:
         """Pass a request on and the answer back, with its fault."""
-        fault = self.server.note(unquote(self.path.removeprefix("/")), dict(self.headers))
+        key = unquote(self.path.removeprefix("/"))
+        fault = self.server.note(key, dict(self.headers), self.late is not None)
+        page = f"<?xml version='1.0'?><Error><Code>{CODES.get(fault)}</Code></Error>".encode()
         if fault == "timeout":
             self.hang_up()
         elif fault == "reset":
             self.reset()
-        elif fault == "slow_down":
-            self.answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
-        elif fault == "internal":
-            self.answer(500, {}, b"<Error><Code>InternalError</Code></Error>")
+        elif fault in CODES:
+            statuses = {"slow_down": 503, "internal": 500, "too_slow": 400, "skewed": 403}
+            self.answer(statuses.get(fault, 404 if fault == GONE else 200), {}, page)
+        elif fault == "nothing":
+            self.answer(204, {}, b"")
+        elif fault == "drip_header":
+            self.drip(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        elif fault == "drip_error":
+            self.drip(b"HTTP/1.1 500 Sorry\r\nContent-Length: 100000\r\n\r\n")
         elif fault == "redirect":
             self.answer(
                 307,
@@ -139,8 +175,31 @@ class Handler(BaseHTTPRequestHandler):
         upstream.close()
         headers = {"ETag": response.headers["ETag"]} if "ETag" in response.headers else {}
         half = len(body) // 2
-        if fault is None or status != 200:
+        if fault == "late":
+            self.late, (status, headers, body) = (status, headers, body), self.late
             self.answer(status, headers, body)
+        elif fault in (None, TWICE, STRAY) or status != 200:
+            stray = (404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
+            self.late = {TWICE: (status, headers, body), STRAY: stray}.get(fault)
+            self.answer(status, headers, body)
+        elif fault == "part":
+            place = {"Content-Range": f"bytes 0-{half - 1}/{len(body)}"}
+            self.answer(206, headers | place, body[:half])
+        elif fault == "early_hints":
+            self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+            self.answer(200, headers, body)
+        elif fault == "cut_header":
+            self.wfile.write(f"HTTP/1.1 200 OK\r\nETag: {headers['ETag']}\r\nContent-Len".encode())
+            self.close_connection = True
+        elif fault == "another":
+            other = body[::-1]
+            self.answer(200, {"ETag": f'"{hashlib.md5(other).hexdigest()}"'}, other)
+        elif fault in ("endless", "cut_chunk"):
+            self.chunks(headers, body, endless=fault == "endless")
+        elif fault == "no_length":
+            self.wfile.write(f"HTTP/1.1 200 OK\r\nETag: {headers['ETag']}\r\n\r\n".encode())
+            self.wfile.write(body[:half])
+            self.close_connection = True
         elif fault in ("cut", "empty"):
             self.answer(200, headers, body[: half if fault == "cut" else 0])
         elif fault == "flip":
@@ -171,6 +230,26 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, text)
         self.end_headers()
         self.wfile.write(body)
+
+    def drip(self, start: bytes) -> None:
+        """Send the start of an answer, then a byte now and then until the client has gone."""
+        with suppress(OSError):
+            self.wfile.write(start)
+            while not self.server.stopped.wait(0.05):
+                self.wfile.write(b"x")
+        self.close_connection = True
+
+    def chunks(self, headers: dict[str, str], body: bytes, endless: bool) -> None:
+        """Send a body in chunks without the last one; over and over if it is `endless`."""
+        self.send_response_only(200)
+        for name, text in (headers | {"Transfer-Encoding": "chunked"}).items():
+            self.send_header(name, text)
+        self.end_headers()
+        with suppress(OSError):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
+            while endless and not self.server.stopped.is_set():
+                self.wfile.write(b"10000\r\n%s\r\n" % bytes(1 << 16))
+        self.close_connection = True
 
     def hang_up(self) -> None:
         """Say nothing until the client has gone."""

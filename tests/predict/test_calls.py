@@ -3,8 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from coda.errors import UserError
 from coda.evaluation.well_profiles import well_profiles
-from coda.predict.calls import NOTHING_FITS, TOO_MANY_FIT, call_mechanisms
+from coda.predict.calls import (
+    NOTHING_FITS,
+    NOTHING_SEEN,
+    TOO_MANY_FIT,
+    call_mechanisms,
+    compound_logits,
+)
 from coda.predict.novelty import activity
 from coda.predict.trust import trust
 
@@ -45,6 +52,19 @@ def predictions(
     return pd.DataFrame(rows)
 
 
+def quality_of(table):
+    """Quality table of the sites that there are predictions of."""
+    flags = table["Quality_ok"].map({True: "", False: "blurred DNA"})
+    known = table.filter(regex="^Metadata_")
+    return known.assign(status="ok", Quality_Flags=flags)
+
+
+def called(table, calibration, compounds, coverage=0.9, quality=None):
+    return call_mechanisms(
+        table, calibration, compounds, coverage, quality_of(table) if quality is None else quality
+    )
+
+
 @pytest.fixture
 def random():
     return np.random.default_rng(0)
@@ -69,7 +89,7 @@ def compounds():
 
 def test_clear_compounds_are_called_with_all_that_speaks_for_it(random, calibration, compounds):
     target = predictions(random, "mine", labels=False)
-    calls = call_mechanisms(target, calibration, compounds, 0.9)
+    calls = called(target, calibration, compounds)
     joined = calls[calls["level"] == "compound"].set_index("Metadata_JCP2022")
     assert sorted(joined.index) == [f"mine-{number}" for number in range(6)]
     for number in range(6):
@@ -89,18 +109,17 @@ def test_clear_compounds_are_called_with_all_that_speaks_for_it(random, calibrat
 def test_labels_of_the_target_are_not_looked_at(random, calibration, compounds):
     target = predictions(random, "mine")
     wrong = target.assign(Metadata_moa=target["Metadata_moa"].sample(frac=1, random_state=1).values)
-    one, other = (call_mechanisms(table, calibration, compounds, 0.9) for table in (target, wrong))
+    one, other = (called(table, calibration, compounds) for table in (target, wrong))
     pd.testing.assert_frame_equal(one, other)
 
 
 def test_units_that_say_nothing_abstain(random, calibration, compounds):
     unclear = predictions(random, "mine", sure=0.0, noise=0.01)
-    calls = call_mechanisms(unclear, calibration, compounds, 0.9)
+    calls = called(unclear, calibration, compounds)
     assert (calls["call"] == "").all() and set(calls["abstains"]) <= {NOTHING_FITS, TOO_MANY_FIT}
     # The higher the coverage, the larger the sets, until everything is in.
     sizes = [
-        call_mechanisms(unclear, calibration, compounds, c)["set_size"].mean()
-        for c in (0.5, 0.9, 0.99)
+        called(unclear, calibration, compounds, c)["set_size"].mean() for c in (0.5, 0.9, 0.99)
     ]
     assert sizes == sorted(sizes) and sizes[-1] == 3
 
@@ -110,17 +129,126 @@ def test_flagged_sites_are_counted_and_not_called(random, calibration, compounds
     bad = (target["Metadata_Well"] == "A01") & (target["Metadata_Site"] == 2)
     target.loc[bad, "Quality_ok"] = False
     target.loc[bad, "Logit_gamma"] = 99.0
-    calls = call_mechanisms(target, calibration, compounds, 0.9)
+    calls = called(target, calibration, compounds)
     row = calls[(calls["level"] == "compound") & (calls["Metadata_JCP2022"] == "mine-0")].iloc[0]
     assert (row["sites"], row["flagged_sites"], row["call"]) == (2, 2, "alpha")
+
+
+def test_wells_and_compounds_that_nothing_is_left_of_stay_and_say_so(
+    random, calibration, compounds
+):
+    target = predictions(random, "mine")
+    target["Quality_ok"] = (target["Metadata_Well"] != "A01") & target["Quality_ok"]
+    quality = quality_of(target)
+    lost = target["Metadata_Well"] == "A02"
+    quality.loc[lost, ["status", "Quality_Flags"]] = ["missing", None]
+    calls = called(target[~lost], calibration, compounds, quality=quality)
+    joined = calls[calls["level"] == "compound"].set_index("Metadata_JCP2022")
+    assert len(joined) == 6 and (calls["level"] == "well").sum() == 16
+    counts = ["wells", "plates", "sites", "flagged_sites", "lost_sites", "flags"]
+    assert joined.loc["mine-0", counts].tolist() == [0, 0, 0, 4, 0, "blurred DNA"]
+    assert joined.loc["mine-1", counts].tolist() == [0, 0, 0, 0, 4, ""]
+    assert joined.loc["mine-2", counts].tolist() == [2, 2, 4, 0, 0, ""]
+    for name in ("mine-0", "mine-1"):
+        row = joined.loc[name]
+        assert (row["call"], row["abstains"], row["set"]) == ("", NOTHING_SEEN, "")
+        assert row[["probability_1", "set_probability", "novelty", "activity"]].isna().all()
+
+
+def test_plates_that_nothing_is_left_of_are_refused_in_a_sentence(random, calibration, compounds):
+    target = predictions(random, "mine").assign(Quality_ok=False)
+    with pytest.raises(UserError, match="No site of the plates has a prediction"):
+        called(target, calibration, compounds)
+
+
+def test_a_plate_of_controls_alone_calls_its_wells(random, calibration, compounds):
+    target = predictions(random, "mine")
+    calls = called(target[target["Metadata_pert_type"] == "negcon"], calibration, compounds)
+    assert calls["level"].tolist() == ["well"] * 4
+
+
+def test_compounds_in_one_well_have_no_activity_and_others_do(random, calibration, compounds):
+    target = predictions(random, "mine")
+    once = (target["Metadata_Plate"] == "P2") & (target["Metadata_JCP2022"] == "mine-0")
+    calls = called(target[~once], calibration, compounds)
+    found = calls[calls["level"] == "compound"].set_index("Metadata_JCP2022")["activity"]
+    assert np.isnan(found["mine-0"]) and found.drop("mine-0").notna().all()
+
+
+def test_the_mean_of_a_compound_is_that_of_its_wells_and_not_of_their_sites(random):
+    target = predictions(random, "mine")
+    dropped = target[(target["Metadata_Plate"] == "P1") | (target["Metadata_Site"] == 1)]
+    logits = [f"Logit_{name}" for name in MOAS]
+    rows = dropped[dropped["Metadata_JCP2022"] == "mine-0"]
+    one, other = (rows.loc[rows["Metadata_Plate"] == p, logits].mean() for p in ("P1", "P2"))
+    np.testing.assert_allclose(compound_logits(dropped)[0], (one + other) / 2)
+
+
+def test_the_probability_of_a_set_is_that_of_its_members(random, calibration, compounds):
+    calls = called(predictions(random, "mine", sure=1.0), calibration, compounds)
+    listed = calls[[f"moa_{rank}" for rank in (1, 2, 3)]].to_numpy()
+    chances = calls[[f"probability_{rank}" for rank in (1, 2, 3)]].to_numpy()
+    sets = [set(text.split("; ")) for text in calls["set"]]
+    sums = [
+        sum(p for name, p in zip(names, row, strict=True) if name in inside)
+        for names, row, inside in zip(listed, chances, sets, strict=True)
+    ]
+    np.testing.assert_allclose(calls["set_probability"], sums)
+
+
+def test_a_step_that_needs_controls_is_not_used_where_a_plate_has_none(random, calibration):
+    target = predictions(random, "mine")
+    logits = [f"Logit_{name}" for name in MOAS]
+    aligned = target.copy()
+    aligned.loc[aligned["Metadata_Plate"] == "P2", logits] = np.nan
+    tables = {
+        "unadapted": target,
+        "harmonised_unadapted": target,
+        "harmonised_unadapted_aligned_dmso": aligned,
+    }
+    told = trust(tables, calibration, 0.9).set_index("method")
+    assert told["called_plates"].tolist() == [2, 2, 1]
+    assert told["use"].tolist() == [False, True, False]
+    assert "says nothing of 1 of 2 plate(s)" in told["reason"].iat[0]
+    alone = trust(
+        {"unadapted": target, "harmonised_unadapted_aligned_dmso": aligned}, calibration, 0.9
+    )
+    assert alone["use"].tolist() == [True, False]
+
+
+def test_what_is_expected_is_what_calibrated_probabilities_say(random):
+    """Where probabilities are right, expected accuracy and coverage are those that labels show."""
+
+    def plate(source, compounds):
+        table = predictions(random, source, plates=("P",), compounds=compounds, sure=0.0, noise=1.5)
+        logits = [f"Logit_{name}" for name in MOAS]
+        table[logits] = table.groupby("Metadata_Well")[logits].transform("first")
+        drawn = {}
+        for name, row in (
+            table.drop_duplicates("Metadata_JCP2022")
+            .set_index("Metadata_JCP2022")[logits]
+            .iterrows()
+        ):
+            chances = np.exp(row) / np.exp(row).sum()
+            drawn[name] = random.choice(MOAS, p=chances)
+        known = table["Metadata_JCP2022"].map(drawn)
+        return table.assign(Metadata_moa=known.where(table["Metadata_pert_type"] == "trt", None))
+
+    home, target = plate("home", 400), plate("mine", 1500)
+    told = trust({"unadapted": target}, home, 0.8).iloc[0]
+    first = target[target["Metadata_pert_type"] == "trt"].drop_duplicates("Metadata_JCP2022")
+    best = first[[f"Logit_{name}" for name in MOAS]].to_numpy().argmax(axis=1)
+    right = (np.array(MOAS)[best] == first["Metadata_moa"]).mean()
+    assert told["expected_accuracy"] == pytest.approx(right, abs=0.05)
+    assert told["expected_coverage"] == pytest.approx(0.8, abs=0.05)
 
 
 def test_one_plate_without_controls_says_what_it_cannot(random, calibration, compounds):
     target = predictions(random, "mine", plates=("P1",))
     target = target[target["Metadata_pert_type"] == "trt"]
-    calls = call_mechanisms(target, calibration, compounds, 0.9)
+    calls = called(target, calibration, compounds)
     assert calls["agreement"].isna().all() and calls["activity"].isna().all()
-    told = trust({"unadapted": target, "coda": target}, calibration)
+    told = trust({"unadapted": target, "coda": target}, calibration, 0.9)
     assert told["reason"].iat[0].startswith("Nothing on these plates tells")
 
 
@@ -130,7 +258,7 @@ def test_what_lies_far_from_all_training_compounds_is_new(random, calibration, c
     target.loc[strange, "Embedding"] = pd.Series(
         [np.eye(6)[5].astype(np.float32)] * strange.sum(), index=target.index[strange]
     )
-    calls = call_mechanisms(target, calibration, compounds, 0.9)
+    calls = called(target, calibration, compounds)
     novelty = calls[calls["level"] == "compound"].set_index("Metadata_JCP2022")["novelty"]
     assert novelty["mine-0"] == 1.0 and novelty.drop("mine-0").max() < 1.0
 
@@ -148,10 +276,10 @@ def test_trust_prefers_the_method_whose_replicates_agree(random, calibration):
     logits = [f"Logit_{name}" for name in MOAS]
     lost = good.copy()
     lost[logits] = random.normal(size=(len(good), 3))
-    told = trust({"unadapted": lost, "coda": good}, calibration).set_index("method")
+    told = trust({"unadapted": lost, "coda": good}, calibration, 0.9).set_index("method")
     assert told["use"].to_dict() == {"unadapted": False, "coda": True}
     assert told.loc["coda", "agreement"] > told.loc["unadapted", "agreement"]
-    told = trust({"unadapted": good, "coda": lost}, calibration).set_index("method")
+    told = trust({"unadapted": good, "coda": lost}, calibration, 0.9).set_index("method")
     assert told["use"].to_dict() == {"unadapted": True, "coda": False}
     assert "Use the calls without adaptation" in told["reason"].iat[0]
 
@@ -159,7 +287,7 @@ def test_trust_prefers_the_method_whose_replicates_agree(random, calibration):
 def test_trust_on_one_plate_goes_by_the_controls(random, calibration):
     near = predictions(random, "mine", plates=("P1",))
     far = predictions(random, "mine", plates=("P1",), shift=1.0)
-    told = trust({"unadapted": far, "coda": near}, calibration).set_index("method")
+    told = trust({"unadapted": far, "coda": near}, calibration, 0.9).set_index("method")
     assert told["use"].to_dict() == {"unadapted": False, "coda": True}
     assert told.loc["unadapted", "control_distance"] > told.loc["coda", "control_distance"]
     assert told["agreement"].isna().all() and (told["control_wells"] == 2).all()

@@ -6,9 +6,11 @@ import random
 import threading
 import zipfile
 from functools import partial
+from http.client import IncompleteRead
 
 import pytest
 from coda.errors import UserError
+from coda.gallery.base import FetchError
 from coda.predict.pack_files import (
     DESCRIPTION,
     FILES,
@@ -161,9 +163,10 @@ def test_the_pack_completes_a_config():
         "target_sources": ["mine"], "sources": {"mine": {"um_per_pixel": 0.7, "validation_plate": "P1"}},
         "crops": {"min_sites": 5}, "adapt": {"epochs": 9}, "channels": ["DNA"],
     }  # fmt: skip
-    lay_over(config, DESCRIBED)
+    lay_over(config, DESCRIBED, usual=["DNA"])
     assert config["channels"] == ["DNA", "ER"] and config["train_sources"] == ["pack"]
     assert config["crops"] == {"kind": "centre", "size": 64, "min_sites": 5}
+    assert config["data"] == {"wells": "treated"}  # a plate without labels has no labelled wells
     assert config["adapt"] == {"epochs": 9} and config["harmonise"] == {"cap": 4}
     assert config["sources"]["mine"]["validation_plate"] is None
 
@@ -181,3 +184,26 @@ def test_pixels_of_another_magnification_are_refused(size, words):
     with pytest.raises(UserError, match=words):
         check_pixel_size(size, DESCRIBED, "mine")
     check_pixel_size(0.65, DESCRIBED, "mine")
+
+
+@pytest.mark.parametrize("given", [["DNA"], ["ER", "DNA"], ["DNA", "ER", "Mito"]])
+def test_other_channels_than_the_packs_are_refused(given):
+    with pytest.raises(UserError, match="the pack reads DNA, ER"):
+        lay_over({"channels": given, "sources": {}}, DESCRIBED)
+    # Those of the paper's config stand there unasked.
+    lay_over(config := {"channels": given, "sources": {}}, DESCRIBED, usual=given)
+    assert config["channels"] == ["DNA", "ER"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [FetchError("the bucket has no such object"), IncompleteRead(b"PK", 9), OSError("gone")],
+)
+def test_what_does_not_arrive_is_told_in_a_sentence(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("coda.gallery.public_tables.read_location", fail)
+    with pytest.raises(UserError, match="could not be fetched"):
+        open_pack("s3://bucket/pack.zip", tmp_path / "pack")
+    assert not list(tmp_path.iterdir())

@@ -50,6 +50,12 @@ def test_keys_are_options_of_snakemake(name):
     assert {f"--{key}" for key in parts(name)[1]} <= options
 
 
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_job_that_fails_is_run_again_and_keeps_no_other_from_running(name):
+    profile = read(name)
+    assert profile["retries"] >= 2 and profile["keep-going"] is True
+
+
 @pytest.mark.parametrize("name", [name for name in PROFILES if parts(name)[0]])
 def test_keys_of_executors_are_settings_of_their_plugins(name):
     executor = read(name)["executor"]

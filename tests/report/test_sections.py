@@ -5,9 +5,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from coda.crops import image_copies, nucleus_sizes
 from coda.evaluation.scores import score_predictions
 from coda.report.caveats import caveats, shared_batches
 from coda.report.findings import findings
+from coda.report.input_notes import doubts, input_notes
 from coda.report.page import Section, write_report
 from coda.report.sections import opening, report_sections
 from coda.report.tables import (
@@ -326,6 +328,22 @@ def test_oddities_of_the_inputs_stand_among_the_caveats(summary):
     warnings = pd.DataFrame(rows, columns=["kind", "message"])
     text = " ".join(caveats(summary, plates, inspected(plates), warnings=warnings))
     assert "4 images have the same pixels as another (1 in two channels, 3 in two plates;" in text
-    assert "Told of the tables: odd 0; odd 1; odd 2. 2 more are in warnings.csv." in text
+    assert "Told of the inputs: odd 0; odd 1; odd 2. 2 more are in warnings.csv." in text
     text = " ".join(caveats(summary, plates, inspected(plates), warnings=warnings[:0]))
     assert "warnings.csv" not in text
+
+
+def test_what_puts_results_in_doubt_stands_above_them(tmp_path):
+    kinds = [image_copies.PLATES, image_copies.PLATES, nucleus_sizes.KIND, "tables"]
+    messages = ["a copy", "a copy", "nuclei of my_lab cover 2,550 pixels", "odd"]
+    warnings = pd.DataFrame({"kind": kinds, "message": messages})
+    said = doubts(warnings)
+    assert said[0].startswith("2 images have the same pixels as another (2 in two plates;")
+    assert said[1:] == ["Nuclei of my_lab cover 2,550 pixels."]
+    assert input_notes(warnings) == [*said, "Told of the inputs: odd."]
+    assert doubts(warnings[3:]) == [] and input_notes(warnings[:0]) == []
+    write_report(tmp_path / "report.html", "title", ["found"], [], [], doubts=said)
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("Nuclei of my_lab") < page.index("What was found")
+    write_report(tmp_path / "report.html", "title", ["found"], [], [])
+    assert "Check the inputs" not in (tmp_path / "report.html").read_text()

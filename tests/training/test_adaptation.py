@@ -12,7 +12,7 @@ from coda.errors import UserError
 from coda.training.adaptation_terms import ConsensusTerm, MomentsTerm, PatchTerm, Seen
 from coda.training.alignment import Alignment, TokenMoments, TokenStatistics, measure_tokens
 from coda.training.compute import Compute, Machine
-from coda.training.consensus import compound_consensus
+from coda.training.consensus import balanced, compound_consensus
 from coda.training.dino import DinoHead, freeze_last_blocks
 from coda.training.dino_trainer import DinoLearner
 from coda.training.distributed import run_ranks
@@ -41,8 +41,13 @@ SWITCHES = {
     "frozen_blocks": {"frozen_blocks": 1},
     "patch_term": {"patch_term": 0.5},
     "hold_moments": {"hold_moments": 0.5},
-    "consensus": {"consensus": 0.5},
-    "all": {"frozen_blocks": 1, "patch_term": 0.5, "hold_moments": 0.5, "consensus": 0.5},
+    "consensus": {"consensus": {"weight": 0.5}},
+    "all": {
+        "frozen_blocks": 1,
+        "patch_term": 0.5,
+        "hold_moments": 0.5,
+        "consensus": {"weight": 0.5},
+    },
 }
 
 
@@ -87,12 +92,18 @@ def rewritten(plates, folder, pixels=lambda same: same, row=lambda same: same) -
     return paths
 
 
+def settings_of(consensus=None, **training) -> dict:
+    """Give the settings of an adaptation."""
+    settings = settings_with(**{**FAST, **training})
+    return settings if consensus is None else settings | {"consensus": consensus}
+
+
 def adapt(folder, plates, home, home_plates=(), **training) -> dict[str, torch.Tensor]:
     """Adapt to all but the last plate, and give the networks."""
     folder.mkdir(exist_ok=True)
     given = dict(start=home["networks"], task_model=home["task_model"])
     options = given | dict(statistics=home["statistics"], validation=(), home=home_plates)
-    train(folder, plates, settings_with(**{**FAST, **training}), **options)
+    train(folder, plates, settings_of(**training), **options)
     return load_file(outputs_in(folder)["networks"])
 
 
@@ -115,9 +126,7 @@ def test_a_switch_is_off_by_default_and_an_adaptation_with_it_can_be_taken_up_ag
             raise KeyboardInterrupt
 
     monkeypatch.setattr(DinoLearner, "update", stop)
-    options = dict(
-        settings=settings_with(**{**FAST, **SWITCHES[switch]}), validation=(), watch=OFTEN
-    )
+    options = dict(settings=settings_of(**SWITCHES[switch]), validation=(), watch=OFTEN)
     options |= {name: home[name] for name in ("task_model", "statistics")} | {
         "start": home["networks"]
     }
@@ -130,7 +139,8 @@ def test_a_switch_is_off_by_default_and_an_adaptation_with_it_can_be_taken_up_ag
     assert equal(load_file(outputs_in(stopped)["networks"]), whole)
 
 
-def test_labels_replaced_by_noise_change_no_bit(home, away, tmp_path):
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_labels_replaced_by_noise_change_no_bit(home, away, tmp_path, switch):
     random = np.random.default_rng(0)
 
     def noise(row):
@@ -140,7 +150,7 @@ def test_labels_replaced_by_noise_change_no_bit(home, away, tmp_path):
     noisy = rewritten(away, tmp_path / "noisy", row=noise)
     assert set(CropStore(noisy).table["Metadata_moa"].dropna()) > {"noise 1", "noise 2"}
     one, two = (
-        adapt(tmp_path / name, plates, home, **SWITCHES["all"])
+        adapt(tmp_path / name, plates, home, **SWITCHES[switch], epochs=1)
         for name, plates in (("true", away), ("noise", noisy))
     )
     assert equal(one, two)
@@ -391,19 +401,19 @@ def test_what_the_target_lacks_is_told(home, away, tmp_path):
     for number, (training, words) in enumerate(
         (
             ({"hold_moments": 1.0}, "adapt.hold_moments needs negative controls"),
-            ({"consensus": 1.0}, "adapt.consensus_aligned to false"),
+            ({"consensus": {}}, "consensus.aligned to false"),
         )
     ):
         with pytest.raises(UserError, match=words):
             adapt(tmp_path / str(number), treated, home, **training)
-    adapt(tmp_path / "plain", treated, home, consensus=1.0, consensus_aligned=False, epochs=1)
+    adapt(tmp_path / "plain", treated, home, consensus={"aligned": False}, epochs=1)
     for missing, words in (
         ("statistics", "adapt.hold_moments needs"),
         ("task_model", "task model"),
     ):
-        switch = {"statistics": "hold_moments", "task_model": "consensus"}[missing]
+        switch = {"statistics": {"hold_moments": 1.0}, "task_model": {"consensus": {}}}[missing]
         with pytest.raises(UserError, match=words):
-            adapt(tmp_path / missing, away, home | {missing: None}, **{switch: 1.0})
+            adapt(tmp_path / missing, away, home | {missing: None}, **switch)
 
 
 @pytest.mark.parametrize("aligned", [False, True])
@@ -449,6 +459,19 @@ def test_the_consensus_is_the_mean_log_probability_over_a_compounds_sites(home, 
     assert len({tuple(each.tolist()) for each in found}) == 7  # six compounds, and none
 
 
+def test_a_balanced_consensus_has_the_wanted_shares_and_keeps_what_tells_compounds_apart():
+    torch.manual_seed(0)
+    log_probabilities = F.log_softmax(3 * torch.randn(9, 3, dtype=torch.float64), dim=1)
+    shares = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    found = balanced(log_probabilities + torch.tensor([4.0, 0.0, -2.0]), shares)
+    torch.testing.assert_close(found.exp().mean(dim=0), shares)
+    torch.testing.assert_close(found.exp().sum(dim=1), torch.ones(9, dtype=torch.float64))
+    # What all compounds share, as a class called too often, makes no difference; odds between compounds stay.
+    torch.testing.assert_close(found, balanced(log_probabilities, shares))
+    odds = (log_probabilities[:, 0] - log_probabilities[:, 1]).diff()
+    torch.testing.assert_close((found[:, 0] - found[:, 1]).diff(), odds)
+
+
 class Fixed(torch.nn.Module):
     """A task model that answers with the first numbers of the CLS token."""
 
@@ -485,7 +508,7 @@ def test_an_adaptation_to_the_consensus_approaches_it_and_leaves_the_task_model(
     logs = []
     for weight in (1e-9, 5.0):
         place = tmp_path / str(weight)
-        adapt(place, away, home, consensus=weight, epochs=6)
+        adapt(place, away, home, consensus={"weight": weight}, epochs=6)
         logs.append(pd.read_parquet(outputs_in(place)["log"])["consensus_loss"].tolist())
     free, drawn = logs
     assert drawn[-1] < drawn[0] - 0.02 and drawn[-1] < free[-1] - 0.02
@@ -503,7 +526,7 @@ def test_sites_of_the_training_source_have_no_consensus(
         kept.append(targets)
 
     monkeypatch.setattr(ConsensusTerm, "__init__", keep)
-    adapt(tmp_path / "a", away, home, tiny_plates[:1], consensus=1.0, epochs=1)
+    adapt(tmp_path / "a", away, home, tiny_plates[:1], consensus={}, epochs=1)
     own = len(CropStore(away[:3]))
     assert len(kept[0]) == own + len(CropStore(tiny_plates[:1]))
     assert kept[0][own:].abs().sum() == 0 and (kept[0][:own].sum(dim=1) > 0.9).sum() > 50

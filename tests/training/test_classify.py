@@ -37,6 +37,9 @@ def test_the_task_model_learns_and_the_foundation_stays(tiny_plates, tmp_path, f
     assert log["validation_accuracy"].max() > 0.5  # four classes
     header = read_header(outputs["weights"])
     assert header["classes"] == [f"moa {n}" for n in range(4)]
+    table = pd.concat([CropStore([path]).table for path in tiny_plates[:-1]])
+    compounds = table.groupby("Metadata_moa")["Metadata_JCP2022"].nunique()
+    assert header["proportions"] == pytest.approx((compounds / compounds.sum()).tolist())
     assert header["epoch"] == log.loc[log["validation_accuracy"].idxmax(), "epoch"]
     assert not any(
         name.startswith(("patch_embed", "pos_embed")) for name in load_file(outputs["weights"])

@@ -1,10 +1,10 @@
 import pandas as pd
 import pytest
 from coda.errors import UserError
+from coda.gallery.training_classes import expected_classes
 from coda.training.site_selection import (
     check_classes,
     class_names,
-    expected_classes,
     labelled_rows,
     usable_rows,
 )

@@ -18,7 +18,7 @@ def test_a_run_gives_metrics_figures_and_report(results):
     )
     harmonised = metrics[metrics["method"] == "harmonised_unadapted"]
     assert set(harmonised["split"]) == {"validation", "adapted", "held_out"}
-    assert "harmonised_coda_aligned_dmso" in set(metrics["method"])
+    assert "harmonised_coda_consensus" in set(metrics["method"])
     assert {"validation", "adapted", "held_out"} <= set(metrics["split"])
     assert {"image", "well", "compound"} == set(metrics["level"])
     assert {"accuracy", "gap_closed"} <= set(metrics["metric"])
@@ -79,10 +79,24 @@ def test_plates_are_harmonised_by_the_training_plates_and_adapted_to_so(results)
     adapted = results / "models/source_5/seed_1/adapted/source_3"
     inputs = {
         name: read_header(adapted / name / "foundation.safetensors")["inputs"]
-        for name in ("coda", "harmonised_coda")
+        for name in ("coda", "harmonised_coda_consensus")
     }
-    path = "results/tiny/harmonisation/source_5/source_3.parquet"
-    assert set(inputs["harmonised_coda"]) - set(inputs["coda"]) == {path}
+    model = "results/tiny/models/source_5/seed_1"
+    assert set(inputs["harmonised_coda_consensus"]) - set(inputs["coda"]) == {
+        "results/tiny/harmonisation/source_5/source_3.parquet",
+        f"{model}/task_model.safetensors",
+        f"{model}/tokens.safetensors",
+    }
+
+
+def test_a_method_is_recommended_for_the_target_and_the_report_begins_with_it(results):
+    table = pd.read_csv(results / "recommendation.csv")
+    candidates = ["unadapted", "oda", "coda", "coda_aligned_dmso"]
+    candidates += ["harmonised_unadapted", "harmonised_coda_consensus"]
+    assert table["method"].tolist() == candidates
+    assert table["chosen"].sum() == 1 and table["confidence"].sum() == pytest.approx(1)
+    assert table["control_distance"].between(0, 1).all()
+    assert "For source 3, use" in (results / "report.html").read_text()
 
 
 def test_images_are_gone_and_manifests_stay(results):

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from coda.crops.compression import compress
-from coda.crops.illumination import Illumination
+from coda.crops.illumination import Illumination, illumination_used
 from coda.crops.locations import cell_corners, centre_corner, grid_corners, segment_nuclei
 from coda.crops.quality import flag_sites
 from coda.crops.site_images import NO_CROP, list_sites, plate_name, read_site, tell_lost
 from coda.crops.store import CropWriter
 from coda.errors import UserError
 from coda.gallery.illumination_files import read_functions
+from coda.gallery.input_warnings import missing_sites
 from coda.gallery.tiff import BrokenImage
 from coda.logs import tell
 from coda.parallel import spread
@@ -70,8 +71,8 @@ def extract_crops(
         The store file to make.
     settings
         The config's ``crops`` section: ``kind`` (centre, grid or cells), ``size`` in pixels,
-        ``illumination`` (deepprofiler, gallery or none), ``um_per_pixel`` (a common pixel size,
-        None for none), ``flags`` (limits of `coda.crops.quality.flag_sites`).
+        ``illumination`` (auto, deepprofiler, gallery or none), ``min_sites`` for auto, ``um_per_pixel``
+        (a common pixel size, None for none), ``flags`` (limits of `coda.crops.quality.flag_sites`).
     um_per_pixel
         Pixel size of the raw images, None where unknown.
     processes
@@ -114,7 +115,12 @@ def extract_crops(
         sites,
         channels,
         stats.size,
-        _functions(settings["illumination"], stats, order, functions),
+        _functions(
+            illumination_used(settings["illumination"], settings["min_sites"], stats.sites),
+            stats,
+            order,
+            functions,
+        ),
         stats.upper[order],
         settings["kind"],
         settings["size"],
@@ -151,7 +157,7 @@ def extract_crops(
             else:
                 sites.loc[row, ["status", "reason"]] = fault
             progress.update(crops=int(counts.sum()))
-        tell_lost(plate, sites, max_lost)
+        tell_lost(plate, sites, max_lost, missing_sites(index))
     return sites.drop(columns="files").assign(crops=counts)
 
 

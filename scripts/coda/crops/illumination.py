@@ -22,6 +22,7 @@ from coda.crops.quality import measure_site
 from coda.crops.site_images import list_sites, plate_name, read_site, tell_lost
 from coda.errors import UserError
 from coda.files import replacing
+from coda.gallery.input_warnings import missing_sites
 from coda.gallery.tiff import BrokenImage
 from coda.parallel import spread
 from coda.progress import Progress
@@ -103,8 +104,9 @@ def estimate_illumination(
     channels: Sequence[str],
     out: str | os.PathLike,
     processes: int = 1,
-    min_sites: int = 20,
+    min_sites: int = 1,
     max_lost: float = 0.1,
+    crop: float | None = None,
 ) -> Illumination:
     """Gather the statistics of one plate and write them.
 
@@ -122,6 +124,8 @@ def estimate_illumination(
         Smallest number of usable sites.
     max_lost
         Largest share of sites that a plate may lose.
+    crop
+        Side of the one crop from the centre of each site, in its pixels; None where crops are others.
 
     Raises
     ------
@@ -137,7 +141,7 @@ def estimate_illumination(
 
     found: dict[int, dict] = {}
     sums: dict[tuple[int, int], Sums] = {}
-    for measured, part in spread(_gather, parts, (Path(images), sites, channels), processes):
+    for measured, part in spread(_gather, parts, (Path(images), sites, channels, crop), processes):
         found.update(measured)
         for size, more in part.items():
             sums[size] = sums[size].plus(more) if size in sums else more
@@ -154,17 +158,39 @@ def estimate_illumination(
     if len(facts):
         sites.loc[facts.index, ["status", "reason"]] = facts[["status", "reason"]]
         sites = sites.join(facts.drop(columns=["status", "reason", "size"]))
-    tell_lost(plate, sites, max_lost)
+    tell_lost(plate, sites, max_lost, missing_sites(index))
     if size is None or sums[size].count < min_sites:
         count = 0 if size is None else sums[size].count
         raise UserError(
             f"{plate} has {count} usable sites, fewer than crops.min_sites = {min_sites}, too few "
-            "to estimate its illumination; lower crops.min_sites or leave the plate out."
+            "to estimate its illumination; set crops.illumination to auto or none, lower crops.min_sites, or leave the "
+            "plate out (exclude_plates)."
         )
     statistics = _finish(sums[size], size, channels, processes)
     illumination = Illumination(channels, size, **statistics, sites=sites.drop(columns="files"))
     illumination.save(out)
     return illumination
+
+
+def illumination_used(kind: str, min_sites: int, sites: pd.DataFrame) -> str:
+    """Say what a plate's illumination is corrected by.
+
+    A function estimated from few sites shows their cells as shading: on real fields it spread by 9 % from 20 sites,
+    5 % from 54 and 3 % from 200.
+
+    Parameters
+    ----------
+    kind
+        The config's ``crops.illumination``; ``auto`` is DeepProfiler's function from `min_sites` usable sites on, and
+        none below.
+    min_sites
+        The config's ``crops.min_sites``.
+    sites
+        `Illumination.sites` of the plate.
+    """
+    if kind != "auto":
+        return kind
+    return "deepprofiler" if (sites["status"] == "ok").sum() >= min_sites else "none"
 
 
 @dataclass
@@ -185,7 +211,7 @@ class Sums:
 
 def _gather(state: tuple, rows: Sequence[int]) -> tuple[dict[int, dict], dict[tuple, Sums]]:
     """Read some sites: their measures or the reason of their loss, and sums by image size."""
-    folder, sites, channels = state
+    folder, sites, channels, crop = state
     measured, sums = {}, {}
     for row in rows:
         try:
@@ -209,7 +235,7 @@ def _gather(state: tuple, rows: Sequence[int]) -> tuple[dict[int, dict], dict[tu
             f"{CHECKSUM}{name}": pixel_checksum(image)
             for name, image in zip(channels, images, strict=True)
         }
-        measured[row] = fact | measure_site(images, counts, channels) | checksums
+        measured[row] = fact | measure_site(images, counts, channels, crop) | checksums
     return measured, sums
 
 

@@ -14,6 +14,7 @@ from skimage.filters import threshold_otsu
 
 from coda.crops.site_images import NO_CROP, SITE
 from coda.files import write_table
+from coda.gallery.input_warnings import keep_warnings
 
 # Wavelengths, in pixels, between which the power spectrum is fitted: longer ones are the layout
 # of the cells, shorter ones the noise of the camera.
@@ -22,6 +23,7 @@ COARSE = 2  # nuclei are counted on the image binned by this
 SMALLEST_NUCLEUS = 12  # binned pixels: 5 um across at 0.65 um per pixel, 10 um at 1.3
 # The halves of Gaussian noise lie 2.6 standard deviations of the lower half apart.
 DISTINCT = 3.5
+NUCLEI_MEASURES = ["Cells", "Foreground", "NucleusArea", "CropCells"]
 CHANNEL_MEASURES = ["Focus", "Saturation", "Background", "Contrast"]
 
 
@@ -74,14 +76,21 @@ def spectrum_slope(image: np.ndarray) -> float:
     return float(np.polyfit(np.log(frequency[within]), np.log(power[within]), 1, w=weights)[0])
 
 
-def count_nuclei(image: np.ndarray) -> tuple[int, float]:
-    """Count the nuclei of a raw DNA image, coarsely, and the share of the field they cover.
+def find_nuclei(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nuclei of a raw DNA image, coarsely.
 
     The image is binned, thresholded by Otsu's method and labelled; touching nuclei count as one.
     A threshold also splits pure noise, so the two sides must lie `DISTINCT` standard deviations of
     the darker side apart, else there is no nucleus.
+
+    Returns
+    -------
+    centres, areas
+        float64 (n, 2), y and x in pixels of the image, and (n,) in its pixels.
     """
     height, width = (side // COARSE * COARSE for side in image.shape)
+    if not height * width:
+        return np.empty((0, 2)), np.empty(0)
     rows = sum(image[row:height:COARSE, :width].astype(np.float32) for row in range(COARSE))
     binned = sum(rows[:, column::COARSE] for column in range(COARSE))
     bright = binned > threshold_otsu(binned)
@@ -89,25 +98,60 @@ def count_nuclei(image: np.ndarray) -> tuple[int, float]:
         not bright.any()
         or binned[bright].mean() - binned[~bright].mean() < DISTINCT * binned[~bright].std()
     ):
-        return 0, 0.0
+        return np.empty((0, 2)), np.empty(0)
     labels, found = ndimage.label(bright)
-    sizes = np.bincount(labels.ravel(), minlength=found + 1)[1:]
-    nuclei = sizes[sizes >= SMALLEST_NUCLEUS]
-    return len(nuclei), float(nuclei.sum() / bright.size)
+    sizes = np.bincount(labels.ravel(), minlength=found + 1)
+    sizes[0] = 0
+    large = np.flatnonzero(sizes >= SMALLEST_NUCLEUS)
+    centres = np.array(ndimage.center_of_mass(bright, labels, large)).reshape(-1, 2)
+    return (centres + 0.5) * COARSE - 0.5, sizes[large] * float(COARSE**2)
+
+
+def measure_nuclei(image: np.ndarray, crop: float | None = None) -> dict[str, float]:
+    """Measure the nuclei of a raw DNA image.
+
+    Parameters
+    ----------
+    image
+        Grey values (H, W).
+    crop
+        Side of the one crop from its centre, in its pixels; None where crops are others.
+
+    Returns
+    -------
+    dict
+        ``Cells``: number of nuclei. ``Foreground``: share of the field that they cover. ``NucleusArea``: their median
+        area in pixels. ``CropCells``: how many have their centre in the crop. NaN where there is nothing to measure.
+    """
+    centres, areas = find_nuclei(image)
+    binned = np.array(image.shape) // COARSE
+    middle = (np.array(image.shape) - 1) / 2
+    inside = float("nan")
+    if crop is not None:
+        inside = float((np.abs(centres - middle) < crop / 2).all(axis=1).sum())
+    return {
+        "Cells": float(len(areas)),
+        "Foreground": float(areas.sum() / COARSE**2 / max(1, binned.prod())),
+        "NucleusArea": float(np.median(areas)) if len(areas) else float("nan"),
+        "CropCells": inside,
+    }
 
 
 def measure_site(
-    images: Sequence[np.ndarray], counts: Sequence[np.ndarray], channels: Sequence[str]
+    images: Sequence[np.ndarray],
+    counts: Sequence[np.ndarray],
+    channels: Sequence[str],
+    crop: float | None = None,
 ) -> dict[str, float]:
-    """Measure one site: ``Quality_<measure>_<channel>``, and nuclei where DNA is a channel."""
+    """Measure one site: ``Quality_<measure>_<channel>``, and nuclei where DNA is a channel (`measure_nuclei`)."""
     measures = {}
     for image, bins, channel in zip(images, counts, channels, strict=True):
         for name, value in measure_channel(image, bins).items():
             measures[f"Quality_{name}_{channel}"] = float(value)
-    cells, share = float("nan"), float("nan")
+    found = dict.fromkeys(NUCLEI_MEASURES, float("nan"))
     if "DNA" in channels:
-        cells, share = count_nuclei(images[list(channels).index("DNA")])
-    return {**measures, "Quality_Cells": float(cells), "Quality_Foreground": share}
+        found = measure_nuclei(images[list(channels).index("DNA")], crop)
+    return measures | {f"Quality_{name}": value for name, value in found.items()}
 
 
 def flag_sites(sites: pd.DataFrame, channels: Sequence[str], limits: dict) -> pd.DataFrame:
@@ -125,7 +169,7 @@ def flag_sites(sites: pd.DataFrame, channels: Sequence[str], limits: dict) -> pd
         channel may lie below the plate's median; relative to the plate, since microscopes differ.
         ``saturated``: highest share of pixels at the highest value.
         ``blank``: lowest contrast.
-        ``cells``: lowest number of nuclei.
+        ``cells``: lowest number of nuclei in the crop or, where a site has several crops, in the site.
 
     Returns
     -------
@@ -151,7 +195,8 @@ def flag_sites(sites: pd.DataFrame, channels: Sequence[str], limits: dict) -> pd
         if limits["blank"] is not None:
             mark(sites[f"Quality_Contrast_{channel}"] < limits["blank"], f"blank {channel}")
     if limits["cells"] is not None:
-        mark(sites["Quality_Cells"] < limits["cells"], "few cells")
+        seen = sites["Quality_CropCells"].fillna(sites["Quality_Cells"])
+        mark(seen < limits["cells"], "few cells")
     texts = pd.Series(["; ".join(flags[row]) for row in sites.index], sites.index, dtype=object)
     return pd.DataFrame({"Quality_Flags": texts, "Quality_ok": texts == ""})
 
@@ -163,6 +208,7 @@ def inspect_plate(
     channels: Sequence[str],
     limits: dict,
     out: str | os.PathLike,
+    warnings: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Write the status of every site of a plate, lost sites included.
 
@@ -178,6 +224,8 @@ def inspect_plate(
         As in `flag_sites`.
     out
         The Parquet file to make.
+    warnings
+        What a reader should know of the plate, kept in the file (`coda.gallery.input_warnings`).
 
     Returns
     -------
@@ -197,5 +245,5 @@ def inspect_plate(
     table.loc[without, "status"] = NO_CROP
     table.loc[without, "reason"] = "no crop could be cut; the log of extract_crops says why"
     table["Quality_ok"] = table["Quality_ok"].eq(True) & (table["status"] == "ok")
-    write_table(table, out)
+    write_table(keep_warnings(table, list(warnings)), out)
     return table

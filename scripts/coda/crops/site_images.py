@@ -92,8 +92,8 @@ def plate_name(index: pd.DataFrame) -> str:
     return f"{index['Metadata_Source'].iloc[0]} {index['Metadata_Plate'].iloc[0]}"
 
 
-def tell_lost(plate: str, sites: pd.DataFrame, max_lost: float) -> None:
-    """Name each lost site in the log, and stop where a plate has lost too many.
+def tell_lost(plate: str, sites: pd.DataFrame, max_lost: float, missing: int = 0) -> None:
+    """Name each lost site in the log, and stop where a plate has lost too many, those `missing` from its tables too.
 
     Raises
     ------
@@ -109,9 +109,9 @@ def tell_lost(plate: str, sites: pd.DataFrame, max_lost: float) -> None:
     for line in told:
         print(f"{plate}: lost {line}", file=sys.stderr, flush=True)
     broken = lost["status"] != NO_CROP
-    if broken.sum() > max_lost * len(sites):
+    if broken.any() and broken.sum() + missing > max_lost * (len(sites) + missing):
         raise UserError(
-            f"{plate} lost {broken.sum()} of {len(sites)} sites, more than gallery.max_lost = "
+            f"{plate} lost {broken.sum() + missing} of {len(sites) + missing} sites, more than gallery.max_lost = "
             f"{max_lost:g} allows (the first: {told[broken.argmax()]}); raise gallery.max_lost or leave the "
             "plate out."
         )

@@ -23,6 +23,8 @@ from coda.methods import COMPOSED, PROBES
 from coda.progress import track
 
 NEIGHBOURS = 15
+ROUNDING = 1e-6  # relative; features are stored in 32 bits
+SAME = "the features of all wells are the same"
 COMPOUND = "Metadata_JCP2022"
 RUN = ("train_source", "target_source", "seed", "method")
 METRICS = (
@@ -152,6 +154,8 @@ def score_representation(
         Low is good mixing for source and batch; high is good separation for mechanisms. Intervals resample
         mechanisms (``map_moa``) or compounds (all others).
     """
+    if not _differ(target):
+        return _table(dict.fromkeys(METRICS, Score(float("nan"), SAME)), replicates, seed)
     wells = _standardised(target)
     found: dict[str, Scored | Score] = {
         "map_replicates": _replicates(wells),
@@ -173,6 +177,13 @@ def score_representation(
 
 def _plates(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.parquet")}
+
+
+def _differ(wells: pd.DataFrame) -> bool:
+    """Tell whether any feature differs between wells; a control that knows none of them gives all the same."""
+    features = wells[features_of(wells)].to_numpy(np.float64)
+    spread, size = np.ptp(features, axis=0), np.abs(features).max(axis=0)
+    return bool((spread > ROUNDING * size).any())
 
 
 def _standardised(wells: pd.DataFrame) -> pd.DataFrame:

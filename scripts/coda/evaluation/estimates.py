@@ -16,7 +16,7 @@ from coda.methods import COMPOSED, compared_with
 ALL = "all"  # stands for the sources in a mean over pairs
 BASELINES = ("unadapted", "oda", "intensity", "position", "shuffled")
 NO_GAP = "in domain is not above unadapted: there is no gap to close"
-WIDE_GAP = "no interval: in many resamples there is no gap to close"
+WIDE_GAP = "the gap is smaller than its own uncertainty: in many resamples there is none to close"
 
 
 class Key(NamedTuple):
@@ -137,7 +137,7 @@ def _gap(home: Estimate, plain: Estimate, adapted: Estimate) -> Estimate:
     if np.isnan(score.value):
         values = np.full_like(values, np.nan)
     elif np.isnan(interval(values)[0]):
-        score = Score(score.value, WIDE_GAP)
+        score = Score(float("nan"), WIDE_GAP)
     return Estimate(score, values, adapted.n, adapted.seeds, adapted.pairs)
 
 

@@ -3,10 +3,9 @@
 Replicates of a compound on different plates show the same biology, so a method that sees it calls them the same
 mechanism, and other compounds others. Agreement is no accuracy: a method may be wrong about a compound on every plate
 alike; and where plates share one layout, what it reads of a well's position agrees too. It is therefore
-compared between methods, never taken as a score.
+compared between methods (`coda.evaluation.recommendation`), never taken as a score.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -74,16 +73,12 @@ def replicate_agreement(predictions: pd.DataFrame) -> Agreement:
     UserError
         If no compound has wells on two plates, or there is but one compound.
     """
-    wells = _called_wells(predictions)
-    compound, compounds = pd.factorize(wells[COMPOUND], sort=True)
-    plate, plates = pd.factorize(wells["plate"], sort=True)
-    counts = np.zeros((len(compounds), len(plates), len(classes_of(predictions))))
-    np.add.at(counts, (compound, plate, wells["call"].to_numpy()), 1)
+    counts, (compound, plate, call) = _count_calls(predictions)
     same = _between_plates(counts)
     pairs = _between_plates(counts.sum(axis=2, keepdims=True))
     agreement = np.divide(same, pairs, out=np.full_like(same, np.nan), where=pairs > 0)
     own = np.diagonal(agreement)
-    others = agreement[~np.eye(len(compounds), dtype=bool)]
+    others = agreement[~np.eye(len(counts), dtype=bool)]
     if np.isnan(own).all() or np.isnan(others).all():
         raise UserError(
             "Agreement between replicates needs two compounds or more with wells on two plates or more; "
@@ -91,56 +86,42 @@ def replicate_agreement(predictions: pd.DataFrame) -> Agreement:
         )
     observed, chance = float(np.nanmean(own)), float(np.nanmean(others))
     kappa = (observed - chance) / (1 - chance) if chance < 1 else 0.0
-    information = _information_beyond_chance(
-        counts.shape, compound, plate, wells["call"].to_numpy()
-    )
+    information = _information_beyond_chance(counts.shape, compound, plate, call)
     return Agreement(information, kappa, observed, chance, int((~np.isnan(own)).sum()))
 
 
-def choose_by_agreement(tables: Mapping[str, pd.DataFrame]) -> tuple[str, pd.DataFrame]:
-    """Choose the method whose calls share most information between replicates on different plates.
-
-    Methods are compared on the sites for which all of them have predictions.
-
-    Parameters
-    ----------
-    tables
-        Predictions of each method, of the same plates; see `replicate_agreement`. Of methods that agree alike the first
-        one is chosen: put first what departs least from the pipeline as trained.
+def joints_of_compounds(predictions: pd.DataFrame) -> np.ndarray:
+    """Give the joint distribution of two replicates' calls by compound, whose mean `replicate_agreement` looks at.
 
     Returns
     -------
-    str
-        The name of the method.
-    DataFrame
-        One row a method, in the given order: ``method``, and its `Agreement`.
-
-    Raises
-    ------
-    UserError
-        If the tables are not of the same sites in the same order, or have no replicates on different plates.
+    float64 array, shape (compounds with wells on two plates or more, classes, classes)
     """
-    keys = [*WELL_KEYS, "Metadata_Site", COMPOUND]
-    first = next(iter(tables.values()))[keys].reset_index(drop=True)
-    known = np.ones(len(first), bool)
-    for name, table in tables.items():
-        if not table[keys].reset_index(drop=True).equals(first):
-            raise UserError(
-                f"The predictions of {name} are not of the same sites as the others'; predict again."
-            )
-        known &= _has_predictions(table)
-    rows = [
-        {"method": name} | replicate_agreement(table[known])._asdict()
-        for name, table in tables.items()
-    ]
-    scores = pd.DataFrame(rows)
-    return scores["method"][scores["information"].idxmax()], scores
+    counts, _ = _count_calls(predictions)
+    everywhere = counts.sum(axis=1)
+    joints = everywhere[:, :, None] * everywhere[:, None]
+    joints -= np.einsum("cpk,cpl->ckl", counts, counts, optimize=True)
+    pairs = joints.sum(axis=(1, 2))
+    return joints[pairs > 0] / pairs[pairs > 0, None, None]
+
+
+def _count_calls(
+    predictions: pd.DataFrame,
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Count wells by compound, plate and call; and give these three of each well."""
+    wells = _called_wells(predictions)
+    compound, compounds = pd.factorize(wells[COMPOUND], sort=True)
+    plate, plates = pd.factorize(wells["plate"], sort=True)
+    call = wells["call"].to_numpy()
+    counts = np.zeros((len(compounds), len(plates), len(classes_of(predictions))))
+    np.add.at(counts, (compound, plate, call), 1)
+    return counts, (compound, plate, call)
 
 
 def _called_wells(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row a treated well: its plate, compound and call, the number of a class."""
     logits = [LOGIT + name for name in classes_of(predictions)]
-    keep = predictions[COMPOUND].notna().to_numpy() & _has_predictions(predictions)
+    keep = predictions[COMPOUND].notna().to_numpy() & has_predictions(predictions)
     if "Metadata_pert_type" in predictions:
         keep &= (predictions["Metadata_pert_type"] != "negcon").to_numpy()
     if "Quality_ok" in predictions:
@@ -152,7 +133,8 @@ def _called_wells(predictions: pd.DataFrame) -> pd.DataFrame:
     return wells.assign(plate=wells[PLATE_KEYS].agg("/".join, axis=1), call=calls)
 
 
-def _has_predictions(table: pd.DataFrame) -> np.ndarray:
+def has_predictions(table: pd.DataFrame) -> np.ndarray:
+    """Mark the rows with finite logits."""
     return np.isfinite(table[[LOGIT + name for name in classes_of(table)]].to_numpy()).all(axis=1)
 
 
@@ -179,7 +161,7 @@ def _information_beyond_chance(
     def information(calls: np.ndarray) -> float:
         counts = np.zeros(shape)
         np.add.at(counts, (compound, plate, calls), 1)
-        return _mutual_information(_joint_of_replicates(counts))
+        return mutual_information(_joint_of_replicates(counts))
 
     random, chance = np.random.default_rng(0), []
     by_plate = [np.flatnonzero(plate == number) for number in range(shape[1])]
@@ -202,7 +184,7 @@ def _joint_of_replicates(counts: np.ndarray) -> np.ndarray:
     return joint / (pairs > 0).sum()
 
 
-def _mutual_information(joint: np.ndarray) -> float:
+def mutual_information(joint: np.ndarray) -> float:
     """Mutual information in nats of a joint distribution (classes, classes)."""
     independent = np.outer(joint.sum(axis=1), joint.sum(axis=0))
     there = joint > 1e-12  # what rounding left of 0 counts as 0

@@ -21,7 +21,8 @@ def average_precision(rows: pd.DataFrame, **pairs: list[str]) -> pd.DataFrame | 
     Parameters
     ----------
     rows
-        Profiles: metadata, Metadata_moa among them, and features.
+        Profiles: metadata, Metadata_moa among them, and features. Rows whose features are all 0 point nowhere, so no
+        cosine is defined: they are left out.
     pairs
         ``pos_sameby``, ``pos_diffby``, ``neg_sameby`` and ``neg_diffby``, columns as copairs takes them.
 
@@ -33,8 +34,11 @@ def average_precision(rows: pd.DataFrame, **pairs: list[str]) -> pd.DataFrame | 
     """
     used = sorted({name for names in pairs.values() for name in names})
     features = rows[features_of(rows)].to_numpy()
-    with np.errstate(invalid="ignore"):  # without a length there is no direction, and no cosine
-        directions = features / np.linalg.norm(features, axis=1, keepdims=True)
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    pointing = lengths.ravel() > 0
+    rows, directions = rows[pointing], features[pointing] / lengths[pointing]
+    if rows.empty:
+        return None
     try:
         found = copairs.map.average_precision(
             rows[[*used, *({MOA} - {*used})]].fillna({MOA: ""}).reset_index(drop=True),

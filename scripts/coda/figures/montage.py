@@ -5,20 +5,10 @@ import pandas as pd
 from matplotlib.figure import SubFigure
 
 from coda.columns import source_name, sources_in_order
+from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.figures.style import MM, TEXT, Drawing, new_figure, style
-
-# Light of each channel in the composite; chosen apart in hue and in lightness.
-LIGHT = {
-    "DNA": (0.15, 0.35, 1.0),
-    "ER": (0.0, 0.75, 0.55),
-    "RNA": (0.65, 0.85, 0.1),
-    "AGP": (1.0, 0.55, 0.0),
-    "Mito": (0.9, 0.1, 0.45),
-}
-EXPOSURE = 0.6  # of the sum of all channels, which overlap in most of the cell
-DARKEST, BRIGHTEST = 1.0, 99.7  # percentiles that become black and white
 
 
 def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
@@ -48,10 +38,7 @@ def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
     pixels = _stretched(
         store.gather(chosen["crop"].to_numpy()), chosen["Metadata_Source"].to_numpy()
     )
-    light = np.array(
-        [LIGHT.get(channel, (0.6, 0.6, 0.6)) for channel in store.channels], np.float32
-    )
-    composites = np.clip(np.einsum("nchw,ck->nhwk", pixels, light) * EXPOSURE, 0, 1)
+    colours = composites(pixels, store.channels)
     # Crops come compound by compound, each from all sources.
     order = np.arange(len(chosen)).reshape(len(names), len(sources)).T
     with style():
@@ -63,7 +50,7 @@ def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
         top, bottom = figure.subfigures(
             2, 1, height_ratios=[len(sources) * tile + 19, len(sources) * tile + 15]
         )
-        _grid(top, composites[order], sources, names)
+        _grid(top, colours[order], sources, names)
         top.suptitle("All channels together, one compound a column")
         _grid(bottom, pixels[order[:, 0]], sources, store.channels)
         bottom.suptitle(f"Channel by channel, {names[0].splitlines()[0]}")
@@ -71,11 +58,9 @@ def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
 
 
 def _stretched(crops: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    pixels = crops.astype(np.float32)
+    pixels = np.empty(crops.shape, np.float32)
     for source in np.unique(sources):
-        mine = sources == source
-        low, high = np.percentile(pixels[mine], [DARKEST, BRIGHTEST], axis=(0, 2, 3), keepdims=True)
-        pixels[mine] = np.clip((pixels[mine] - low) / np.maximum(high - low, 1), 0, 1)
+        pixels[sources == source] = stretched(crops[sources == source])
     return pixels
 
 

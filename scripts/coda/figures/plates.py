@@ -37,7 +37,9 @@ def sites_lost(quality: pd.DataFrame) -> Drawing:
     across = min(ACROSS, len(plates))
     rows = -(-len(plates) // across)
     with style():
-        figure = new_figure((16 + 40 * rows) * MM, width=max(110, 45 * across) * MM)
+        # The legend takes one line under four plates, two under fewer.
+        below = 16 if across > 3 else 24
+        figure = new_figure((below + 40 * rows) * MM, width=max(110, 45 * across) * MM)
         grid = figure.subplots(rows, across, squeeze=False).ravel()
         shape = plate_format(wells["row"].max() + 1, wells["column"].max() + 1)
         for axes, ((source, plate), part) in zip(grid, plates, strict=False):
@@ -49,7 +51,7 @@ def sites_lost(quality: pd.DataFrame) -> Drawing:
         for axes in grid[len(plates) :]:
             axes.remove()
         keys = [Patch(facecolor=colour, edgecolor="#bbbbbb", linewidth=0.4) for colour in COLOURS]
-        figure.legend(keys, WORDS, loc="outside lower center", ncols=5 if across > 2 else 3)
+        figure.legend(keys, WORDS, loc="outside lower center", ncols=5 if across > 3 else 3)
     return Drawing(figure, wells.drop(columns=["row", "column", "level"]))
 
 

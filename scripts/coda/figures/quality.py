@@ -22,6 +22,7 @@ UNITS = {
     "Contrast": "ratio",
 }
 CORRECTIONS = {
+    "auto": "Illumination functions of DeepProfiler, applied where sites are enough",
     "deepprofiler": "Illumination functions of DeepProfiler",
     "gallery": "Illumination functions of the gallery",
     "none": "Illumination functions of DeepProfiler, not applied",

@@ -1,7 +1,9 @@
 """The interface of a gallery of images: objects by key, listed, read and fetched."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +21,25 @@ class Entry:
 
 @dataclass(frozen=True)
 class Fetched:
-    """One object as fetched; `md5` is None if the object was linked instead of copied."""
+    """One object as fetched.
+
+    Attributes
+    ----------
+    bytes, etag, md5
+        Of the object; `md5` is None if it was linked instead of copied.
+    attempts, seconds
+        How many, and how long all of them took.
+    checked
+        What its bytes were compared with: ``md5``, ``parts`` (the MD5s of the parts of its upload), or only
+        its ``size``; None if it was linked.
+    """
 
     bytes: int
     etag: str | None
     md5: str | None
     attempts: int
     seconds: float
+    checked: str | None = None
 
 
 class FetchError(Exception):
@@ -58,8 +72,11 @@ class Gallery(ABC):
     root: str
 
     @abstractmethod
-    def read(self, key: str) -> bytes:
-        """Give the content of a small object (a table); FileNotFoundError if it is absent."""
+    def read(self, key: str, listed: Entry | None = None) -> bytes:
+        """Give the content of a small object (a table); FileNotFoundError if it is absent.
+
+        What arrives is compared with what was `listed` of it.
+        """
 
     @abstractmethod
     def entries(self, prefix: str) -> Iterator[Entry]:
@@ -69,9 +86,16 @@ class Gallery(ABC):
     def folders(self, prefix: str) -> list[str]:
         """List the keys of the folders directly in a folder, sorted; none if it is absent."""
 
+    def listed(self, keys: Iterable[str]) -> dict[str, Entry] | None:
+        """List those of `keys` that the gallery has; None where a listing would prove nothing more."""
+        return None
+
     @abstractmethod
-    def fetch(self, key: str, path: Path) -> Fetched:
+    def fetch(self, key: str, path: Path, listed: Entry | None = None) -> Fetched:
         """Fetch one object to `path`, checked against the size and checksum that the gallery gives.
+
+        An answer to another request, out of step, is whole too: what arrives is compared with what was
+        `listed` of the object.
 
         Raises
         ------
@@ -87,6 +111,23 @@ class Gallery(ABC):
 
     def wait_longer(self) -> None:  # noqa: B027 - a folder has no attempts
         """Wait longer between attempts from now on."""
+
+    def stop(self) -> None:  # noqa: B027 - a folder has no attempts
+        """End what other threads are fetching, and all that is fetched later."""
+
+
+@contextmanager
+def fetching(workers: int, *galleries: Gallery) -> Iterator[ThreadPoolExecutor]:
+    """Give threads that fetch from galleries; whatever ends the block early, such as Ctrl-C, ends their waiting."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
+    except BaseException:
+        for gallery in galleries:
+            gallery.stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def checked_key(key: str) -> str:

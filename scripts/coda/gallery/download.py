@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,10 +12,12 @@ import pandas as pd
 from coda.columns import SITE_KEYS
 from coda.errors import UserError
 from coda.files import read_table, write_table
-from coda.gallery.base import FetchError, Gallery
-from coda.gallery.disk_quota import beside, check_room, told_if_full
+from coda.gallery.base import Entry, FetchError, Gallery, fetching
+from coda.gallery.disk_quota import beside, check_room, marked_if_down, told_if_full
 from coda.gallery.download_log import Journal
-from coda.gallery.tiff import BrokenImage, check_header
+from coda.gallery.input_warnings import missing_sites
+from coda.gallery.site_index import LAST_SITE
+from coda.gallery.tiff import BrokenImage, check_header, read_tiff
 from coda.locks import alone
 from coda.logs import tell
 from coda.progress import Progress
@@ -33,6 +34,7 @@ COLUMNS = [
     "bytes",
     "etag",
     "md5",
+    "checked",
     "attempts",
     "seconds",
     "status",
@@ -72,7 +74,7 @@ def download_plate(
         Where the images go, named ``{well}_s{site}_{channel}.tiff``.
     manifest
         A Parquet table with a row per object, see `COLUMNS`; ``status`` is ``ok``, ``missing`` or
-        ``broken``, and ``reason`` says why.
+        ``broken``, and ``reason`` says why; ``checked`` says with what its bytes were compared, see `Fetched`.
     max_lost
         Share of the sites, 0 to 1, that may be lost.
     workers
@@ -96,23 +98,31 @@ def download_plate(
     with told_if_full(partial), alone(beside(folder, "lock"), does, patience):
         refuse_links(folder, partial)
         if is_complete(objects, folder, manifest):
-            return judge_losses(read_table(manifest), name, max_lost)
+            return judge_losses(read_table(manifest), name, max_lost, missing_sites(index))
         if plates_in_flight is not None:
             check_room(folder, plates_in_flight)
         partial.mkdir(parents=True, exist_ok=True)
-        with Journal(partial, workers) as journal:
+        with marked_if_down(partial), Journal(partial, workers) as journal:
             rows = fetch_all(gallery, objects, partial, journal, name, workers)
         table = pd.DataFrame(rows, columns=COLUMNS).astype(NUMBERS)
-        judge_losses(table, name, max_lost)
+        judge_losses(table, name, max_lost, missing_sites(index))
         keep = set(table.loc[table.status == "ok", "file"]) | {Journal.NAME}
         for file in os.listdir(partial):
             if file not in keep:
-                os.unlink(partial / file)
+                remove(partial / file)
         os.sync()  # else a power cut could leave images without bytes that the manifest calls good
         write_table(table, manifest)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
         (folder / Journal.NAME).unlink()
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link, or a folder that something else has put there, such as ``@eaDir``."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def refuse_links(*folders: Path) -> None:
@@ -158,7 +168,7 @@ def plate_objects(index: pd.DataFrame, channels: list[str]) -> list[dict]:
     for source, plate, well, site, *row in zip(
         *(index[column] for column in SITE_KEYS), *keys, strict=True
     ):
-        if not WELL.fullmatch(str(well)) or not 0 <= int(site) < 1000:
+        if not WELL.fullmatch(str(well)) or not 0 <= int(site) <= LAST_SITE:
             raise UserError(
                 f"The index of plate {plate} names the well {well!r}, site {site!r}; "
                 "wells look like A01, sites count from 0 or 1."
@@ -203,7 +213,8 @@ def fetch_all(
         tell(f"download {name}: {len(rows):,} images are here already")
     waiting = [item for item in objects if item["file"] not in rows]
     progress, size = Progress(f"download {name}", len(waiting), "images"), 0
-    with all_at_once(gallery, waiting, partial, journal, workers) as fetched:
+    listed = list_objects(gallery, waiting, name)
+    with all_at_once(gallery, waiting, listed, partial, journal, workers) as fetched:
         for row in fetched:
             rows[row["file"]] = row
             size += row["bytes"] or 0
@@ -214,7 +225,7 @@ def fetch_all(
     tell(f"download {name}: {len(again):,} images are requested again, with longer waits")
     gallery.wait_longer()
     failed = 0
-    with all_at_once(gallery, again, partial, journal, workers) as fetched:
+    with all_at_once(gallery, again, listed, partial, journal, workers) as fetched:
         for row in fetched:
             before = rows[row["file"]]
             rows[row["file"]] = row | {
@@ -227,33 +238,59 @@ def fetch_all(
 
 
 def may_pass(row: dict) -> bool:
-    """Tell whether an image was lost to temporary errors: nothing of it arrived."""
-    return row["status"] == "broken" and row["bytes"] is None
+    """Tell whether an image was lost to temporary errors: nothing arrived, or what did may not be what was sent."""
+    return row["status"] == "broken" and (row["bytes"] is None or row["checked"] == "size")
 
 
 @contextmanager
 def all_at_once(
-    gallery: Gallery, items: list[dict], partial: Path, journal: Journal, workers: int
+    gallery: Gallery,
+    items: list[dict],
+    listed: dict[str, Entry] | None,
+    partial: Path,
+    journal: Journal,
+    workers: int,
 ) -> Iterator[Iterator[dict]]:
     """Fetch objects, several at once; give their rows in order. Leaving the block ends the rest."""
-    pool = ThreadPoolExecutor(workers)
+    with fetching(workers, gallery) as pool:
+        yield pool.map(lambda item: fetch_one(gallery, item, listed, partial, journal), items)
+
+
+def list_objects(gallery: Gallery, items: list[dict], name: str) -> dict[str, Entry] | None:
+    """List what the gallery has of the objects of a plate, see `Gallery.listed`."""
     try:
-        yield pool.map(lambda item: fetch_one(gallery, item, partial, journal), items)
-    finally:
-        pool.shutdown(cancel_futures=True)
+        return gallery.listed(item["key"] for item in items if item["key"] is not None)
+    except FetchError as error:
+        raise UserError(
+            f"{gallery.root} did not list the images of {name}: {error}; try again."
+        ) from error
 
 
-def fetch_one(gallery: Gallery, item: dict, partial: Path, journal: Journal) -> dict:
-    """Fetch one object under a temporary name, verify it, give it its name and write it down."""
-    row = item | dict.fromkeys(["bytes", "etag", "md5", "reason"]) | {"attempts": 0, "seconds": 0.0}
+def fetch_one(
+    gallery: Gallery,
+    item: dict,
+    listed: dict[str, Entry] | None,
+    partial: Path,
+    journal: Journal,
+) -> dict:
+    """Fetch one object under a temporary name, verify it, give it its name and write it down.
+
+    Where its bytes can be compared with no checksum, its pixels are decoded.
+    """
+    row = item | dict.fromkeys(["bytes", "etag", "md5", "checked", "reason"])
+    row |= {"attempts": 0, "seconds": 0.0}
     if item["key"] is None:
         return row | {"status": "missing", "reason": "the index has no key for it"}
+    if listed is not None and item["key"] not in listed:
+        return row | {"status": "missing", "reason": "the gallery does not list it"}
     part = partial / f"{item['file']}.part"
     try:
         part.unlink(missing_ok=True)
-        fetched = gallery.fetch(item["key"], part)
+        fetched = gallery.fetch(item["key"], part, listed and listed[item["key"]])
         row |= vars(fetched)
         check_header(part)
+        if fetched.checked == "size":
+            read_tiff(part)
         os.replace(part, partial / item["file"])
     except BrokenImage as error:
         return row | {"status": "broken", "reason": str(error)}
@@ -271,18 +308,22 @@ def fetch_one(gallery: Gallery, item: dict, partial: Path, journal: Journal) -> 
     return row
 
 
-def judge_losses(table: pd.DataFrame, name: str, max_lost: float) -> None:
-    """Say which sites are lost, or raise `UserError` if they are more than `max_lost` of all."""
+def judge_losses(table: pd.DataFrame, name: str, max_lost: float, missing: int = 0) -> None:
+    """Say which sites are lost, or raise `UserError` if they are more than `max_lost` of all.
+
+    Sites that are `missing` from the plate's tables already count among them.
+    """
     bad = table[table.status != "ok"]
     if bad.empty:
         return
-    lost, sites = (len(rows[SITE_KEYS].drop_duplicates()) for rows in (bad, table))
+    lost, sites = (len(rows[SITE_KEYS].drop_duplicates()) + missing for rows in (bad, table))
     kinds = ", ".join(f"{count} {status}" for status, count in bad.status.value_counts().items())
     named = "; ".join(
         f"{key} ({reason})" for key, reason in zip(bad.key[:NAMED], bad.reason[:NAMED], strict=True)
     )
     named += "; ..." if len(bad) > NAMED else ""
-    told = f"{name} loses {lost} of {sites} sites ({lost / sites:.2%}), images {kinds}: {named}"
+    before = f", {missing} of them not in its tables" if missing else ""
+    told = f"{name} loses {lost} of {sites} sites ({lost / sites:.2%}{before}), images {kinds}: {named}"
     if lost > max_lost * sites:
         # No manifest is written, so the log is where all of them are named.
         tell(

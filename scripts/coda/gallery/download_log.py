@@ -28,9 +28,11 @@ class Journal:
                 row = json.loads(line)
             except ValueError:
                 continue  # cut off by a kill or a full disk
+            if not isinstance(row, dict):
+                continue
             if "boot" in row:
                 boot = row["boot"]
-            else:
+            elif isinstance(row.get("file"), str) and {"key", "bytes", "md5", "status"} <= set(row):
                 known[row["file"]] = (row, boot is not None and boot == self.boot)
         with ThreadPoolExecutor(workers) as pool:
             whole = list(pool.map(lambda pair: self.is_whole(*pair), known.values()))

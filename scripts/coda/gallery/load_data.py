@@ -1,6 +1,9 @@
 """JUMP's load_data tables: which images make up a site, in any of the gallery's styles."""
 
+import os
 import zlib
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -62,7 +65,8 @@ def read_load_data(gallery: Gallery, key: str, source: str, channels: list[str])
         within files.
     """
     try:
-        table = parse_table(gallery.read(key), key)
+        listed = gallery.listed([key]) or {}
+        table = parse_table(gallery.read(key, listed.get(key)), key)
     except (OSError, ValueError, EOFError, zlib.error, FetchError) as error:
         raise UserError(
             f"{key} cannot be read: {error}; correct it or leave its plate out (exclude_plates)."
@@ -135,6 +139,8 @@ def relative_keys(
     keys = paths.copy()
     for prefix in known_prefixes(root):
         keys = keys.where(~paths.str.startswith(prefix, na=False), paths.str.slice(len(prefix)))
+    if "://" not in root:
+        keys = keys.map(lambda key: below_root(key, root), "ignore")
     unsafe = keys.str.contains(r"(?:^|/)\.{0,2}(?:/|$)|\\|[\x00-\x1f\x7f]", na=False)
     refused = keys.notna() & (unsafe | ~keys.str.startswith(f"{source}/images/", na=False))
     if refused.any():
@@ -145,6 +151,25 @@ def relative_keys(
             f"of {source} within {root}; correct the table or leave its plate out (exclude_plates)."
         )
     return keys
+
+
+def below_root(path: str, root: str) -> str:
+    """Give an absolute path that reaches the folder `root` by another way, through links, relative to it."""
+    if not path.startswith("/"):
+        return path
+    folder, name = os.path.split(path)
+    below = _folder_below_root(folder, os.path.expanduser(root))
+    return path if below is None else below + name
+
+
+@cache
+def _folder_below_root(folder: str, root: str) -> str | None:
+    above, name = os.path.split(folder)
+    with suppress(OSError):
+        if os.path.samefile(folder, root):
+            return ""
+    below = None if above == folder else _folder_below_root(above, root)
+    return None if below is None else f"{below}{name}/"
 
 
 def known_prefixes(root: str) -> list[str]:

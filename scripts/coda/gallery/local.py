@@ -1,12 +1,14 @@
 """The gallery as a folder of the same layout, for example a cluster's mirror."""
 
+import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from coda.errors import UserError
+from coda.errors import UserError, raise_shortage
 from coda.gallery.base import (
     BrokenObject,
     Entry,
@@ -17,6 +19,9 @@ from coda.gallery.base import (
     checked_prefix,
 )
 from coda.logs import tell
+
+# What file systems answer that have no symbolic links.
+WITHOUT_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class LocalGallery(Gallery):
@@ -30,13 +35,14 @@ class LocalGallery(Gallery):
                 f"gallery.root is {root}, which is not a folder; create it or name s3://bucket/prefix."
             )
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, listed: Entry | None = None) -> bytes:
         """See `Gallery.read`."""
         try:
             return (self.folder / checked_key(key)).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise MissingObject(f"{key} does not exist in {self.root}") from None
         except OSError as error:
+            raise_shortage(error)
             raise BrokenObject(f"{key}: {error.strerror}") from error
 
     def entries(self, prefix: str) -> Iterator[Entry]:
@@ -68,13 +74,14 @@ class LocalGallery(Gallery):
             if is_folder
         ]
 
-    def fetch(self, key: str, path: Path) -> Fetched:
+    def fetch(self, key: str, path: Path, listed: Entry | None = None) -> Fetched:
         """Link to the file instead of copying it; see `Gallery.fetch`.
 
         A symbolic link costs no disk, works across file systems (hard links do not) and can be
         deleted with the temporary folder without touching the gallery. The images are only read,
-        so nothing can be written through it. A folder offers no checksum to compare with: reading
-        every byte twice would prove nothing that the decoding of the image does not.
+        so nothing can be written through it. File systems without links (SMB, exFAT) get a copy. A
+        folder offers no checksum to compare with: reading every byte twice would prove nothing that
+        the decoding of the image does not.
         """
         start = time.monotonic()
         source = self.folder / checked_key(key)
@@ -89,8 +96,14 @@ class LocalGallery(Gallery):
         except (FileNotFoundError, NotADirectoryError):
             raise MissingObject("no such file") from None
         except OSError as error:  # of this one file; what `path` meets concerns them all
+            raise_shortage(error)
             raise BrokenObject(f"it cannot be read: {error.strerror}") from error
-        os.symlink(source, path)
+        try:
+            os.symlink(source, path)
+        except OSError as error:
+            if error.errno not in WITHOUT_LINKS:
+                raise
+            shutil.copyfile(source, path)
         return Fetched(size, None, None, 1, time.monotonic() - start)
 
 
@@ -111,6 +124,7 @@ def scan(folder: Path) -> list[tuple[str, bool, int]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
+        raise_shortage(error)
         raise BrokenObject(f"{folder} cannot be listed: {error.strerror}") from error
     found = []
     for item in entries:
@@ -119,6 +133,11 @@ def scan(folder: Path) -> list[tuple[str, bool, int]]:
             is_folder = item.is_dir()
         except OSError as error:
             tell(f"{item.path} is skipped: {error.strerror}")
+            continue
+        try:
+            item.name.encode()
+        except UnicodeEncodeError:
+            tell(f"{os.fsencode(item.path)!r} is skipped: its name is no UTF-8")
         else:
             found.append((item.name + "/", True, 0) if is_folder else (item.name, False, size))
     return sorted(found, key=lambda row: row[0].encode())

@@ -6,7 +6,6 @@ import shutil
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pandas as pd
 from coda.columns import SITE_KEYS
 from coda.errors import UserError
 from coda.files import write_table
-from coda.gallery.base import Entry, FetchError, Gallery
+from coda.gallery.base import Entry, FetchError, Gallery, fetching
 from coda.gallery.download import refuse_links
 from coda.gallery.site_index import site_numbers, well_names
 from coda.logs import some, tell
@@ -86,18 +85,17 @@ def download_nuclei(
     progress = Progress(f"nuclei {name}", len(groups), "tables")
     kinds = {"Metadata_Well": str, "Metadata_Site": "int64", "Y": float, "X": float}
     tables, faults = [pd.DataFrame({column: [] for column in NUCLEI}).astype(kinds)], {}
-    pool = ThreadPoolExecutor(workers)
     try:
-        fetched = pool.map(lambda group: _fetch_group(gallery, group, partial, plate), groups)
-        for group, table in zip(groups, fetched, strict=True):
-            if isinstance(table, str):
-                faults[group.name] = table
-                tell(f"{name}: {table}")
-            else:
-                tables.append(table.astype(kinds))
-            progress.update()
+        with fetching(workers, gallery) as pool:
+            fetched = pool.map(lambda group: _fetch_group(gallery, group, partial, plate), groups)
+            for group, table in zip(groups, fetched, strict=True):
+                if isinstance(table, str):
+                    faults[group.name] = table
+                    tell(f"{name}: {table}")
+                else:
+                    tables.append(table.astype(kinds))
+                progress.update()
     finally:
-        pool.shutdown(cancel_futures=True)
         shutil.rmtree(partial)
     nuclei = index[SITE].merge(pd.concat(tables).drop_duplicates(), on=SITE)
     if groups and nuclei.empty:
@@ -156,11 +154,11 @@ def list_groups(gallery: Gallery, index: pd.DataFrame) -> list[Group]:
 
 def _fetch_group(gallery: Gallery, group: Group, folder: Path, plate: str) -> pd.DataFrame | str:
     """Give the nuclei of a group, or why there are none."""
-    keys = [entry.key for entry in (group.nuclei, group.images) if entry]
-    paths = [folder / f"{group.name}_{key.rpartition('/')[2]}" for key in keys]
+    entries = [entry for entry in (group.nuclei, group.images) if entry]
+    paths = [folder / f"{group.name}_{entry.key.rpartition('/')[2]}" for entry in entries]
     try:
-        for key, path in zip(keys, paths, strict=True):
-            gallery.fetch(key, path)
+        for entry, path in zip(entries, paths, strict=True):
+            gallery.fetch(entry.key, path, entry)
         try:
             return read_nuclei(paths[0], group.name, plate, *paths[1:])
         except UserError as error:

@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import tifffile
@@ -82,9 +83,9 @@ class PlanesOf(Gallery):
     def __init__(self, gallery: Gallery):
         self.gallery, self.root = gallery, gallery.root
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, listed: Entry | None = None) -> bytes:
         """See `Gallery.read`."""
-        return self.gallery.read(key)
+        return self.gallery.read(key, listed)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """See `Gallery.entries`."""
@@ -94,19 +95,31 @@ class PlanesOf(Gallery):
         """See `Gallery.folders`."""
         return self.gallery.folders(prefix)
 
+    def listed(self, keys: Iterable[str]) -> dict[str, Entry] | None:
+        """See `Gallery.listed`; a channel within a file is listed as the file is."""
+        keys = list(keys)
+        found = self.gallery.listed({file_key(key) for key in keys})
+        if found is None:
+            return None
+        return {key: found[file_key(key)] for key in keys if file_key(key) in found}
+
     def wait_longer(self) -> None:
         """See `Gallery.wait_longer`."""
         self.gallery.wait_longer()
 
-    def fetch(self, key: str, path: Path) -> Fetched:
+    def stop(self) -> None:
+        """See `Gallery.stop`."""
+        self.gallery.stop()
+
+    def fetch(self, key: str, path: Path, listed: Entry | None = None) -> Fetched:
         """Fetch an image, or the file that holds it, of which its page is kept; see `Gallery.fetch`."""
         holder, mark, channel = key.partition(MARK)
         if not mark:
-            return self.gallery.fetch(key, path)
+            return self.gallery.fetch(key, path, listed)
         whole = Path(path).with_name(f"{Path(path).name}.whole")
         whole.unlink(missing_ok=True)
         try:
-            fetched = self.gallery.fetch(holder, whole)
+            fetched = self.gallery.fetch(holder, whole, listed)
             try:
                 with open(whole, "rb") as handle, opened(handle, every_page=True) as file:
                     pages = dict(ome_channels(file))
@@ -118,8 +131,6 @@ class PlanesOf(Gallery):
             ) as error:  # tifffile and its codecs raise errors of many unrelated types
                 raise BrokenObject(f"channel {channel} cannot be read: {error}") from error
             tifffile.imwrite(path, pixels, metadata=None)
-            return Fetched(
-                os.path.getsize(path), fetched.etag, None, fetched.attempts, fetched.seconds
-            )
+            return replace(fetched, bytes=os.path.getsize(path), md5=None)
         finally:
             whole.unlink(missing_ok=True)

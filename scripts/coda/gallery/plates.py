@@ -7,19 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from coda.columns import PLATE_KEYS, WELL_KEYS
+from coda.columns import PLACE_COLUMNS, PLATE_KEYS, WELL_KEYS
 from coda.errors import UserError, did_you_mean
 from coda.files import read_table
 from coda.logs import tell
+from coda.paths import check_name, expanded_path
 
 PLATE_COLUMNS = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType"]
 WELL_COLUMNS = [*WELL_KEYS, "Metadata_JCP2022"]
-# What a sample sheet can say of where a plate lies and what is on it:
-# ``root``, folder or bucket, instead of gallery.root; ``load_data``, its key below the root, if not in JUMP's place;
-# or ``images``, the folder below the root whose files are its images, ``pattern``, how they are named, and the
-# ``plane`` and ``time`` to take of several; ``layout``, a file with Metadata_Well and Metadata_JCP2022;
-# ``platemap``, a file with wells and compounds of any names.
-PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
 
 
 def select_plates(
@@ -54,7 +49,8 @@ def select_plates(
     """
     excluded = {str(plate) for plate in exclude}
     for plate in sorted(excluded - set(plates["Metadata_Plate"])):
-        hint = did_you_mean(plate, plates["Metadata_Plate"])
+        known = plates["Metadata_Plate"]
+        hint = read_as_octal(plate, known) or did_you_mean(plate, known)
         raise UserError(f"exclude_plates names {plate}, which is not in tables.plate{hint}")
     if not sources:
         raise UserError("sources is empty; name at least one source there.")
@@ -118,7 +114,7 @@ def check_choice(
 ) -> None:
     """Refuse a plate named in the config that is not there, of another type or excluded."""
     if plate not in types:
-        hint = did_you_mean(plate, types)
+        hint = read_as_octal(plate, types) or did_you_mean(plate, types)
         raise UserError(f"{key} names {plate}, which is no plate of this source{hint}")
     if plate_type not in types[plate]:
         found = ", ".join(sorted(map(str, types[plate])))
@@ -127,6 +123,14 @@ def check_choice(
         )
     if plate in excluded:
         raise UserError(f"{key} names {plate}, which exclude_plates leaves out; drop it from one.")
+
+
+def read_as_octal(plate: str, known: Iterable[str]) -> str:
+    """End a sentence about an unknown plate where YAML made another number of a known one: of 0041 it makes 33."""
+    for name in known:
+        if re.fullmatch("0[0-7]+", str(name)) and str(int(name, 8)) == plate:
+            return f"; YAML reads {name} as {plate}, so put it in quotes: '{name}'."
+    return ""
 
 
 def check_batches(key: str, batches: list[str], own: pd.DataFrame, asked: list[str]) -> None:
@@ -150,8 +154,12 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
     Parameters
     ----------
     path
-        CSV or TSV with Metadata_Source, Metadata_Batch and Metadata_Plate (or source, batch and plate) and as
-        wished those of `PLACE_COLUMNS`. Without batches, all plates of a source are of one.
+        CSV or TSV with Metadata_Source, Metadata_Batch and Metadata_Plate (or source, batch and plate; without batches,
+        all plates of a source are of one) and as wished ``root`` (folder or bucket, instead of gallery.root),
+        ``load_data`` (its key below the root, if not in JUMP's place) or ``images`` (the folder below the root whose
+        files are the plate's images), ``pattern`` (how they are named), ``plane`` and ``time`` (which of several);
+        ``layout`` (file with Metadata_Well and Metadata_JCP2022) or ``platemap`` (file with wells and compounds of any
+        names).
     plate_type
         The type that the plates count as.
 
@@ -164,7 +172,7 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
     ------
     UserError
         If a column is missing or misspelt, a cell is missing, an id could not be a file name, a plate occurs
-        twice or has both a layout and a platemap, or both a load_data and a pattern.
+        twice, has both a layout and a platemap or both a load_data and a pattern, or a plane or time without a pattern.
     """
     sheet = read_table(path).astype("str")
     required = PLATE_COLUMNS[:3]
@@ -193,6 +201,14 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
         raise UserError(f"The sample sheet {path} names the plate {twice.iloc[0]} twice.")
     sheet["Metadata_PlateType"] = plate_type
     sheet = sheet.reindex(columns=[*PLATE_COLUMNS, *PLACE_COLUMNS])
+    named = sheet["images"].notna() | sheet["pattern"].notna()
+    for axis in ("plane", "time"):
+        if (lone := sheet[axis].notna() & ~named).any():
+            plate = sheet.loc[lone, "Metadata_Plate"].iloc[0]
+            raise UserError(
+                f"The sample sheet {path} says which {axis} of {plate} to take, but "
+                "neither images nor a pattern; planes and times are told apart by the names of files alone."
+            )
     for one, other in (("layout", "platemap"), ("load_data", "pattern"), ("load_data", "images")):
         both = sheet[one].notna() & sheet[other].notna()
         if both.any():
@@ -200,6 +216,9 @@ def read_sample_sheet(path: str | Path, plate_type: str) -> pd.DataFrame:
                 f"The sample sheet {path} gives the plate {sheet.loc[both, 'Metadata_Plate'].iloc[0]} both a {one} and "
                 f"a value of {other}; leave one of the cells empty."
             )
+    for column in ("root", "layout", "platemap"):
+        where = f"{column} in the sample sheet {path}"
+        sheet[column] = sheet[column].map(lambda given, w=where: expanded_path(given, w), "ignore")
     return sheet
 
 
@@ -208,6 +227,24 @@ def add_own_plates(plates: pd.DataFrame, sheet: pd.DataFrame) -> pd.DataFrame:
     own = pd.MultiIndex.from_frame(sheet[PLATE_KEYS])
     others = plates[~pd.MultiIndex.from_frame(plates[PLATE_KEYS]).isin(own)]
     return pd.concat([others, sheet], ignore_index=True)
+
+
+def read_training_wells(
+    table: str | Path, plates: pd.DataFrame, training: list[str]
+) -> pd.DataFrame:
+    """Read the wells of all plates that train, see `read_wells`; `plates` may have a column ``layout``."""
+    own = plates[plates["Metadata_Source"].isin(training) & (plates["subset"] == "train")]
+    given = own["layout"].notna() if "layout" in own else pd.Series(False, index=own.index)
+    filters = [
+        ("Metadata_Source", "in", training),
+        ("Metadata_Plate", "in", own.loc[~given, "Metadata_Plate"].tolist()),
+    ]
+    public = [] if given.all() else [pd.read_parquet(table, columns=WELL_COLUMNS, filters=filters)]
+    rows = own.loc[given, [*PLATE_KEYS, "layout"]] if given.any() else own.iloc[:0]
+    return pd.concat(
+        [*public, *(read_wells(table, *row) for row in rows.itertuples(index=False))],
+        ignore_index=True,
+    )
 
 
 def read_wells(
@@ -234,12 +271,3 @@ def read_wells(
         return pd.read_parquet(table, columns=WELL_COLUMNS, filters=own)
     wells = read_table(layout, WELL_COLUMNS[2:])
     return wells.assign(Metadata_Source=source, Metadata_Plate=plate)[WELL_COLUMNS]
-
-
-def check_name(name: object, where: str) -> None:
-    """Refuse an id that cannot be part of a path: results are stored under it."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
-        raise UserError(
-            f"In {where}, {name!r} is no id of a source, batch or plate: "
-            "it may hold letters, digits and _ . + - only."
-        )

@@ -1,13 +1,12 @@
 """Public tables: fetched whole from the web, a bucket or a folder, and checked."""
 
-import http.client
+import hashlib
 import random
-import sys
+import re
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 from coda.errors import UserError
@@ -15,6 +14,19 @@ from coda.files import parse_table, write_table
 from coda.gallery.base import FetchError
 from coda.gallery.open import open_gallery
 from coda.gallery.plates import PLATE_COLUMNS, WELL_COLUMNS
+from coda.gallery.web import (
+    BUSY,
+    ERROR_PAGE,
+    TemporaryError,
+    by_way_of,
+    error_code,
+    error_page,
+    get_address,
+    limited,
+    pieces,
+    shown,
+)
+from coda.logs import tell
 
 # The columns that the workflow needs, by the table's name under `tables` in the config.
 COLUMNS = {
@@ -27,13 +39,17 @@ COLUMNS = {
 }
 
 LONGEST_PAUSE = 30.0  # seconds
+LARGEST = 1 << 28  # bytes of a table
+MOST_REDIRECTS = 5
+REFUSALS = {400, 401, 403, 404, 407, 410}  # what says that trying again is of no use
+CHECKSUM = re.compile(r"#sha256=([0-9a-f]{64})$")
 
 
 def fetch_table(
     name: str,
     location: str,
     path: Path,
-    attempts: int = 5,
+    attempts: int = 10,
     timeout: float = 60.0,
     endpoint: str | None = None,
     region: str = "us-east-1",
@@ -46,13 +62,14 @@ def fetch_table(
         A key of `COLUMNS`: only the columns listed there are kept.
     location
         ``https://...``, ``s3://bucket/key`` (read without credentials) or a local file; CSV, TSV or
-        Parquet by its suffix, the first two also gzipped.
+        Parquet by its suffix, the first two also gzipped. It may end in ``#sha256=...``, a checksum that
+        the content must have.
     path
         A ``.parquet`` or ``.csv`` file; text columns stay text.
     attempts
-        Number of attempts before giving up.
+        Number of attempts before giving up; with the waits between them ten take over a minute.
     timeout
-        Seconds without an answer after which one attempt has failed.
+        Seconds without progress after which one attempt has failed.
     endpoint
         URL of an S3 server other than Amazon's, for ``s3://``.
     region
@@ -63,26 +80,27 @@ def fetch_table(
     UserError
         If the table cannot be fetched or read, or lacks a column.
     """
+    checksum = CHECKSUM.search(location)
+    location = CHECKSUM.sub("", location)
+    web = "://" in location
+    named = shown(location) if web else location
     try:
         data = read_location(location, attempts, timeout, endpoint, region)
-        web = "://" in location
+        if checksum and other_content(data, checksum[1]):  # perhaps on its way alone
+            data = read_location(location, attempts, timeout, endpoint, region)
+            if why := other_content(data, checksum[1]):
+                raise ValueError(why)
         table = parse_table(data, urllib.parse.urlsplit(location).path if web else location)
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        zlib.error,
-        FetchError,
-        http.client.HTTPException,
-    ) as error:
+    except (OSError, ValueError, EOFError, zlib.error, FetchError, TemporaryError) as error:
+        way = by_way_of(location) if web else ""
         raise UserError(
-            f"tables.{name} ({location}) could not be read: {reason_of(error)}; "
+            f"tables.{name} ({named}) could not be read{way}: {reason_of(error)}; "
             "check the address or name a local copy there."
         ) from error
     missing = [column for column in COLUMNS[name] if column not in table.columns]
     if missing:
         raise UserError(
-            f"tables.{name} ({location}) lacks the column(s) {', '.join(missing)}; "
+            f"tables.{name} ({named}) lacks the column(s) {', '.join(missing)}; "
             f"it has {', '.join(map(str, table.columns[:12]))}."
         )
     write_table(table[COLUMNS[name]], path)
@@ -106,52 +124,88 @@ def read_location(
     return Path(location).expanduser().read_bytes()
 
 
+def other_content(data: bytes, checksum: str) -> str | None:
+    """Say that the content of a table is not the one that its location promises, if so."""
+    if (found := hashlib.sha256(data).hexdigest()) != checksum:
+        return (
+            f"its content is not the one that was chosen (sha256 {found}, not {checksum}); where the new one "
+            "is right, correct or remove #sha256=... behind its location"
+        )
+    return None
+
+
 def read_address(address: str, attempts: int, timeout: float) -> bytes:
-    """Read a web address, again after a pause that doubles if the server or the connection fails."""
-    opener = urllib.request.build_opener(SameHostRedirects)
+    """Read a web address, again after a pause that doubles if the server or the connection fails.
+
+    Raises
+    ------
+    ValueError
+        If the server refuses, or redirects to another host.
+    TemporaryError
+        If no attempt succeeds.
+    """
     for attempt in range(1, attempts + 1):
         try:
-            with opener.open(address, timeout=timeout) as answer:
-                return answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            final = (
-                isinstance(error, urllib.error.HTTPError)
-                and error.code < 500
-                and error.code not in (408, 429)
-            )
-            if final or attempt == attempts:
+            return read_once(address, timeout)
+        except TemporaryError as error:
+            if attempt == attempts:
                 raise
             pause = min(LONGEST_PAUSE, 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-            print(
-                f"{address}: {reason_of(error)}; again in {pause:.1f} s ({attempt} of {attempts})",
-                file=sys.stderr,
-            )
+            tell(f"{shown(address)}: {error}; again in {pause:.1f} s ({attempt} of {attempts})")
             time.sleep(pause)
     raise ValueError(f"attempts is {attempts}; it must be at least 1")
 
 
-class SameHostRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects on the same host only: the config says where a table comes from.
+def read_once(address: str, timeout: float) -> bytes:
+    """Make one attempt to read a web address, following redirects on its host."""
+    for _ in range(MOST_REDIRECTS):
+        with limited(timeout):
+            answer = get_address(address, timeout)
+            code = error_code(error_page(answer)) if answer.status_code in REFUSALS else None
+        with closing(answer.raw) as body:
+            status = answer.status_code
+            if status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
+                address = redirected(address, answer.headers["Location"])
+                continue
+            if status >= 500 or status in (408, 429) or code in BUSY:
+                raise TemporaryError(f"the server is in trouble or overloaded (HTTP {status})")
+            if status in REFUSALS:
+                raise ValueError(f"the server refuses it (HTTP {status})")
+            if status != 200 or "Content-Range" in answer.headers:
+                raise TemporaryError(f"the server did not send the whole of it (HTTP {status})")
+            announced = body.length_remaining
+            if announced is None and not body.chunked:
+                raise TemporaryError("the server does not say how long it is, so it may be cut off")
+            data = b"".join(pieces(body, timeout, LARGEST if announced is None else announced))
+        if announced is not None and len(data) != announced:
+            raise TemporaryError(f"{len(data)} of {announced} bytes arrived")
+        if data.startswith(b"<?xml") and (code := error_code(data[:ERROR_PAGE])) in BUSY:
+            raise TemporaryError(f"the server is in trouble or overloaded ({code} under HTTP 200)")
+        return data
+    raise ValueError(f"it redirects more than {MOST_REDIRECTS - 1} times")
+
+
+def redirected(address: str, location: str) -> str:
+    """Give the address that a redirect leads to, if it is on the same host: the config says where a table comes from.
 
     Redirects from https to http are not followed: the table could be changed on its way.
-    """
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: D102 (as in the base class)
-        old, new = map(urllib.parse.urlsplit, (req.full_url, newurl))
-        place = "another host" if new.netloc != old.netloc else "an unencrypted address"
-        if new.netloc != old.netloc or (old.scheme, new.scheme) == ("https", "http"):
-            raise urllib.error.HTTPError(
-                req.full_url, 400, f"it redirects to {place}, {newurl}", headers, fp
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    Raises
+    ------
+    ValueError
+        If it is on another host, or not encrypted any more.
+    """
+    target = urllib.parse.urljoin(address, location)
+    old, new = map(urllib.parse.urlsplit, (address, target))
+    if new.netloc != old.netloc:
+        raise ValueError(f"it redirects to another host, {shown(target)}")
+    if (old.scheme, new.scheme) not in {("http", "http"), ("http", "https"), ("https", "https")}:
+        raise ValueError(f"it redirects to an unencrypted address, {shown(target)}")
+    return target
 
 
 def reason_of(error: Exception) -> str:
-    """Give the reason why an attempt failed, in words."""
-    if isinstance(error, urllib.error.HTTPError):
-        return f"{error.msg} (HTTP {error.code})"
-    if isinstance(error, FileNotFoundError):
-        return str(error) if isinstance(error, FetchError) else "there is no such file"
-    if isinstance(error, urllib.error.URLError):
-        return str(error.reason)
+    """Give the reason why a table cannot be read, in words."""
+    if isinstance(error, FileNotFoundError) and not isinstance(error, FetchError):
+        return "there is no such file"
     return str(error) or type(error).__name__

@@ -80,7 +80,8 @@ def choose_sites(
     compounds
         JCP2022 ids or names; a compound with several names (``quinidine|quinine``) is meant by any.
     moas
-        Mechanisms of action, each as a whole.
+        Mechanisms of action, each as a whole. A choice of compounds or mechanisms keeps the negative
+        controls, with which plates are compared.
     labelled
         Whether to leave out sites without a mechanism of action, negative controls included.
     sites_per_well
@@ -91,14 +92,16 @@ def choose_sites(
     UserError
         If nothing is left.
     """
-    chosen = index[is_chosen(index, wells, compounds, moas, labelled)]
+    choice = (wells, compounds, moas, labelled)
+    chosen = index[is_chosen(index, *choice)]
+    asked = is_chosen(index, *choice, with_controls=False)
     if sites_per_well is not None:
         chosen = (
             chosen.sort_values(["Metadata_Well", "Metadata_Site"])
             .groupby("Metadata_Well")
             .head(sites_per_well)
         )
-    if chosen.empty:
+    if not asked.any():
         plates = ", ".join((index["Metadata_Source"] + " " + index["Metadata_Plate"]).unique())
         raise UserError(
             f"The choice of wells, compounds and mechanisms (choose) leaves nothing of {plates}; "
@@ -113,9 +116,14 @@ def is_chosen(
     compounds: list[str] | None,
     moas: list[str] | None,
     labelled: bool,
+    with_controls: bool = True,
 ) -> pd.Series:
-    """Tell which rows of a plate's index or layout are of the wells chosen; see `choose_sites`."""
+    """Tell which rows of a plate's index or layout are of the wells chosen; see `choose_sites`.
+
+    Without `with_controls`, negative controls count only if they are asked for by themselves.
+    """
     keep = pd.Series(True, index=rows.index)
+    controls = (rows["Metadata_pert_type"] == "negcon") & with_controls
     if wells is not None:
         keep &= rows["Metadata_Well"].isin(
             well_names(pd.Series(wells, dtype=str), "the choice of wells")
@@ -128,9 +136,9 @@ def is_chosen(
             .str.lower()
             .map(lambda names: not asked.isdisjoint(names.split("|")))
         )
-        keep &= rows["Metadata_JCP2022"].str.lower().isin(asked) | named
+        keep &= rows["Metadata_JCP2022"].str.lower().isin(asked) | named | controls
     if moas is not None:
-        keep &= rows["Metadata_moa"].isin(moas)
+        keep &= rows["Metadata_moa"].isin(moas) | controls
     if labelled:
         keep &= rows["Metadata_moa"].notna()
     return keep

@@ -10,6 +10,7 @@ from coda.gallery.image_names import OwnImages, list_own_images
 from coda.gallery.labels import PLACEHOLDERS
 from coda.gallery.load_data import find_load_data, read_load_data
 from coda.logs import some, tell, warn
+from coda.wells import FORMATS, well_place
 
 COMPOUND_COLUMNS = [
     "Metadata_InChIKey",
@@ -20,6 +21,7 @@ COMPOUND_COLUMNS = [
 WELL_SITE = ["Metadata_Well", "Metadata_Site"]
 # Microscopes name the folder of a measurement by its plate and time.
 MEASUREMENT = r"^(?P<folder>.*__\d{4}-\d\d-\d\dT\d\d_\d\d_\d\d-Measurement ?\d+)/(?P<file>.*)$"
+LAST_SITE = 999
 TEXT = [
     "Metadata_Source",
     "Metadata_Batch",
@@ -87,6 +89,7 @@ def index_plate(
             f"{gallery.root} did not list the plate {name}: {error}; try again."
         ) from error
     sites["Metadata_Well"] = well_names(sites["Metadata_Well"], name)
+    refuse_wells_off_plates(sites["Metadata_Well"], name)
     sites["Metadata_Site"] = site_numbers(sites["Metadata_Site"], name)
     sites = whole_sites(sites, [f"Key_{channel}" for channel in channels], name)
     sites.insert(0, "Metadata_Source", source)
@@ -191,14 +194,24 @@ def well_names(wells: pd.Series, name: str) -> pd.Series:
     return clean
 
 
+def refuse_wells_off_plates(wells: pd.Series, name: str) -> None:
+    """Refuse wells that the largest plates do not have, such as AZ99: no figure could place them."""
+    for well in wells.unique():
+        if any(at >= most for at, most in zip(well_place(well), FORMATS[-1], strict=True)):
+            raise UserError(
+                f"The table of {name} has the well {well}, but the largest plates end with AF48; correct it or leave "
+                "the plate out (exclude_plates)."
+            )
+
+
 def site_numbers(sites: pd.Series, name: str) -> pd.Series:
     """Read sites as whole numbers; a source that counts from 0 keeps doing so."""
     numbers = pd.to_numeric(sites, errors="coerce")
-    wrong = numbers.isna() | (numbers % 1 != 0) | (numbers < 0)
+    wrong = numbers.isna() | (numbers % 1 != 0) | (numbers < 0) | (numbers > LAST_SITE)
     if wrong.any():
         row = wrong.idxmax()
         raise UserError(
-            f"Row {row + 1} of {name} has {named('site', sites[row])}; a site is a whole number from 0."
+            f"Row {row + 1} of {name} has {named('site', sites[row])}; a site is a whole number from 0 to {LAST_SITE}."
         )
     return numbers.astype("int64")
 
@@ -351,7 +364,9 @@ def add_compounds(sites: pd.DataFrame, layout: pd.DataFrame, name: str) -> pd.Da
     ]
 
 
-def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) -> None:
+def judge_missing(
+    index: pd.DataFrame, layout: pd.DataFrame, max_lost: float, sites_per_well: int | None = None
+) -> int:
     """Say which sites of planned wells are not in a plate's tables, or refuse the plate if they are too many.
 
     A load_data that was cut at the end of a line looks whole; that wells of the layout are not in it tells.
@@ -365,6 +380,13 @@ def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) ->
         As from `plate_layout`, of the wells that the run chooses; those without a compound need no images.
     max_lost
         Share of the sites, 0 to 1, that may be lost.
+    sites_per_well
+        How many sites of a well are used; all by default.
+
+    Returns
+    -------
+    int
+        How many are missing.
 
     Raises
     ------
@@ -373,18 +395,19 @@ def judge_missing(index: pd.DataFrame, layout: pd.DataFrame, max_lost: float) ->
     """
     name = " ".join(index.loc[0, ["Metadata_Source", "Metadata_Plate"]])
     counts = index.groupby("Metadata_Well").size()
-    usual = int(counts.mode().max())
+    usual = min(int(counts.mode().max()), sites_per_well or len(index))
     planned = layout.loc[layout["Metadata_JCP2022"].notna(), "Metadata_Well"]
     lost = usual - counts.reindex(planned).fillna(0).clip(upper=usual)
     if not lost.any():
-        return
+        return 0
     told = (
         f"{name}: the tables have no images of {int(lost.sum())} of {usual * len(planned)} planned sites "
         f"(wells {some(lost.index[lost > 0])})"
     )
     if lost.sum() > max_lost * usual * len(planned):
         raise UserError(
-            f"{told}. That is more than gallery.max_lost = {max_lost:g} allows: complete its load_data, take the wells "
-            "out of its layout, leave the plate out (exclude_plates) or raise gallery.max_lost."
+            f"{told}. That is more than gallery.max_lost = {max_lost:g} allows: complete its images or load_data, take "
+            "the wells out of its layout or platemap, leave the plate out (exclude_plates) or raise gallery.max_lost."
         )
     warn(told)
+    return int(lost.sum())

@@ -15,6 +15,8 @@ from typing import BinaryIO
 import numpy as np
 import tifffile
 
+from coda.errors import raise_shortage
+
 # Little and big endian, TIFF and BigTIFF.
 SIGNATURES = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
@@ -120,6 +122,7 @@ def opened(handle: BinaryIO, every_page: bool = False) -> Iterator[tifffile.Tiff
     except BrokenImage:
         raise
     except Exception as error:  # tifffile and its codecs raise errors of many unrelated types
+        raise_shortage(error)
         raise BrokenImage(f"truncated or damaged: {error}") from error
 
 
@@ -157,6 +160,27 @@ def _check_directories(handle: BinaryIO) -> bool:
             )
         offset = read(offset_format)
     return not offset
+
+
+def read_pages(path: str | os.PathLike) -> np.ndarray:
+    """Decode the pages of a TIFF that are of one shape, stacked where they are several.
+
+    Raises
+    ------
+    BrokenImage
+        As `opened` and `decode`, of all pages together.
+    """
+    with open(path, "rb") as handle, opened(handle, every_page=True) as file:
+        series = file.series[0]
+        if series.size > MOST_PIXELS:
+            raise BrokenImage(f"it claims {series.size} pixels; at most {MOST_PIXELS} are read")
+        pages = [decode(page) for page in file.pages]
+        if (
+            len({page.shape for page in pages}) > 1
+            or sum(page.size for page in pages) != series.size
+        ):
+            raise BrokenImage("its pages are not of one shape")
+        return np.stack(pages).reshape(series.shape)
 
 
 def decode(page: tifffile.TiffPage) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from coda.columns import PLATE_KEYS, WELL_KEYS
+from coda.errors import UserError
 from coda.evaluation.units import LOGIT, classes_of
 from coda.evaluation.well_profiles import well_profiles
 from coda.predict.coverage import Calibration, calibrate
@@ -17,6 +18,7 @@ from coda.predict.novelty import activity, nearest_compounds
 COMPOUND, NAME = "Metadata_JCP2022", "Metadata_pert_iname"
 RANKS = 3  # mechanisms listed with their probabilities
 NOTHING_FITS, TOO_MANY_FIT = "no mechanism fits", "too many mechanisms fit"
+NOTHING_SEEN = "no usable site"
 # From this share of the classes on, a set says less than it leaves out.
 LARGE = 0.5
 
@@ -26,6 +28,7 @@ def call_mechanisms(
     calibration: pd.DataFrame,
     compounds: pd.DataFrame,
     coverage: float,
+    quality: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Call the mechanism of every compound and of every well of a target.
 
@@ -40,37 +43,61 @@ def call_mechanisms(
         Training compounds of the pack, with their mean embeddings.
     coverage
         Share of sets that shall hold the right mechanism, on plates like the calibration's.
+    quality
+        Quality tables of the target's plates: every site that was to be imaged, with ``status`` and ``Quality_Flags``.
+        By default the sites that there are predictions of.
 
     Returns
     -------
     pandas.DataFrame
         Compounds first, the surest first, then all wells by plate, negative controls too. Columns: ``level`` (compound
         or well); Metadata_JCP2022, Metadata_pert_iname, Metadata_pert_type and, for wells, Metadata_Source, _Plate
-        and _Well; ``call`` (empty where it abstains) and ``abstains`` (why); ``wells``, ``plates``, ``sites``,
-        ``flagged_sites``; ``agreement`` (of compounds: the share of pairs of wells on different plates with the same
-        most probable mechanism); ``nearest_compound``, ``nearest_moa``, ``distance``, ``novelty`` (of compounds: mean
-        over wells, and the nearest of most of them); ``activity``, ``activity_p`` (`coda.predict.novelty.activity`);
-        ``moa_1``, ``probability_1`` and so on; ``set`` (mechanisms joined by ``; ``), ``set_size``, ``coverage``.
+        and _Well; ``call`` (empty where it abstains) and ``abstains`` (why); ``wells``, ``plates`` and ``sites`` that
+        the call is from; ``flagged_sites`` and ``lost_sites`` that it is not from, for their quality or as they brought
+        no crop, and ``flags`` (what is wrong with them); ``agreement`` (of compounds: the share of pairs of wells on
+        different plates with the same most probable mechanism); ``nearest_compound``, ``nearest_moa``, ``distance``,
+        ``novelty`` (of compounds: mean over wells, and the nearest of most of them); ``activity``, ``activity_p``
+        (`coda.predict.novelty.activity`); ``moa_1``, ``probability_1`` and so on; ``set`` (mechanisms between ``; ``),
+        ``set_size``, ``set_probability`` (that it holds the right one), ``coverage``. Wells without a usable site stay,
+        and abstain.
+
+    Raises
+    ------
+    UserError
+        If no well has a usable site.
     """
     classes = classes_of(predictions)
     logits = [LOGIT + name for name in classes]
-    good = _usable(predictions, logits)
-    wells = _wells(good, logits)
+    good, calibration = usable(predictions), usable(calibration)
+    if good.empty:
+        raise UserError(
+            "No site of the plates has a prediction and is of good quality; see the tables in quality/ and the "
+            "section quality of the config."
+        )
     profiles = well_profiles(good.drop(columns="Quality_ok", errors="ignore"))
-    home = well_profiles(_usable(calibration, logits).drop(columns="Quality_ok", errors="ignore"))
+    home = well_profiles(calibration.drop(columns="Quality_ok", errors="ignore"))
     near = nearest_compounds(profiles, compounds, home)
-    wells = wells.merge(pd.concat([profiles[WELL_KEYS], near], axis=1), on=WELL_KEYS, how="left")
-    flagged = _counts(predictions) - _counts(good)
-    wells["flagged_sites"] = [
-        flagged.get(key, 0) for key in wells[WELL_KEYS].itertuples(index=False, name=None)
-    ]
+    wells = _mean_logits(good, logits).merge(
+        pd.concat([profiles[WELL_KEYS], near], axis=1), on=WELL_KEYS, how="left"
+    )
+    if quality is None:
+        quality = predictions.assign(
+            status="ok",
+            Quality_Flags=np.where(predictions.get("Quality_ok", True), "", "bad quality"),
+        )
+    wells = _planned(predictions, quality).merge(wells, on=WELL_KEYS, how="left")
+    wells["sites"] = wells["sites"].fillna(0).astype(int)
+    wells["wells"] = wells["plates"] = (wells["sites"] > 0).astype(int)
     treated = wells[wells[COMPOUND].notna() & (wells["Metadata_pert_type"] != "negcon")]
     joined = _compounds(treated, logits)
     joined = joined.merge(activity(profiles), left_on=COMPOUND, right_index=True, how="left")
     parts = []
     for level, rows in (("compound", joined), ("well", wells)):
         said = _say(
-            rows[logits].to_numpy(np.float64), classes, calibrate(calibration, level), coverage
+            rows[logits].to_numpy(np.float64),
+            classes,
+            calibrate(calibration, level),
+            coverage,
         )
         parts.append(
             pd.concat([rows.drop(columns=logits).reset_index(drop=True), said], axis=1).assign(
@@ -83,51 +110,78 @@ def call_mechanisms(
     return table[[*first, *(name for name in table if name not in first)]]
 
 
-def _usable(predictions: pd.DataFrame, logits: list[str]) -> pd.DataFrame:
+def usable(predictions: pd.DataFrame) -> pd.DataFrame:
     """Sites of good quality that a method has predictions for."""
+    logits = [LOGIT + name for name in classes_of(predictions)]
     keep = np.isfinite(predictions[logits].to_numpy()).all(axis=1)
     if "Quality_ok" in predictions:
         keep = keep & predictions["Quality_ok"].to_numpy(bool)
     return predictions[keep]
 
 
-def _wells(sites: pd.DataFrame, logits: list[str]) -> pd.DataFrame:
-    known = [COMPOUND, NAME, "Metadata_pert_type"]
-    known = [name for name in known if name in sites]
+def compound_logits(predictions: pd.DataFrame) -> np.ndarray:
+    """Mean logits (compounds, classes) of treated compounds: the mean of their wells' means."""
+    logits = [LOGIT + name for name in classes_of(predictions)]
+    good = usable(predictions)
+    good = good[good[COMPOUND].notna() & (good["Metadata_pert_type"] != "negcon")]
+    wells = good.astype(dict.fromkeys(logits, np.float64)).groupby([COMPOUND, *WELL_KEYS])
+    return wells[logits].mean().groupby(level=COMPOUND).mean().to_numpy()
+
+
+def _mean_logits(sites: pd.DataFrame, logits: list[str]) -> pd.DataFrame:
     grouped = sites.astype(dict.fromkeys(logits, np.float64)).groupby(WELL_KEYS, sort=True)
-    wells = pd.concat(
-        [grouped[known].first(), grouped[logits].mean(), grouped.size().rename("sites")], axis=1
+    return pd.concat([grouped[logits].mean(), grouped.size().rename("sites")], axis=1).reset_index()
+
+
+def _planned(predictions: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:
+    """All wells that were to be imaged, with what each holds, and the sites that its call is not from."""
+    known = [*WELL_KEYS, COMPOUND, NAME, "Metadata_pert_type"]
+    wells = pd.concat([quality[known], predictions[known]]).drop_duplicates(WELL_KEYS)
+    cropped = quality["status"] == "ok"
+    flags = quality["Quality_Flags"].fillna("").where(cropped, "")
+    seen = quality[WELL_KEYS].assign(
+        flagged_sites=flags.ne("").astype(int), lost_sites=(~cropped).astype(int), flags=flags
     )
-    return wells.reset_index().assign(wells=1, plates=1)
+    counted = seen.groupby(WELL_KEYS, as_index=False).agg(
+        {"flagged_sites": "sum", "lost_sites": "sum", "flags": _together}
+    )
+    wells = wells.merge(counted, on=WELL_KEYS, how="left").sort_values(WELL_KEYS)
+    return wells.fillna({"flagged_sites": 0, "lost_sites": 0, "flags": ""}).astype(
+        {"flagged_sites": int, "lost_sites": int}
+    )
 
 
-def _counts(sites: pd.DataFrame) -> pd.Series:
-    return sites.groupby(WELL_KEYS).size()
+def _together(flags: pd.Series) -> str:
+    """Each flag once, of texts that join several."""
+    return "; ".join(sorted({flag for text in flags for flag in text.split("; ") if flag}))
 
 
 def _compounds(wells: pd.DataFrame, logits: list[str]) -> pd.DataFrame:
     rows = []
     for compound, mine in wells.groupby(COMPOUND, sort=True):
-        best = mine[logits].to_numpy().argmax(axis=1)
-        nearest = mine["nearest_compound"].mode().iloc[0]
+        seen = mine[mine["sites"] > 0]
+        best = seen[logits].to_numpy().argmax(axis=1)
+        nearest = seen["nearest_compound"].mode().iloc[0] if len(seen) else np.nan
+        of_nearest = seen.loc[seen["nearest_compound"] == nearest, "nearest_moa"]
         rows.append(
             {
                 COMPOUND: compound,
                 NAME: mine[NAME].iloc[0],
                 "Metadata_pert_type": mine["Metadata_pert_type"].iloc[0],
-                **mine[logits].mean(),
-                "wells": len(mine),
-                "plates": len(mine[PLATE_KEYS].drop_duplicates()),
-                "sites": mine["sites"].sum(),
-                "flagged_sites": mine["flagged_sites"].sum(),
-                "agreement": _agreement(best, mine[PLATE_KEYS].agg("/".join, axis=1).to_numpy()),
+                **seen[logits].mean(),
+                "wells": len(seen),
+                "plates": len(seen[PLATE_KEYS].drop_duplicates()),
+                **mine[["sites", "flagged_sites", "lost_sites"]].sum(),
+                "flags": _together(mine["flags"]),
+                "agreement": _agreement(best, seen[PLATE_KEYS].agg("/".join, axis=1).to_numpy()),
                 "nearest_compound": nearest,
-                "nearest_moa": mine.loc[mine["nearest_compound"] == nearest, "nearest_moa"].iloc[0],
-                "distance": mine["distance"].mean(),
-                "novelty": mine["novelty"].mean(),
+                "nearest_moa": of_nearest.iloc[0] if len(seen) else np.nan,
+                "distance": seen["distance"].mean(),
+                "novelty": seen["novelty"].mean(),
             }
         )
-    return pd.DataFrame(rows)
+    names = [COMPOUND, NAME, "Metadata_pert_type", *logits]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)
 
 
 def _agreement(calls: np.ndarray, plates: np.ndarray) -> float:
@@ -140,22 +194,28 @@ def _say(
     logits: np.ndarray, classes: list[str], calibration: Calibration, coverage: float
 ) -> pd.DataFrame:
     """Rank the mechanisms of each unit, and say which of them fit."""
-    probabilities = calibration.probabilities(logits)
-    inside = calibration.sets(probabilities, coverage)
+    seen = np.isfinite(logits).all(axis=1)
+    probabilities = calibration.probabilities(np.where(seen[:, None], logits, 0.0))
+    inside = calibration.sets(probabilities, coverage) & seen[:, None]
     order = np.argsort(-probabilities, axis=1, kind="stable")
     sizes, names = inside.sum(axis=1), np.array(classes, dtype=object)
-    abstains = np.where(
-        sizes == 0, NOTHING_FITS, np.where(sizes > max(1, LARGE * len(classes)), TOO_MANY_FIT, "")
+    abstains = np.select(
+        [~seen, sizes == 0, sizes > max(1, LARGE * len(classes))],
+        [NOTHING_SEEN, NOTHING_FITS, TOO_MANY_FIT],
+        "",
     )
     columns = {
         "call": np.where(abstains == "", names[order[:, 0]], ""),
         "abstains": abstains,
     }
     for rank in range(min(RANKS, len(classes))):
-        columns[f"moa_{rank + 1}"] = names[order[:, rank]]
-        columns[f"probability_{rank + 1}"] = probabilities[np.arange(len(order)), order[:, rank]]
+        ranked = probabilities[np.arange(len(order)), order[:, rank]]
+        columns[f"moa_{rank + 1}"] = np.where(seen, names[order[:, rank]], "")
+        columns[f"probability_{rank + 1}"] = np.where(seen, ranked, np.nan)
     columns["set"] = [
         "; ".join(names[index] for index in ranked if chosen[index])
         for ranked, chosen in zip(order, inside, strict=True)
     ]
-    return pd.DataFrame(columns | {"set_size": sizes, "coverage": coverage})
+    columns["set_size"] = sizes
+    columns["set_probability"] = np.where(seen, (probabilities * inside).sum(axis=1), np.nan)
+    return pd.DataFrame(columns).assign(coverage=coverage)

@@ -3,10 +3,10 @@
 from coda.predict.pack import Pack
 
 pack = Pack.load("results/demo/packs/source_5/seed_1")
-crops = ["results/mine/crops/my_lab/P001.arrow"]
-predictions = pack.predict(crops)
+crops = ["results/mine/crops/my_lab/exp7.arrow"]
+calls = pack.call(pack.predict(crops))
 adapted = pack.adapt(crops, "adapted", epochs=5)
-better = adapted.predict(crops)
+calls = adapted.call(adapted.predict(crops))
 """
 
 import os
@@ -34,8 +34,9 @@ from coda.crops.harmonised_store import HarmonisedStore
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.evaluation.predict import Pipeline, predict_sites
-from coda.evaluation.units import LOGIT, on_subset
+from coda.evaluation.units import LOGIT, on_subset, read_predictions
 from coda.files import read_table, write_table
+from coda.predict.calls import call_mechanisms
 from coda.predict.pack_files import FILES, check_pixel_size, open_pack, verify, write_description
 from coda.provenance import code_version
 from coda.training.adaptation_data import data_settings
@@ -339,6 +340,25 @@ class Pack:
         )
         train_foundation(job)
         return replace(self, foundation=folder / "foundation.safetensors")
+
+    def call(self, predictions: pd.DataFrame, coverage: float = 0.9) -> pd.DataFrame:
+        """Call the mechanism of every compound and well, as the workflow does (`coda.predict.calls.call_mechanisms`).
+
+        Parameters
+        ----------
+        predictions
+            From `predict`; Metadata_moa is not looked at.
+        coverage
+            Share of the sets of mechanisms that shall hold the right one, on plates like the training source's.
+
+        Raises
+        ------
+        UserError
+            If no site has a prediction and is of good quality.
+        """
+        calibration = read_predictions(self.folder / FILES["calibration"], embeddings=True)
+        compounds = read_table(self.folder / FILES["compounds"])
+        return call_mechanisms(predictions, calibration, compounds, coverage)
 
     def check_fit(self, crops: Sequence[str]) -> None:
         """Refuse crops that the networks cannot read.

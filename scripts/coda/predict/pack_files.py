@@ -150,8 +150,12 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"channels": config["channels"], **sections}
 
 
-def lay_over(config: dict[str, Any], description: Mapping[str, Any]) -> None:
+def lay_over(
+    config: dict[str, Any], description: Mapping[str, Any], usual: list[str] | None = None
+) -> None:
     """Complete a config, in place, by what its pack decides; its one training source is called ``pack``.
+
+    Channels `usual` are those of the paper's config, which nobody has asked for.
 
     Raises
     ------
@@ -170,6 +174,14 @@ def lay_over(config: dict[str, Any], description: Mapping[str, Any]) -> None:
         given.update(settings[section])
     for section in PROPOSED:
         config[section] = {**settings[section], **config.get(section, {})}
+    if config["data"].get("wells") == "labelled":  # nothing is labelled here
+        config["data"]["wells"] = "treated"
+    channels = config.get("channels")
+    if channels not in (None, usual, settings["channels"]):
+        raise UserError(
+            f"channels are {', '.join(map(str, channels))}, but the pack reads {', '.join(settings['channels'])}, in "
+            "this order; take channels out of the config, or use a pack for yours."
+        )
     config["channels"] = settings["channels"]
     config["model"]["weights"] = "random"  # of no use: they are the pack's
     config["train_sources"], config["seeds"] = ["pack"], [1]
@@ -233,14 +245,17 @@ def _fetch(address: str, folder: Path) -> Path:
     known = hashlib.sha256(address.encode()).hexdigest()
     if folder.is_dir() and note.exists() and note.read_text() == known:
         return folder
-    from coda.gallery.public_tables import read_location
+    from http.client import HTTPException
+
+    from coda.gallery.base import FetchError
+    from coda.gallery.public_tables import read_location, reason_of
 
     print(f"Fetching the pack {address.split('?')[0]}.")
     try:
         content = read_location(address, attempts=5, timeout=60.0)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FetchError, HTTPException) as error:
         raise UserError(
-            f"The pack could not be fetched: {error}; check the address under pack."
+            f"The pack could not be fetched: {reason_of(error)}; check the address under pack."
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder.parent, suffix=".zip") as file:

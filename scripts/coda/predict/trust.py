@@ -12,34 +12,44 @@ import pandas as pd
 from coda.columns import PLATE_KEYS, WELL_KEYS
 from coda.errors import UserError
 from coda.evaluation.replicate_agreement import replicate_agreement
-from coda.evaluation.units import LOGIT, classes_of
 from coda.evaluation.well_profiles import features_of, well_profiles
 from coda.methods import method_name
+from coda.predict.calls import compound_logits, usable
+from coda.predict.coverage import Calibration, calibrate
 
 # A method is left for the unadapted one only if its replicates agree clearly less; of controls, chance is the margin.
 MARGIN = 0.01
 
 
-def trust(tables: Mapping[str, pd.DataFrame], calibration: pd.DataFrame) -> pd.DataFrame:
+def trust(
+    tables: Mapping[str, pd.DataFrame], calibration: pd.DataFrame, coverage: float
+) -> pd.DataFrame:
     """Measure what tells, without labels, how far to believe each method.
 
     Parameters
     ----------
     tables
-        Predictions of the target's sites by each method; the first is the pipeline as it was trained.
+        Predictions of the target's sites by each method, a step further each; the first is the pipeline as it was
+        trained.
     calibration
         Predictions of the training source's held-out plate.
+    coverage
+        What the prediction sets are made for.
 
     Returns
     -------
     pandas.DataFrame
-        One row a method: ``method``, ``label``; ``plates``, ``control_wells``; ``control_distance``, how far the mean
+        One row a method: ``method``, ``label``; ``plates`` and those that it is ``called_plates`` of (without negative
+        controls it may have nothing to say of one); ``control_wells``; ``control_distance``, how far the mean
         of the negative controls lies from that of the held-out plate's, in standard deviations of its control wells,
-        and ``control_chance``, how far it would lie without any shift;
-        ``agreement``, `coda.evaluation.replicate_agreement.Agreement.information`; ``use``, whether its
-        calls are to be used, and ``reason``, a sentence. What cannot be measured is NaN, and the reason says so.
+        and ``control_chance``, how far it would lie without any shift; ``agreement``,
+        `coda.evaluation.replicate_agreement.Agreement.information`;
+        ``expected_accuracy`` and ``expected_coverage`` of compounds, by the calibrated probabilities themselves: the
+        mean of the highest, and of the sum over the set, too high where a shift has made the network surer than right;
+        ``use``, whether its calls are to be used, and ``reason``, a sentence. What cannot be measured is NaN, and the
+        reason says so.
     """
-    home = _controls(calibration)
+    home, known = _controls(calibration), calibrate(usable(calibration), "compound")
     rows = []
     for name, table in tables.items():
         controls = _controls(table)
@@ -48,10 +58,12 @@ def trust(tables: Mapping[str, pd.DataFrame], calibration: pd.DataFrame) -> pd.D
                 "method": name,
                 "label": method_name(name),
                 "plates": len(table[PLATE_KEYS].drop_duplicates()),
+                "called_plates": len(usable(table)[PLATE_KEYS].drop_duplicates()),
                 "control_wells": len(controls),
                 "control_distance": _distance(controls, home),
                 "control_chance": _chance(controls, home),
                 "agreement": _agreement(table),
+                **_expected(table, known, coverage),
             }
         )
     found = pd.DataFrame(rows)
@@ -60,8 +72,24 @@ def trust(tables: Mapping[str, pd.DataFrame], calibration: pd.DataFrame) -> pd.D
 
 
 def _choose(found: pd.DataFrame) -> tuple[str, str]:
-    """Choose between the first method and the last by what was measured, and say why in one sentence."""
-    plain, last = found.iloc[0], found.iloc[-1]
+    """Choose between the first method and the last by what was measured, and say why in one sentence.
+
+    The last is that of the last step which all plates allow.
+    """
+    whole = found[found["called_plates"] == found["called_plates"].max()]
+    plain, last, wanted = found.iloc[0], whole.iloc[-1], found.iloc[-1]
+    chosen, reason = _choose_between(plain, last)
+    if last["method"] != wanted["method"]:
+        reason += (
+            f" {wanted['label']} says nothing of {last['called_plates'] - wanted['called_plates']} of "
+            f"{last['called_plates']} plate(s), which lack negative controls."
+        )
+    return chosen, reason
+
+
+def _choose_between(plain: pd.Series, last: pd.Series) -> tuple[str, str]:
+    if plain["method"] == last["method"]:
+        return last["method"], f"Use {last['label']}."
     signs = {
         "agreement": (1, "replicates on different plates agree", "more", "less"),
         "control_distance": (
@@ -91,14 +119,25 @@ def _choose(found: pd.DataFrame) -> tuple[str, str]:
 
 def _controls(table: pd.DataFrame) -> pd.DataFrame:
     """Embeddings of the wells with negative controls, (wells, dimensions)."""
-    logits = [LOGIT + name for name in classes_of(table)]
-    keep = (table["Metadata_pert_type"] == "negcon") & np.isfinite(table[logits]).all(axis=1)
-    if "Quality_ok" in table:
-        keep &= table["Quality_ok"].astype(bool)
-    if not keep.any():
+    good = usable(table)
+    good = good[good["Metadata_pert_type"] == "negcon"]
+    if good.empty:
         return pd.DataFrame()
-    profiles = well_profiles(table[keep].drop(columns="Quality_ok", errors="ignore"))
+    profiles = well_profiles(good.drop(columns="Quality_ok", errors="ignore"))
     return profiles.set_index(WELL_KEYS)[features_of(profiles)]
+
+
+def _expected(table: pd.DataFrame, known: Calibration, coverage: float) -> dict[str, float]:
+    """Accuracy and coverage of compounds as the calibrated probabilities have them."""
+    logits = compound_logits(table)
+    if not len(logits):
+        return {"expected_accuracy": np.nan, "expected_coverage": np.nan}
+    probabilities = known.probabilities(logits)
+    inside = known.sets(probabilities, coverage)
+    return {
+        "expected_accuracy": float(probabilities.max(axis=1).mean()),
+        "expected_coverage": float((probabilities * inside).sum(axis=1).mean()),
+    }
 
 
 def _distance(controls: pd.DataFrame, home: pd.DataFrame) -> float:

@@ -3,10 +3,9 @@
 import pandas as pd
 
 from coda.columns import PLATE_KEYS, TRAIN, VALIDATION, source_name, sources_in_order
-from coda.crops.image_copies import KINDS
 from coda.evaluation.significance import TESTS
-from coda.gallery.input_warnings import TABLES
 from coda.methods import method_name
+from coda.report.input_notes import input_notes
 
 KEYS = ["Metadata_Source", "Metadata_Batch"]
 FEW = 5  # most plates named
@@ -41,7 +40,7 @@ def caveats(
         "All images are simulated: the numbers show that the workflow runs, and nothing about real plates."
         if simulated
         else "",
-        *([] if warnings is None else _inputs(warnings)),
+        *([] if warnings is None else input_notes(warnings)),
         "Epochs of foundation and classifier were chosen on the in-domain plate, so its accuracy is biased upwards.",
         *_shared_batches(plates),
         _positions(quality),
@@ -52,24 +51,6 @@ def caveats(
         _lost(quality),
     ]
     return [note for note in said if note]
-
-
-def _inputs(warnings: pd.DataFrame) -> list[str]:
-    """Say what is odd about the inputs, images that are copies first."""
-    copies = warnings[warnings["kind"] != TABLES]
-    told = warnings.loc[warnings["kind"] == TABLES, "message"]
-    said = []
-    if len(copies):
-        counts = copies["kind"].value_counts()
-        kinds = ", ".join(f"{counts[kind]:,} in {kind}" for kind in KINDS if kind in counts)
-        said.append(
-            f"{len(copies):,} images have the same pixels as another ({kinds}; warnings.csv names them), so images "
-            "may be in the wrong place: where a held-out plate is concerned, its accuracy says nothing."
-        )
-    if len(told):
-        more = f" {len(told) - 3:,} more are in warnings.csv." if len(told) > 3 else ""
-        said.append(f"Told of the tables: {'; '.join(told[:3])}.{more}")
-    return said
 
 
 def shared_batches(plates: pd.DataFrame) -> pd.DataFrame:

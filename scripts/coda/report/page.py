@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -58,6 +59,7 @@ def write_report(
     notes: list[str],
     sections: list[Section],
     opening: tuple[str | Path, str] | None = None,
+    doubts: Sequence[str] = (),
 ) -> None:
     """Write the report, whole or not at all.
 
@@ -75,6 +77,8 @@ def write_report(
         Parts in their order.
     opening
         A figure for the front page, with its caption.
+    doubts
+        What puts the results in doubt: a strip above them.
 
     Raises
     ------
@@ -92,7 +96,13 @@ def write_report(
         for section in sections
     ]
     page = template.render(
-        title=title, found=found, notes=notes, parts=parts, inside=INSIDE, opening=opening
+        title=title,
+        found=found,
+        notes=notes,
+        parts=parts,
+        inside=INSIDE,
+        opening=opening,
+        doubts=doubts,
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -22,6 +22,7 @@ from coda.training.site_selection import (
     check_classes,
     class_names,
     labelled_rows,
+    proportions_of,
     restrict,
     shuffle_labels,
 )
@@ -129,6 +130,7 @@ def train_classifier(
         header = describe_run(settings, seed, compute.device, inputs)
         header |= {"what": what, "precision": compute.precision}
         header |= {"classes": classes, "channels": stores[0].channels}
+        header["proportions"] = proportions_of(stores[0].table, classes)
         header |= {"epoch": row["epoch"], "training": states.folder.name}
         save_weights(outputs["weights"], tensors, header)
         states.remove(outputs.values())

@@ -27,6 +27,7 @@ def compound_consensus(
     task_model: nn.Module,
     wanted: TokenStatistics | None,
     what: str,
+    proportions: torch.Tensor | None = None,
     **inputs: Any,
 ) -> torch.Tensor:
     """Give each site the mean log probability of its compound's sites, as probabilities.
@@ -45,6 +46,8 @@ def compound_consensus(
         sites of plates without any do not vote then. None leaves tokens as they are.
     what
         Name for progress lines.
+    proportions : tensor, shape (classes,), optional
+        Share of each class among the compounds, to which the consensus is `balanced`.
     inputs
         ``size``, ``compute`` and ``threads``, as in `coda.training.inference.apply_to_sites`.
 
@@ -91,12 +94,15 @@ def compound_consensus(
     if not votes:
         raise UserError(
             "No plate of the target has a negative control of good quality to align tokens by; set "
-            "adapt.consensus_aligned to false, or adapt.consensus to 0."
+            "consensus.aligned to false, or leave coda_consensus out of methods."
         )
     heard = pd.DataFrame(torch.cat(votes).double().numpy())
     means = heard.groupby(pd.concat(voters).to_numpy()).mean()
     members = members[members["Metadata_JCP2022"].isin(means.index)]
-    consensus = F.softmax(torch.from_numpy(means.to_numpy(copy=True)), dim=-1).float()
+    logits = torch.from_numpy(means.to_numpy(copy=True))
+    if proportions is not None:
+        logits = balanced(logits, proportions.double())
+    consensus = F.softmax(logits, dim=-1).float()
     if inputs["compute"].rank == 0:
         print(
             f"{what}: consensus of {len(means):,} compounds from {len(heard):,} sites", flush=True
@@ -105,3 +111,33 @@ def compound_consensus(
     of_member = means.index.get_indexer(members["Metadata_JCP2022"])
     targets[members["row"].to_numpy(copy=True)] = consensus[of_member]
     return targets.to(device)
+
+
+ROUNDS = 100  # of Sinkhorn's iteration; a handful suffices where probabilities are soft
+
+
+def balanced(logits: torch.Tensor, proportions: torch.Tensor) -> torch.Tensor:
+    """Move logits by one constant a class, so that the mean probability of each class is its proportion.
+
+    A task model on another lab's images calls some classes far too often, for all compounds alike. Where the classes'
+    shares are known that is undone: among all assignments of compounds to classes with those shares, the
+    result is the one nearest to the model's own (Sinkhorn's iteration; Asano et al., "Self-labelling via simultaneous
+    clustering and representation learning", ICLR 2020, do so with clusters of equal size).
+
+    Parameters
+    ----------
+    logits : float64 tensor, shape (compounds, classes)
+        Log probabilities.
+    proportions : float64 tensor, shape (classes,)
+        Wanted mean probabilities, which sum to 1.
+
+    Returns
+    -------
+    float64 tensor, shape (compounds, classes)
+        Log probabilities, normalised for each compound.
+    """
+    wanted = (proportions * len(logits)).log()
+    for _ in range(ROUNDS):
+        logits = logits - torch.logsumexp(logits, dim=0) + wanted
+        logits = F.log_softmax(logits, dim=-1)
+    return logits

@@ -39,6 +39,7 @@ from coda.training.networks import (
 )
 from coda.training.settings import (
     AdaptSettings,
+    ConsensusSettings,
     HeadSettings,
     ModelSettings,
     ViewSettings,
@@ -65,7 +66,8 @@ class FoundationJob:
         out) and ``log`` (one row an epoch). States for resuming lie in a folder beside them until the job is done.
     settings
         Sections of the config: ``model``, ``head``, ``views``, ``training`` (`AdaptSettings`, all switches off
-        without `start`), ``data`` (wells and partners) and, with `validation`, ``knn``.
+        without `start`), ``data`` (wells and partners), with `validation` ``knn``, and ``consensus``
+        (`ConsensusSettings`) for an adaptation that holds to one.
     seed, machine, what
         Seed, device, and the name for progress lines.
     validation
@@ -86,7 +88,7 @@ class FoundationJob:
         see `coda.evaluation.compound_splits`. Plates of `home` keep all.
     task_model, statistics
         Weights of the task model, and statistics of the tokens it was trained on (`coda.training.alignment`),
-        for the terms of `AdaptSettings` that need them.
+        for the terms of `AdaptSettings` and the consensus, which need them.
     open_crops
         Opens crop stores of plates to train on: `CropStore`, or what harmonises the target's
         (`coda.crops.harmonised_store`).
@@ -214,8 +216,8 @@ def _terms(
     if training.hold_moments:
         wanted = _source_controls(job, "adapt.hold_moments")
         terms.append(MomentsTerm(training.hold_moments, wanted, compute.device))
-    if training.consensus:
-        terms.append(_consensus(job, training, store, target, compute))
+    if "consensus" in job.settings:
+        terms.append(_consensus(job, store, target, compute))
     return terms
 
 
@@ -243,17 +245,12 @@ def _controls(store: CropStore, own: int, training: AdaptSettings) -> np.ndarray
 
 
 def _consensus(
-    job: FoundationJob,
-    training: AdaptSettings,
-    store: CropStore,
-    target: np.ndarray,
-    compute: Compute,
+    job: FoundationJob, store: CropStore, target: np.ndarray, compute: Compute
 ) -> ConsensusTerm:
     """Make the term of the consensus, which the networks that the adaptation starts from find."""
     if job.task_model is None:
-        raise UserError(
-            "adapt.consensus needs the task model, which this adaptation was not given."
-        )
+        raise UserError("A consensus needs the task model, which this adaptation was not given.")
+    settings = ConsensusSettings(**job.settings["consensus"])
     model, header = ModelSettings(**job.settings["model"]), read_header(job.task_model)
     shape = len(store.channels), ViewSettings(**job.settings["views"]).global_size
     foundation = build_foundation(replace(model, weights="random"), *shape)
@@ -263,19 +260,19 @@ def _consensus(
     task_model = load_task_model(job.task_model, model, *shape, depth)
     for network in (foundation, task_model):
         network.eval().requires_grad_(False).to(compute.device)
-    aligned = training.consensus_aligned
     targets = compound_consensus(
         store,
         target,
         foundation,
         task_model,
-        _source_controls(job, "adapt.consensus_aligned") if aligned else None,
+        _source_controls(job, "consensus.aligned") if settings.aligned else None,
         job.what,
+        torch.tensor(header["proportions"]) if settings.balanced else None,
         size=shape[1],
         compute=compute,
         threads=job.machine.threads,
     )
-    return ConsensusTerm(training.consensus, task_model, targets)
+    return ConsensusTerm(settings.weight, task_model, targets)
 
 
 def _write(

@@ -145,17 +145,32 @@ class AdaptSettings(DinoSettings):
     ----------
     frozen_blocks : int
         Last blocks of the foundation that stay as the task model knows them, and its last norm too; 0 adapts all.
-    patch_term, hold_moments, consensus : float
+    patch_term, hold_moments : float
         Weights of terms of the loss beside DINO's; see `coda.training.adaptation_terms`. 0 leaves them out.
-    consensus_aligned : bool
-        Whether the task model sees aligned tokens where it finds the consensus; see `coda.training.consensus`.
     """
 
     frozen_blocks: int = 0
     patch_term: float = 0.0
     hold_moments: float = 0.0
-    consensus: float = 0.0
-    consensus_aligned: bool = True
+
+
+@dataclass(frozen=True)
+class ConsensusSettings:
+    """Settings of the consensus that an adaptation holds to; see `coda.training.consensus`.
+
+    Attributes
+    ----------
+    weight : float
+        Weight of `coda.training.adaptation_terms.ConsensusTerm` beside DINO's loss.
+    aligned : bool
+        Whether the task model sees aligned tokens where it finds the consensus.
+    balanced : bool
+        Whether the consensus gives each class the share of compounds that it has in the training source.
+    """
+
+    weight: float = 3.0
+    aligned: bool = True
+    balanced: bool = True
 
 
 @dataclass(frozen=True)

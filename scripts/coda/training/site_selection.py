@@ -1,13 +1,12 @@
 """Which rows of the crop store a step uses."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.files import read_table
+from coda.gallery.training_classes import class_names
 
 WELLS = ("labelled", "treated", "all")
 USED, KEPT_OUT, LEFT_OUT = (
@@ -50,11 +49,6 @@ def usable_rows(table: pd.DataFrame, wells: str) -> np.ndarray:
     return np.flatnonzero(keep).astype(np.int64)
 
 
-def class_names(tables: list[pd.DataFrame]) -> list[str]:
-    """Mechanisms of action that occur in the tables, in alphabetical order."""
-    return sorted(set().union(*(table["Metadata_moa"].dropna().unique() for table in tables)))
-
-
 def check_classes(table: pd.DataFrame, expected: list[str]) -> None:
     """Refuse training plates that do not show every class: what is never seen is never predicted.
 
@@ -80,17 +74,6 @@ def check_classes(table: pd.DataFrame, expected: list[str]) -> None:
             f"({'; '.join(absent[:5])}{'; ...' if len(absent) > 5 else ''}); choose other classes (choose.moas), "
             f"take more plates (sources, exclude_plates) or widen crops.flags."
         )
-
-
-def expected_classes(compounds: pd.DataFrame, choose: dict[str, Any]) -> list[str]:
-    """Classes of the table of compounds that the config's section ``choose`` keeps.
-
-    None where it names wells or compounds: then only the crops tell which classes are left.
-    """
-    if choose["wells"] is not None or choose["compounds"] is not None:
-        return []
-    classes = class_names([compounds])
-    return classes if choose["moas"] is None else [c for c in classes if c in choose["moas"]]
 
 
 def labelled_rows(table: pd.DataFrame, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -155,3 +138,10 @@ def restricted(crops: pd.DataFrame, choice: str | None, rows: int | None = None)
         out.iloc[rows:] = False
     fit = crops.get("Quality_ok", True)
     return crops.assign(Metadata_moa=crops["Metadata_moa"].mask(out, None), Quality_ok=fit & ~out)
+
+
+def proportions_of(table: pd.DataFrame, classes: list[str]) -> list[float]:
+    """Give the share of each class among the labelled compounds of a table."""
+    keys = ["Metadata_JCP2022", "Metadata_moa"]
+    shares = table[keys].dropna().drop_duplicates()["Metadata_moa"].value_counts(normalize=True)
+    return [float(shares[name]) for name in classes]

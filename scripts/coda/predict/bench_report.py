@@ -1,0 +1,103 @@
+"""The page for the bench: calls to sort and filter, the cells of the surest, and maps of the plates."""
+
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from coda.crops.store import CropStore
+from coda.files import replacing
+from coda.predict.crop_panels import crop_panels
+from coda.predict.plate_maps import OTHER, colours_of_calls, mixed, plate_maps
+
+TEMPLATE = Path(__file__).with_name("bench_report.html.jinja")
+TOP = 12  # compounds whose crops are shown
+# Columns of the table: of calls, the heading on the page, decimals of numbers.
+COLUMNS = {
+    "Metadata_JCP2022": ("compound", None),
+    "call": ("call", None),
+    "probability_1": ("probability", 2),
+    "moa_1": ("most probable", None),
+    "set": ("mechanisms that fit", None),
+    "abstains": ("why no call", None),
+    "wells": ("wells", 0),
+    "plates": ("plates", 0),
+    "sites": ("sites", 0),
+    "flagged_sites": ("flagged sites", 0),
+    "lost_sites": ("lost sites", 0),
+    "flags": ("what is wrong", None),
+    "agreement": ("agreement", 2),
+    "activity_p": ("activity p", 3),
+    "nearest_compound": ("nearest known compound", None),
+    "nearest_moa": ("its mechanism", None),
+    "novelty": ("novelty", 2),
+}
+
+
+def write_bench_report(
+    path: str | Path,
+    calls: pd.DataFrame,
+    trust: pd.DataFrame,
+    store: CropStore,
+    thumbnails: pd.DataFrame,
+) -> None:
+    """Write the page, one file that needs no other and no network.
+
+    Parameters
+    ----------
+    path
+        The HTML file to make.
+    calls
+        As `coda.predict.calls.call_mechanisms` gives them.
+    trust
+        As `coda.predict.trust.trust` gives it.
+    store
+        Crops of all plates.
+    thumbnails
+        Small crops of the training source, from the pack.
+    """
+    compounds = calls[calls["level"] == "compound"].reset_index(drop=True)
+    wells = calls[calls["level"] == "well"]
+    called = compounds[compounds["call"] != ""]
+    seen = compounds[compounds["probability_1"].notna()]
+    # Those with a call first; where few have one, also the surest of those that abstain.
+    surest = seen.sort_values("abstains", key=lambda why: why != "", kind="stable").iloc[:TOP]
+    cards = [
+        (row, crop_panels(row["Metadata_JCP2022"], row["nearest_compound"], store, thumbnails))
+        for row in surest.to_dict("records")
+    ]
+    colours = colours_of_calls(wells)
+    others = set(wells.loc[wells["Metadata_pert_type"] != "negcon", "call"]) - {"", *colours}
+    legend = [*colours.items()] + ([("other calls", OTHER)] if others else [])
+    columns = {name: told for name, told in COLUMNS.items() if name in compounds}
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.from_string(TEMPLATE.read_text()).render(
+        headings=[heading for heading, _ in columns.values()],
+        numeric=[decimals is not None for _, decimals in columns.values()],
+        rows=[
+            (row["call"] == "", [cell(row[name], told[1]) for name, told in columns.items()])
+            for row in compounds.to_dict("records")
+        ],
+        compounds=len(compounds),
+        called=len(called),
+        coverage=compounds["coverage"].iloc[0] if len(compounds) else None,
+        reason=trust.loc[trust["use"], "reason"].iloc[0],
+        cards=cards,
+        channels=store.channels,
+        maps=plate_maps(wells),
+        legend=legend,
+        scale=[(f"{share:g}", mixed(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)],
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def cell(value: object, decimals: int | None) -> tuple[str, str]:
+    """Give a value as it is shown, and as it is sorted and exported."""
+    if value is None or pd.isna(value):
+        return "", ""
+    if decimals is None:
+        return str(value), str(value)
+    return f"{value:.{decimals}f}", f"{value:.6g}"

@@ -1,0 +1,163 @@
+"""Crops that were cut elsewhere become a store with the same pixels, whatever holds them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from coda.crops.image_copies import find_copies
+from coda.crops.ready_crops import import_crops, index_crops, read_crop, read_rows
+from coda.crops.store import CropStore
+from coda.errors import UserError
+from coda.gallery.tiff import BrokenImage
+from coda.logs import warned
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+CHANNELS = ["DNA", "ER"]
+FLAGS = {"blurred": None, "saturated": None, "blank": None, "cells": 1}
+PLACES = [("B02", 1), ("B02", 1), ("B02", 2), ("C03", 1)]
+
+
+def save(path, pixels):
+    """Write a plane or a crop in the format of its name."""
+    if path.suffix == ".npy":
+        np.save(path, pixels)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, pixels, photometric="minisblack")
+    else:
+        Image.fromarray(pixels).save(path)
+
+
+def write(folder, kind, suffix, dtype=np.uint8, size=32):
+    """Four crops of three sites, with channels in files of their own, first or last; their pixels and table."""
+    generator = np.random.default_rng(3)
+    crops = generator.integers(1, 250, (4, 2, size, size)).astype(dtype)
+    rows = []
+    for number, ((well, site), crop) in enumerate(zip(PLACES, crops, strict=True)):
+        row = {"Well": well, "Site": site, "Compound": {"B02": "x 7", "C03": "DMSO"}[well]}
+        if kind == "apart":
+            for channel, plane in zip(CHANNELS, crop, strict=True):
+                row[channel] = f"{number}_{channel}{suffix}"
+                save(folder / row[channel], plane)
+        else:
+            row["File"] = f"{number}{suffix}"
+            save(folder / row["File"], crop if kind == "first" else np.moveaxis(crop, 0, -1))
+        rows.append(row)
+    pd.DataFrame(rows).to_csv(folder / "crops.csv", index=False)
+    return crops
+
+
+def imported(folder, size=32, max_lost=0.0, kind="cells"):
+    rows = read_rows(folder / "crops.csv", "P1", CHANNELS)
+    index = index_crops(folder / "crops.csv", None, "lab", "b", "P1", CHANNELS)
+    out, quality, manifest = (
+        folder / "out" / name for name in ("P1.arrow", "q.parquet", "m.parquet")
+    )
+    settings = {"kind": kind, "size": size, "flags": FLAGS}
+    import_crops(rows, index, CHANNELS, settings, 0.6, max_lost, out, quality, manifest)
+    return index, CropStore([out]), pd.read_parquet(quality), pd.read_parquet(manifest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [("apart", ".png"), ("apart", ".tif"), ("apart", ".npy"), ("first", ".npy"), ("first", ".tif"), ("last", ".npy")],
+)  # fmt: skip
+def test_pixels_come_back_byte_for_byte(tmp_path, kind, suffix):
+    crops = write(tmp_path, kind, suffix)
+    index, store, quality, manifest = imported(tmp_path)
+    assert (store.gather(range(4)) == crops).all()
+    assert store.channels == CHANNELS and store.settings["um_per_pixel"] == 0.6
+    assert store.table["Metadata_Well"].tolist() == ["B02", "B02", "B02", "C03"]
+    assert store.table["Metadata_JCP2022"].tolist() == ["x 7"] * 3 + ["DMSO"]
+    assert store.table["Metadata_pert_type"].tolist() == ["trt"] * 3 + ["negcon"]
+    assert store.table["Quality_ok"].all()
+    assert quality["crops"].tolist() == [2, 1, 1] and set(quality["status"]) == {"ok"}
+    assert len(index) == 3 and len(manifest) == (8 if kind == "apart" else 4)
+    assert manifest["bytes"].gt(0).all()
+
+
+def test_sixteen_bits_are_stretched_by_the_plate_and_told(tmp_path):
+    """The order of grey values stays; black and white are the percentiles of all crops."""
+    crops = write(tmp_path, "apart", ".tif", np.uint16)
+    with warned() as messages:
+        _, store, _, _ = imported(tmp_path)
+    assert "crops are uint16 and stretched to 8 bits" in messages[-1]
+    stored = store.gather(range(4))
+    assert stored.min() == 0 and stored.max() == 255
+    for channel in range(2):
+        order = np.argsort(crops[:, channel].ravel(), kind="stable")
+        assert (np.diff(stored[:, channel].ravel()[order].astype(int)) >= 0).all()
+
+
+@given(margin=st.integers(0, 9), size=st.integers(16, 24))
+def test_larger_crops_lose_their_margins_evenly(tmp_path_factory, margin, size):
+    folder = tmp_path_factory.mktemp("crops")
+    crops = write(folder, "first", ".npy", size=size + margin)
+    _, store, _, _ = imported(folder, size)
+    top = margin // 2
+    assert (store.gather(range(4)) == crops[:, :, top : top + size, top : top + size]).all()
+
+
+def test_a_broken_crop_loses_its_site_up_to_the_limit(tmp_path):
+    write(tmp_path, "apart", ".png")
+    (tmp_path / "0_ER.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"lab P1 lost 1 of 3 sites, .*0_ER\.png cannot be read"):
+        imported(tmp_path)
+    _, store, quality, manifest = imported(tmp_path, max_lost=0.5)
+    assert store.table["Metadata_Site"].tolist() == [2, 1]
+    assert quality["status"].tolist() == ["broken", "ok", "ok"]
+    assert (manifest["status"] == "broken").sum() == 4
+
+
+def test_copies_are_found_as_among_images(tmp_path):
+    write(tmp_path, "apart", ".png")
+    (tmp_path / "3_ER.png").write_bytes((tmp_path / "2_DNA.png").read_bytes())
+    _, _, quality, _ = imported(tmp_path)
+    (copy,) = find_copies(quality).to_dict("records")
+    assert copy["kind"] == "two sites" and copy["Metadata_Well"] == "C03"
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (
+            lambda table: table.drop(columns="ER"),
+            r"needs a column well and a column file, or one a",
+        ),
+        (lambda table: table.assign(ER=table["DNA"]), r"names .*0_DNA\.png twice"),
+        (lambda table: table.assign(ER="gone.png").iloc[:1], r"1 of 2 files .* do not exist"),
+        (lambda table: table.assign(ER=[None, *table["ER"][1:]]), "Row 1 of .* names no file"),
+        (lambda table: table.assign(Well="Q"), "Row 1 of .* has the well 'Q'"),
+        (lambda table: table.assign(Plate="P2"), "not clear which rows are those of P1"),
+        (lambda table: table.drop(columns="Compound"), "lacks a column compound"),
+    ],
+)
+def test_bad_tables_of_crops_get_one_sentence(tmp_path, change, word):
+    write(tmp_path, "apart", ".png")
+    table = change(pd.read_csv(tmp_path / "crops.csv"))
+    table.to_csv(tmp_path / "crops.csv", index=False)
+    with pytest.raises(UserError, match=word):
+        imported(tmp_path)
+
+
+def test_crops_that_are_too_small_are_refused(tmp_path):
+    write(tmp_path, "first", ".npy")
+    with pytest.raises(UserError, match="are 32 x 32 pixels, smaller than crops.size = 64"):
+        imported(tmp_path, 64)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "word"),
+    [
+        (np.zeros((3, 20, 20), np.uint8), "2 channels are not the first or last axis"),
+        (np.zeros((2, 20, 2), np.uint8), "2 channels are not the first or last axis"),
+        (np.zeros((2, 20, 20), np.int64), "is int64; crops are of 8 or 16 bits"),
+        (np.full((2, 20, 20), np.nan), "not finite"),
+        (np.array([{}], dtype=object), "cannot be read"),
+    ],
+)
+def test_crops_that_cannot_be_understood_are_named(tmp_path, pixels, word):
+    np.save(tmp_path / "x.npy", pixels, allow_pickle=True)
+    with pytest.raises(BrokenImage, match=word):
+        read_crop((str(tmp_path / "x.npy"),), 2)
