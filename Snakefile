@@ -38,6 +38,7 @@ rule all:
         network=NETWORK,
         report=rules.write_report.output.report,
         crate=rules.write_crate.output.crate,
+        explorer=rules.write_explorer.output.explorer if EXPLORED else [],
 
 
 rule archive:

@@ -30,11 +30,12 @@ from coda.redaction import shown
 from coda.run_progress import RunProgress, jobs_of, network_work
 
 try:
+    schema = yaml.safe_load((HOME / "config/schema.yaml").read_text())
     if config.get("pack"):
         PACK = open_pack(config["pack"], Path(config.get("results", "results")) / "pack")
         paper = yaml.safe_load((HOME / "config/config.yaml").read_text())
-        lay_over(config, describe(PACK), paper["channels"])
-    check_config(config, yaml.safe_load((HOME / "config/schema.yaml").read_text()))
+        lay_over(config, describe(PACK), schema, paper["channels"])
+    check_config(config, schema)
 except UserError as error:
     raise WorkflowError(shown(str(error))) from None
 

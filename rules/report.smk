@@ -1,7 +1,7 @@
 """What a reader is handed: the report, where its results come from, and a zip for a paper.
 
 Needs: scores, figures, quality tables, filters, manifests and weights.
-Gives: <results>/report.html, <results>/ro-crate-metadata.json with <results>/provenance, <results>/archive.zip.
+Gives: <results>/report.html, <results>/explorer.html, <results>/ro-crate-metadata.json with <results>/provenance, <results>/archive.zip.
 """
 
 
@@ -41,9 +41,51 @@ rule write_report:
     params:
         config=config,
         figures=FIGURES,
+        explorer="explorer.html" if "coda" in config["methods"] and PAIRS else None,
         code=code("write_report"),
     script:
         "../scripts/write_report.py"
+
+
+# The explorer shows one training source, the first, with all its targets.
+EXPLORED = PAIRS[0][0] if PAIRS and "coda" in config["methods"] else None
+EXPLORED_TARGETS = [target for source, target in PAIRS if source == EXPLORED]
+
+
+def explored(method, targets):
+    """Predictions of a method for the explored source, with its first seed."""
+    return [
+        PREDICTIONS.format(source=EXPLORED, seed=SEEDS[0], method=method, target=target)
+        for target in targets
+    ]
+
+
+rule write_explorer:
+    """Crops in feature space and on their plates, on one page to look through."""
+    input:
+        home=explored("unadapted", [EXPLORED]),
+        before=explored("unadapted", EXPLORED_TARGETS),
+        after=explored("coda", EXPLORED_TARGETS),
+        crops=lambda wildcards: [
+            path for source in [EXPLORED, *EXPLORED_TARGETS] for path in crops_of(source)
+        ],
+        template=local(os.path.relpath(SCRIPTS / "coda/figures/explorer.html.jinja")),
+    output:
+        explorer=f"{RESULTS}/explorer.html",
+    log:
+        f"{RESULTS}/logs/write_explorer.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/write_explorer.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(6000),
+        runtime=growing(60),
+    params:
+        source=EXPLORED,
+        code=code("write_explorer"),
+    script:
+        "../scripts/write_explorer.py"
 
 
 def all_weights(wildcards):

@@ -10,8 +10,9 @@ from coda.files import read_table
 from coda.logs import reported
 from coda.report.caveats import caveats
 from coda.report.findings import findings
+from coda.report.front import front_page
 from coda.report.input_notes import doubts
-from coda.report.page import write_report
+from coda.report.page import Front, write_report
 from coda.report.recommendation import recommended
 from coda.report.sections import opening, report_sections
 
@@ -32,10 +33,7 @@ with reported(snakemake.log[0]):
     write_report(
         snakemake.output.report,
         "CODA: classifiers of mechanism of action between labs",
-        [
-            *recommended(read_table(snakemake.input.recommendation)),
-            *findings(summary, representation, config["figures"]["level"]),
-        ],
+        findings(summary, representation, config["figures"]["level"]),
         caveats(
             summary,
             plates,
@@ -55,6 +53,11 @@ with reported(snakemake.log[0]):
             experiments,
             filters,
         ),
-        opening(snakemake.params.figures, figures),
+        Front(
+            *front_page(summary, config["figures"]["level"]),
+            opening(snakemake.params.figures, figures),
+            recommended(read_table(snakemake.input.recommendation)),
+        ),
         doubts(warnings),
+        snakemake.params.explorer,
     )

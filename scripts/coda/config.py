@@ -17,6 +17,11 @@ from coda.simulated_gallery import simulated_places
 # Keys that have another name now.
 RENAMED = {"protocols": "experiments"}
 
+<<<<<<< HEAD
+=======
+# Of a source, batch or plate, which is part of paths.
+
+>>>>>>> main
 # The types of a JSON schema in words.
 KINDS = {
     "array": "a list in brackets, such as [1, 2]",
@@ -136,10 +141,11 @@ def steps_to_calls(name: str) -> list[str]:
         "oda",
         "coda",
         "coda_batch",
+        "coda_consensus",
     ):
         raise UserError(
             f"The config key predict.method is {name}, which needs images or labels of the training source; a pack has "
-            "unadapted, oda, coda and coda_batch, each also harmonised and aligned."
+            "unadapted, oda, coda, coda_batch and coda_consensus, each also harmonised and aligned."
         )
     return wanted.steps
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.columns import SITE_KEYS
+from coda.crops.composite import LIGHT, composites, stretched
 from coda.errors import UserError
 from coda.evaluation.metrics import score
 from coda.evaluation.scores import score_predictions
@@ -205,3 +206,45 @@ def test_montage_shows_flagged_sites_only_where_there_is_no_other():
         shown = montage(crops, number=number, seed=seed).table
         fit = [tuple(site) in good for site in shown[SITE_KEYS].to_numpy()]
         assert fit == (shown["Metadata_JCP2022"] != worst).to_list() and not all(fit)
+
+
+@pytest.mark.parametrize("plates", [1, 2, 3, 4, 5])
+def test_the_legend_of_sites_lost_is_whole(plates):
+    rows = [("source_1", f"P{plate}", "A01", "1", "ok") for plate in range(plates)]
+    keys = [*SITE_KEYS, "status"]
+    assert_readable(sites_lost(pd.DataFrame(rows, columns=keys)).figure)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_the_scale_of_the_confusion_leaves_the_titles_free(classes):
+    figure = confusion_matrices(*(make_predictions(3, classes, skill=1.0),) * 2).figure
+    assert_readable(figure)
+    *panels, bar = figure.axes
+    lowest = bar.get_window_extent().y0
+    assert all(axes.title.get_window_extent().y1 < lowest for axes in panels)
+
+
+def test_montage_names_long_mechanisms_whole():
+    crops = Crops(("source_3", "source_5"))
+    mechanism = "phosphodiesterase inhibitor and adenosine receptor antagonist "
+    crops.table["Metadata_moa"] = mechanism + crops.table["Metadata_moa"]
+    drawing = montage(crops, number=4)
+    assert_readable(drawing.figure)
+    titles = [axes.title for axes in drawing.figure.axes if axes.get_title().startswith("JCP")]
+    said = {" ".join(title.get_text().split("\n")[1:]) for title in titles}
+    assert said == set(crops.table["Metadata_moa"].dropna()) and not overlapping(titles)
+
+
+def test_composites_of_cells_that_touch_are_not_white():
+    """Where every channel is moderately bright nearly everywhere, as in confluent cells, hues remain."""
+    random = np.random.default_rng(0)
+    crops = np.clip(random.normal(110, 25, (4, 5, 64, 64)), 0, 255)
+    crops[:, :, :4] = 0  # a gap between cells
+    crops[:, 0, 20:40, 20:40] += 140  # nuclei
+    pictures = composites(stretched(crops), list(LIGHT))
+    assert pictures.min() >= 0 and pictures.max() <= 1
+    assert (pictures.min(axis=-1) > 0.95).mean() < 0.01
+    nuclei, others = pictures[:, 20:40, 20:40], pictures[:, 44:, 44:]
+    assert (nuclei[..., 2].mean() / nuclei[..., 0].mean()) > 1.5 * (
+        others[..., 2].mean() / others[..., 0].mean()
+    )

@@ -1,5 +1,7 @@
 """Figures of the comparison: right with one pair and legible with many methods, sources and mechanisms."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +21,7 @@ from coda.methods import COMPOSED, method_name
 from drawings import assert_readable, overlapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from predictions import make_predictions, write_world
 
 MANY = ["unadapted", "oda", "coda", "coda_batch", "coda_labs", "unadapted_aligned", "unadapted_aligned_dmso",
@@ -261,3 +264,18 @@ def test_nothing_labelled_is_refused():
     for draw in (recall_gains, reliability):
         with pytest.raises(UserError, match="no labelled sites"):
             draw(blank, blank, PLATES, replicates=50)
+
+
+def test_slopes_of_eleven_sources_fit_a_page_with_every_target_named():
+    sources = [f"source_{number}" for number in range(1, 12)]
+    figure = slope_chart(all_pairs(sources, ["unadapted", "coda"])).figure
+    assert_readable(figure)
+    assert figure.get_size_inches()[1] <= PAGE + 1e-9
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == 22
+    for axes in shown:
+        names = [text for text in axes.texts if text.get_text().startswith("source")]
+        # Without the lines that lead to them, which a name's own extent would hold too.
+        boxes = [Text.get_window_extent(name) for name in names]
+        pairs = itertools.combinations(boxes, 2)
+        assert len(names) == 10 and not any(one.overlaps(other) for one, other in pairs)

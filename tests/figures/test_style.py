@@ -4,11 +4,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.figures.experiments import ONLINE, PLATES, online_curve, plates_curve
-from coda.figures.style import PAGE, Drawing, look, new_figure, save_figure, style
+from coda.figures.plates import COLOURS
+from coda.figures.style import (
+    ALIGNED,
+    HARMONISED,
+    METHOD_COLOURS,
+    PAGE,
+    PALETTE,
+    Drawing,
+    look,
+    new_figure,
+    save_figure,
+    style,
+)
 from coda.figures.training import training_curves
 from coda.methods import ADAPTATIONS
-from drawings import assert_readable
-from matplotlib.colors import to_hex
+from drawings import assert_readable, overlapping
+from matplotlib.colors import to_hex, to_rgb
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 
 def experiment_scores(sources, steps=(1, 2, 4)):
@@ -135,3 +148,60 @@ def test_any_name_is_drawn_as_text(tmp_path, name):
     assert (tmp_path / "figure.pdf").stat().st_size > 0
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert "10" in labels and not any("$" in label for label in labels)
+
+
+# Machado, Oliveira and Fernandes (2009), A physiologically-based model for simulation of color vision deficiency,
+# IEEE TVCG 15: 1291-1298, severity 1.0; they act on linear RGB.
+SEEN_BY = {
+    "protanope": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranope": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanope": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+APART = 8.0  # CIEDE2000; 1 is just noticeable side by side
+
+
+def seen(colours, kind):
+    """Colours (N, 3) as a colour-blind reader sees them, in CIELAB."""
+    rgb = np.array([to_rgb(colour) for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ np.array(SEEN_BY[kind]).T, 0, 1)
+    shown = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return rgb2lab(shown[None])[0]
+
+
+def nearest(colours, kind):
+    lab = seen(colours, kind)
+    distance = deltaE_ciede2000(lab[:, None], lab[None]) + 1e9 * np.eye(len(lab))
+    return distance.min()
+
+
+@pytest.mark.parametrize("kind", SEEN_BY)
+@pytest.mark.parametrize(
+    "colours",
+    [PALETTE, COLOURS, [*METHOD_COLOURS.values(), ALIGNED, HARMONISED]],
+    ids=["lines", "sites lost", "methods"],
+)
+def test_colour_blind_readers_can_tell_the_colours_apart(colours, kind):
+    assert nearest(colours, kind) > APART
+
+
+def test_the_simulation_notices_colours_that_merge():
+    assert nearest(["#c00000", "#467000"], "deuteranope") < APART  # red and green of one lightness
+    assert nearest(["#c00000", "#467000"], "tritanope") > APART
+    for kind in SEEN_BY:  # greys stay as they are
+        assert seen(["#808080"], kind) == pytest.approx(
+            rgb2lab(np.full((1, 1, 3), 128 / 255))[0], abs=0.5
+        )
+
+
+@pytest.mark.parametrize("draw", [plates_curve, online_curve])
+def test_experiments_of_eleven_sources_fit_a_page(draw):
+    sources = [f"source_{number}" for number in range(1, 12)]
+    scores = pd.concat(
+        [experiment_scores([one, *(other for other in sources if other != one)]) for one in sources]
+    )
+    figure = draw(scores).figure
+    assert_readable(figure)
+    assert figure.get_size_inches()[1] <= PAGE + 1e-9
+    names = [axes.yaxis.label for axes in figure.axes if axes.get_ylabel()]
+    assert len(names) == 11 and not overlapping(names)

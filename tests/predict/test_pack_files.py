@@ -9,6 +9,7 @@ from functools import partial
 from http.client import IncompleteRead
 
 import pytest
+import yaml
 from coda.errors import UserError
 from coda.gallery.base import FetchError
 from coda.predict.pack_files import (
@@ -22,7 +23,9 @@ from coda.predict.pack_files import (
     write_description,
     zip_pack,
 )
+from places import CONFIG
 
+SCHEMA = yaml.safe_load((CONFIG / "schema.yaml").read_text())
 SETTINGS = {
     "channels": ["DNA", "ER"],
     "crops": {"kind": "centre", "size": 64},
@@ -163,7 +166,7 @@ def test_the_pack_completes_a_config():
         "target_sources": ["mine"], "sources": {"mine": {"um_per_pixel": 0.7, "validation_plate": "P1"}},
         "crops": {"min_sites": 5}, "adapt": {"epochs": 9}, "channels": ["DNA"],
     }  # fmt: skip
-    lay_over(config, DESCRIBED, usual=["DNA"])
+    lay_over(config, DESCRIBED, SCHEMA, usual=["DNA"])
     assert config["channels"] == ["DNA", "ER"] and config["train_sources"] == ["pack"]
     assert config["crops"] == {"kind": "centre", "size": 64, "min_sites": 5}
     assert config["data"] == {"wells": "treated"}  # a plate without labels has no labelled wells
@@ -174,7 +177,7 @@ def test_the_pack_completes_a_config():
 def test_settings_that_the_networks_do_not_fit_are_refused():
     config = {"views": {"global_size": 224}, "sources": {}}
     with pytest.raises(UserError, match="views.global_size is 224.*trained with 32"):
-        lay_over(config, DESCRIBED)
+        lay_over(config, DESCRIBED, SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -189,9 +192,9 @@ def test_pixels_of_another_magnification_are_refused(size, words):
 @pytest.mark.parametrize("given", [["DNA"], ["ER", "DNA"], ["DNA", "ER", "Mito"]])
 def test_other_channels_than_the_packs_are_refused(given):
     with pytest.raises(UserError, match="the pack reads DNA, ER"):
-        lay_over({"channels": given, "sources": {}}, DESCRIBED)
+        lay_over({"channels": given, "sources": {}}, DESCRIBED, SCHEMA)
     # Those of the paper's config stand there unasked.
-    lay_over(config := {"channels": given, "sources": {}}, DESCRIBED, usual=given)
+    lay_over(config := {"channels": given, "sources": {}}, DESCRIBED, SCHEMA, usual=given)
     assert config["channels"] == ["DNA", "ER"]
 
 
@@ -207,3 +210,17 @@ def test_what_does_not_arrive_is_told_in_a_sentence(tmp_path, monkeypatch, error
     with pytest.raises(UserError, match="could not be fetched"):
         open_pack("s3://bucket/pack.zip", tmp_path / "pack")
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_of_another_release_are_left_out_or_refused(capsys):
+    settings = {**SETTINGS, "adapt": {"epochs": 3, "long_gone": 1}}
+    del settings["harmonise"]
+    config = {"sources": {}}
+    lay_over(config, DESCRIBED | {"settings": settings}, SCHEMA)
+    assert config["adapt"] == {"epochs": 3} and config["harmonise"] == {}
+    assert "adapt.long_gone that this release does not know" in capsys.readouterr().err
+    settings["head"] = {"hidden": 32, "long_gone": 1}
+    with pytest.raises(
+        UserError, match="trained with head.long_gone, which this release does not have"
+    ):
+        lay_over({"sources": {}}, DESCRIBED | {"settings": settings}, SCHEMA)

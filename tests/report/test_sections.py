@@ -161,9 +161,9 @@ def test_the_section_on_harmonisation_shows_each_pair_and_the_front_page_the_fir
         {"trained on": "source 1", "target": "source 2", "plates": 2, "control wells a plate": 12.0,
          "difference undone": "85 %"}
     ]  # fmt: skip
-    path, words = opening(str(tmp_path), figures[::-1])
+    ((path, words),) = opening(str(tmp_path), figures[::-1])
     assert path == figures[0] and words.startswith("source_1 to source_2. ")
-    assert opening(str(tmp_path), figures[1:]) is None
+    assert opening(str(tmp_path), figures[1:]) == []
 
 
 def test_a_method_undefined_for_a_pair_has_no_mean_over_the_others(summary, tmp_path):

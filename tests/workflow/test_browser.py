@@ -2,6 +2,7 @@
 
 import pytest
 from browser import find_chromium, open_browser
+from places import ROOT
 
 WIDTHS = {"desktop": (1280, 800), "phone": (390, 844)}
 # Asked of the page: how wide it is beside its window, and what became of each picture.
@@ -27,16 +28,95 @@ def test_the_report_opens_whole_and_without_a_fault(results, browser, window, da
     page = browser.open(path, width, height, dark=dark)
     assert page.faults == [] and page.requested == [path.as_uri()]
     figures = list((results / "figures").rglob("*.png"))
-    # A strip of harmonised crops opens the report and stands among the figures too.
-    assert browser.evaluate(LAYOUT) == [width, len(figures) + 1]
+    # Accuracies and a strip of harmonised crops open the report and stand among the figures too.
+    assert browser.evaluate(LAYOUT) == [width, len(figures) + 2]
     assert browser.evaluate(BROKEN) == [] and browser.evaluate(OUTSIDE) == []
 
 
 def test_links_of_the_contents_lead_to_their_parts(results, browser):
     browser.open(results / "report.html", *WIDTHS["desktop"])
-    dead = "[...document.querySelectorAll('nav a')].filter(a => !document.querySelector(a.hash)).map(a => a.hash)"
+    links = "[...document.querySelectorAll('nav a:not([href$=html])')]"
+    dead = f"{links}.filter(a => !document.querySelector(a.hash)).map(a => a.hash)"
     assert browser.evaluate("document.querySelectorAll('nav a').length") >= 5
     assert browser.evaluate(dead) == []
+
+
+def test_the_report_is_accessible(results, browser):
+    """As far as axe-core tells: contrast, names, landmarks, tables."""
+    axe = ROOT / "node_modules/axe-core/axe.min.js"
+    if not axe.exists():
+        pytest.skip("axe-core is not there (npm ci)")
+    for dark in (False, True):
+        browser.open(results / "report.html", *WIDTHS["desktop"], dark=dark)
+        browser.evaluate(axe.read_text() + "; 0")
+        found = browser.evaluate(
+            "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].html.slice(0, 200)))"
+        )
+        assert found == []
+
+
+# Asked of the explorer: that it has started, where its first crop lies on the screen, and whether a picture is drawn.
+STARTED = """new Promise(done => {
+    const look = () => document.getElementById('count').textContent ? done(1) : setTimeout(look, 50);
+    look();
+})"""
+DRAWN = "new Promise(done => setTimeout(done, 3000))"  # maps say nowhere that they are
+TOLD = """new Promise(done => {
+    const words = document.getElementById('%sWords');
+    const look = () => words.textContent.includes('Call after') ? done(1) : setTimeout(look, 50);
+    look();
+})"""
+PLACE = """(() => {
+    const model = name => Bokeh.documents[0].get_model_by_name(name), crops = model('crops').data;
+    const view = Bokeh.index.find_one(model('map_after')), box = view.el.getBoundingClientRect();
+    return [box.x + view.frame.x_scale.compute(crops.x_after[0]), box.y + view.frame.y_scale.compute(crops.y_after[0])];
+})()"""
+LIT = """(part => {
+    const pen = document.getElementById(part).getContext('2d');
+    return pen.getImageData(0, 0, 160, 160).data.some((value, place) => place % 4 < 3 && value > 60);
+})"""
+FIRST_LAB = """(() => {
+    const choice = Bokeh.documents[0].get_model_by_name('only_lab');
+    choice.value = choice.options[1];
+})()"""
+
+
+def test_the_explorer_shows_pins_and_filters(results, browser):
+    def text(part):
+        return browser.evaluate(f"document.getElementById('{part}').textContent")
+
+    path = results / "explorer.html"
+    page = browser.open(path, 1400, 950)
+    browser.evaluate(STARTED)
+    total = browser.evaluate("Bokeh.documents[0].get_model_by_name('crops').data.well.length")
+    assert text("count").startswith(f"{total:,} of {total:,} crops")
+    browser.evaluate(DRAWN)
+    x, y = browser.evaluate(PLACE)
+    for kind, button in (
+        ("mouseMoved", "none"),
+        ("mousePressed", "left"),
+        ("mouseReleased", "left"),
+    ):
+        browser.call(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button=button,
+            clickCount=int(button == "left"),
+        )
+    for part in ("hovered", "pinned"):
+        browser.evaluate(TOLD % part)
+        assert browser.evaluate(f"{LIT}('{part}')")
+    assert browser.evaluate("document.querySelectorAll('#near button').length") >= 1
+    browser.evaluate(FIRST_LAB)
+    assert 0 < int(text("count").split()[0].replace(",", "")) < total
+    for colouring in ("lab", "plate", "confidence", "quality", "right or wrong"):
+        browser.evaluate(f"Bokeh.documents[0].get_model_by_name('colouring').value = '{colouring}'")
+        assert browser.evaluate("document.querySelectorAll('#legend span').length") >= 2
+    # Without a GPU, Chromium itself remarks that it draws WebGL in software.
+    assert [fault for fault in page.faults if "WebGL" not in fault] == []
+    assert page.requested == [path.as_uri()]
 
 
 def test_the_browser_notices_what_is_wrong(tmp_path, browser):

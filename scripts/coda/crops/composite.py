@@ -12,8 +12,10 @@ LIGHT = {
     "AGP": (1.0, 0.55, 0.0),
     "Mito": (0.9, 0.1, 0.45),
 }
-EXPOSURE = 0.6  # of the sum of all channels, which overlap in most of the cell
-DARKEST, BRIGHTEST = 1.0, 99.7  # percentiles that become black and white
+DARKEST, BRIGHTEST = 5.0, 99.7  # percentiles of a channel that become black and white
+# Where cells touch, all channels are moderately bright nearly everywhere and would add up to white.
+CONTRAST = 1.5  # exponent of the grey values
+EXPOSED = 99.0  # percentile of the added lights that is as bright as can be
 
 
 def stretched(crops: np.ndarray) -> np.ndarray:
@@ -24,6 +26,7 @@ def stretched(crops: np.ndarray) -> np.ndarray:
 
 
 def composites(pixels: np.ndarray, channels: Sequence[str]) -> np.ndarray:
-    """Add up stretched channels (N, C, H, W) to colours (N, H, W, 3), from 0 to 1."""
+    """Add up stretched channels (N, C, H, W) to colours (N, H, W, 3), from 0 to 1, as bright as all of them allow."""
     light = np.array([LIGHT.get(channel, (0.6, 0.6, 0.6)) for channel in channels], np.float32)
-    return np.clip(np.einsum("nchw,ck->nhwk", pixels, light) * EXPOSURE, 0, 1)
+    added = np.einsum("nchw,ck->nhwk", pixels**CONTRAST, light)
+    return np.clip(added / max(np.percentile(added.max(axis=-1), EXPOSED), 1e-6), 0, 1)

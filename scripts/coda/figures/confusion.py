@@ -60,7 +60,7 @@ def confusion_matrices(
             if few:
                 _numbers(axes, share)
         panels[0].set_ylabel("true class")
-        _bar(figure, image, panels, level)
+        _bar(figure, image, panels, level, gap=4 * MM / figure.get_size_inches()[1])
     return Drawing(figure, _long(classes, titles, counts, shares))
 
 
@@ -102,9 +102,9 @@ def _numbers(axes: Axes, share: np.ndarray) -> None:
             )
 
 
-def _bar(figure: Figure, image, panels: np.ndarray, level: str) -> None:
+def _bar(figure: Figure, image, panels: np.ndarray, level: str, gap: float) -> None:
     bar = figure.colorbar(
-        image, ax=list(panels), location="top", shrink=0.3, aspect=30, pad=0.02, format="{x:.0%}"
+        image, ax=list(panels), location="top", shrink=0.3, aspect=30, pad=gap, format="{x:.0%}"
     )
     bar.set_label(f"share of the {level}s of the true class")
     bar.outline.set_visible(False)

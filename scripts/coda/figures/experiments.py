@@ -14,7 +14,7 @@ from coda.columns import ADAPTED, HELD_OUT, VALIDATION, source_name, sources_in_
 from coda.errors import UserError
 from coda.evaluation.estimates import ALL
 from coda.evaluation.experiment_parts import BEFORE
-from coda.figures.style import INK, MM, PALETTE, Drawing, look, new_figure, style
+from coda.figures.style import INK, MM, PAGE, PALETTE, TEXT, Drawing, look, new_figure, style
 from coda.methods import in_order, method_name
 
 PLATES = {
@@ -180,7 +180,9 @@ def _panels(
     rows = rows[rows["split"].isin(splits)]
     sources, looks = sources_in_order(rows["train_source"]), _looks(table)
     with style():
-        figure = new_figure((20 + 4 * (len(looks) // 5) + 44 * len(sources)) * MM)
+        around = 20 + 4 * (len(looks) // 5)
+        row = min(44, (PAGE / MM - around) / len(sources))
+        figure = new_figure((around + row * len(sources)) * MM)
         grid = figure.subplots(len(sources), len(splits), sharex=True, sharey=True, squeeze=False)
         for line, source in zip(grid, sources, strict=True):
             for axes, split in zip(line, splits, strict=True):
@@ -188,7 +190,8 @@ def _panels(
                 for target in sources_in_order(part["target_source"]):
                     draw(axes, part[part["target_source"] == target], looks[target])
                 axes.grid(axis="y")
-            line[0].set_ylabel(f"trained on {source_name(source)}\naccuracy per {level}")
+            line[0].set_ylabel(f"trained on\n{source_name(source)}")
+        figure.supylabel(f"accuracy per {level}", fontsize=TEXT)
         for axes, title in zip(grid[0], splits.values(), strict=True):
             axes.set_title(title)
         grid[-1, len(splits) // 2].set_xlabel(xlabel)

@@ -1,5 +1,7 @@
 """Montage of crops: the same compounds as each source imaged them."""
 
+from textwrap import wrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import SubFigure
@@ -9,6 +11,8 @@ from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.figures.style import MM, TEXT, Drawing, new_figure, style
+
+LINE = 22  # characters of a title in one line
 
 
 def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
@@ -35,33 +39,32 @@ def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
         sources_in_order(chosen["Metadata_Source"]),
         list(dict.fromkeys(chosen["name"])),
     )
-    pixels = _stretched(
-        store.gather(chosen["crop"].to_numpy()), chosen["Metadata_Source"].to_numpy()
-    )
-    colours = composites(pixels, store.channels)
+    crops, groups = chosen["crop"].to_numpy(), chosen["Metadata_Source"].to_numpy()
+    gathered = store.gather(crops)
+    pixels = np.empty(gathered.shape, np.float32)
+    pictures = np.empty((len(gathered), *gathered.shape[2:], 3), np.float32)
+    for source in sources:
+        mine = groups == source
+        pixels[mine] = stretched(gathered[mine])
+        pictures[mine] = composites(pixels[mine], store.channels)
     # Crops come compound by compound, each from all sources.
     order = np.arange(len(chosen)).reshape(len(names), len(sources)).T
     with style():
         across = max(len(names), len(store.channels))
         tile = min(160 / across, 190 / (2 * len(sources)))
+        title = 3 * max(name.count("\n") + 1 for name in names)  # mm
         figure = new_figure(
-            (2 * tile * len(sources) + 34) * MM, width=max(90, 1.07 * tile * across + 8) * MM
+            (2 * tile * len(sources) + 28 + title) * MM,
+            width=max(90, 1.07 * tile * across + 8) * MM,
         )
         top, bottom = figure.subfigures(
-            2, 1, height_ratios=[len(sources) * tile + 19, len(sources) * tile + 15]
+            2, 1, height_ratios=[len(sources) * tile + 13 + title, len(sources) * tile + 15]
         )
-        _grid(top, colours[order], sources, names)
+        _grid(top, pictures[order], sources, names)
         top.suptitle("All channels together, one compound a column")
         _grid(bottom, pixels[order[:, 0]], sources, store.channels)
         bottom.suptitle(f"Channel by channel, {names[0].splitlines()[0]}")
     return Drawing(figure, chosen.drop(columns=["name", "crop"]))
-
-
-def _stretched(crops: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    pixels = np.empty(crops.shape, np.float32)
-    for source in np.unique(sources):
-        pixels[sources == source] = stretched(crops[sources == source])
-    return pixels
 
 
 def _grid(figure: SubFigure, images: np.ndarray, sources: list[str], titles: list[str]) -> None:
@@ -108,12 +111,13 @@ def _choose(table: pd.DataFrame, number: int, seed: int) -> pd.DataFrame:
         chosen["Metadata_JCP2022"]
     )
     chosen["name"] = [
-        _two_lines(name, moa) for name, moa in zip(title, chosen["Metadata_moa"], strict=True)
+        _titled(name, moa) for name, moa in zip(title, chosen["Metadata_moa"], strict=True)
     ]
     return chosen[
         [*[name for name in chosen.columns if name.startswith("Metadata_")], "name", "crop"]
     ]
 
 
-def _two_lines(name: str, moa: str) -> str:
-    return f"{name[:20]}\n{moa if len(moa) <= 22 else moa[:21] + '…'}"
+def _titled(name: str, moa: str) -> str:
+    """Name a column by its compound and, below it, the whole mechanism in lines that fit."""
+    return "\n".join([*wrap(name, LINE), *wrap(moa, LINE)])

@@ -11,7 +11,7 @@ from coda.errors import UserError
 from coda.figures.style import MM, TEXT, Drawing, new_figure, style
 from coda.wells import plate_format, row_letters, well_place
 
-COLOURS = ["#ffffff", "#d9e6f2", "#fdd9a8", "#f28e2b", "#a63603"]
+COLOURS = ["#ffffff", "#cfe0f0", "#fdd9a8", "#f28e2b", "#a63603"]
 WORDS = ["no site planned", "all sites there", "under half lost", "half or more lost", "all lost"]
 ACROSS = 4
 

@@ -186,7 +186,7 @@ def plot_illumination(
     margin = 0.1 * (highest - lowest)
     step = max(1, height // 270)  # a figure shows no more, and its PDF stays small
     with style():
-        figure = new_figure(75 * MM)
+        figure = new_figure(82 * MM)
         axes = figure.subplots(2, len(channels), squeeze=False, height_ratios=[1.2, 1])
         for (top, below), function, channel in zip(axes.T, functions, channels, strict=True):
             image = top.imshow(function[::step, ::step], cmap=MAP, vmin=lowest, vmax=highest)
@@ -197,7 +197,7 @@ def plot_illumination(
             below.plot(*down, color=PALETTE[3], ls="--", label="top to bottom")
             below.set(ylim=(lowest - margin, highest + margin), xticks=[0, 1], xlabel="place")
         axes[1, 0].set_ylabel("illumination function")
-        axes[1, 0].legend(loc="lower center", fontsize=6)
+        figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         figure.colorbar(image, ax=axes[0].tolist(), shrink=0.9)
         figure.suptitle(CORRECTIONS[kind])
     facts = {name: getattr(illumination, name) for name in ("lower", "upper", "mean")}

@@ -7,14 +7,15 @@ from matplotlib.axes import Axes
 from coda.columns import SPLIT_NAMES, TARGET_SPLITS, source_name, sources_in_order
 from coda.errors import UserError
 from coda.figures.accuracy import accuracies
-from coda.figures.style import FAINT, INK, MM, PALETTE, Drawing, new_figure, style
+from coda.figures.style import FAINT, INK, MM, PAGE, PALETTE, WIDTH, Drawing, new_figure, style
 from coda.methods import BEFORE_AFTER, method_name
 
 
 def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
     """Draw accuracy before and after adaptation with 95 % intervals: one row a training source, one column a split.
 
-    Each line is a target, named at its right end; the horizontal line is in domain.
+    More training sources than fit below each other stand side by side in twos. Each line is a target, named at its
+    right end; the horizontal line is in domain.
 
     Parameters
     ----------
@@ -33,10 +34,15 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
     trained = sources_in_order(pairs["train_source"])
     most = pairs.groupby("train_source")["target_source"].nunique().max()
     with style():
-        figure = new_figure((14 + max(44, 8 + 4 * most) * len(trained)) * MM, width=150 * MM)
-        grid = figure.subplots(len(trained), 2, sharex=True, sharey=True, squeeze=False)
+        height = max(44, 8 + 4 * most)
+        across = 1 if 14 + height * len(trained) <= PAGE / MM else 2
+        rows = -(-len(trained) // across)
+        height = min(height, (PAGE / MM - 14) / rows) if across > 1 else height
+        figure = new_figure((14 + height * rows) * MM, width=150 * MM if across == 1 else WIDTH)
+        grid = figure.subplots(rows, 2 * across, sharex=True, sharey=True, squeeze=False)
+        places = grid.reshape(-1, 2)
         top = np.nanmax(table[["value", "high"]].to_numpy(float))
-        for row, source in zip(grid, trained, strict=True):
+        for row, source in zip(places, trained, strict=False):
             home = table[(table["train_source"] == source) & (table["method"] == "in_domain")]
             for axes, split in zip(row, TARGET_SPLITS, strict=True):
                 mine = (pairs["train_source"] == source) & (pairs["split"] == split)
@@ -53,10 +59,12 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
                     )
             row[0].set_ylabel(f"trained on {source_name(source)}\naccuracy per {level}")
-        for axes, split in zip(grid[0], TARGET_SPLITS, strict=True):
+        for axes, split in zip(grid[0], TARGET_SPLITS * across, strict=True):
             axes.set_title(SPLIT_NAMES[split].capitalize())
+        for axes in places[len(trained) :].ravel():
+            axes.set_visible(False)
         grid[0, 0].set_xticks((0, 1), [method_name(method) for method in BEFORE_AFTER])
-        grid[0, 0].set_xlim(-0.2, 1.5)  # room for the names
+        grid[0, 0].set_xlim(-0.2, 1.5 if across == 1 else 1.9)  # room for the names
     return Drawing(figure, table)
 
 
@@ -78,8 +86,11 @@ def _lines(axes: Axes, panel: pd.DataFrame) -> None:
             elinewidth=0.7,
         )
         ends.append(value[1])
-    height = 0.075 * np.ptp(axes.get_ylim())
-    for index, place in enumerate(apart(np.array(ends), height)):
+    height = 0.085 * np.ptp(axes.get_ylim())
+    names = apart(np.array(ends), height)
+    if len(names) and not np.isnan(names).all():
+        names += max(0.0, axes.get_ylim()[0] + height / 2 - np.nanmin(names))
+    for index, place in enumerate(names):
         if not np.isnan(place):
             axes.annotate(
                 source_name(targets[index]),

@@ -21,13 +21,13 @@ TEXT = 7  # points, the smallest that prints well
 INK, FAINT, EMPTY = "#1a1a1a", "#767676", "#e9e9e9"
 
 # Okabe and Ito (2008), without their yellow, too faint on white; grey last.
-PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#1a1a1a", "#999999"]
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#1a1a1a", "#7f7f7f"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 SEQUENTIAL = "Blues"
 
 METHOD_COLOURS = {
     "in_domain": "#1a1a1a",
-    "unadapted": "#999999",
+    "unadapted": "#b0b0b0",
     "oda": "#56B4E9",
     "coda": "#0072B2",
     "supervised": "#E69F00",

@@ -126,6 +126,8 @@ class PlanesOf(Gallery):
                     if channel not in pages:
                         raise BrokenImage(f"its channels are {', '.join(pages)}, not {channel}")
                     pixels = decode(pages[channel])
+            except UserError:  # the machine is short of something
+                raise
             except (
                 Exception
             ) as error:  # tifffile and its codecs raise errors of many unrelated types

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from coda.errors import UserError
+from coda.logs import tell
 from coda.provenance import file_checksum
 
 VERSION = 1  # of the layout of a pack
@@ -34,7 +35,7 @@ KEYS = ("source", "seed", "classes", "channels", "um_per_pixel", "settings", "fi
 # Sections of the config that the networks were trained with: nothing else fits them.
 DECIDED = ("crops", "model", "head", "views", "classify")
 # Sections that a config may change.
-PROPOSED = ("adapt", "data", "harmonise")
+PROPOSED = ("adapt", "consensus", "data", "harmonise")
 LARGEST = 8 << 30  # bytes of all files together
 
 
@@ -151,18 +152,23 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lay_over(
-    config: dict[str, Any], description: Mapping[str, Any], usual: list[str] | None = None
+    config: dict[str, Any],
+    description: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    usual: list[str] | None = None,
 ) -> None:
     """Complete a config, in place, by what its pack decides; its one training source is called ``pack``.
 
-    Channels `usual` are those of the paper's config, which nobody has asked for.
+    Of settings of another release that the `schema` of the config does not know, those that a config may change are
+    left out, and told. Channels `usual` are those of the paper's config, which nobody has asked for.
 
     Raises
     ------
     UserError
-        If the config says otherwise, or names a target that it says nothing of.
+        If the config says otherwise, or names a target that it says nothing of; if the networks were trained with a
+        setting that this release does not have.
     """
-    settings = description["settings"]
+    settings = _known_settings(description, schema)
     for section in DECIDED:
         given = config.setdefault(section, {})
         for key, value in settings[section].items():
@@ -192,6 +198,30 @@ def lay_over(
         # Nothing is scored, so no plate is held out.
         sources[target] = {**(sources.get(target) or {}), "validation_plate": None}
         check_pixel_size(common or sources[target].get("um_per_pixel"), description, target)
+
+
+def _known_settings(description: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the settings of a pack that this release knows."""
+    told = description["settings"]
+    known = {"channels": told["channels"]}
+    for section in (*DECIDED, *PROPOSED):
+        part = schema["properties"][section]
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].removeprefix("#/$defs/")]
+        names = part["properties"]
+        given = told.get(section, {})
+        unknown = sorted(given.keys() - names)
+        if unknown and section in DECIDED:
+            raise UserError(
+                f"The networks of the pack were trained with {section}.{unknown[0]}, which this release does not have; "
+                f"use the release that made it, {description.get('code', 'of another version')}."
+            )
+        for name in unknown:
+            tell(
+                f"The pack has a setting {section}.{name} that this release does not know; it is left out."
+            )
+        known[section] = {name: given[name] for name in given if name in names}
+    return known
 
 
 def check_pixel_size(um_per_pixel: float | None, description: Mapping[str, Any], what: str) -> None:

@@ -20,7 +20,8 @@ from coda.versions import software_versions
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 # Pixels across a figure on the page: sharp on a dense screen, a tenth of the bytes of the print size.
-SCREEN_WIDTH = 1400
+SCREEN_WIDTH = 1100
+QUALITY = 58
 TALLEST = 16_383  # pixels; WebP holds no more
 # Pairs and plates whose pictures stand in the file, half a megabyte each; those of more are files beside it.
 INSIDE = 24
@@ -52,14 +53,37 @@ class Section:
     folded: dict[str, list[tuple[str | Path, str]]] = field(default_factory=dict)
 
 
+@dataclass
+class Front:
+    """The first screen.
+
+    Attributes
+    ----------
+    headline : str
+        What was found and how sure it is, in one sentence.
+    numbers : list of (value, what, interval)
+        The numbers to remember, as text.
+    figures : list of (path, caption)
+        PNG files: the accuracies, and images.
+    advice : list of str
+        What a lab should use.
+    """
+
+    headline: str = ""
+    numbers: list[tuple[str, str, str]] = field(default_factory=list)
+    figures: list[tuple[str | Path, str]] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+
+
 def write_report(
     path: str | Path,
     title: str,
     found: list[str],
     notes: list[str],
     sections: list[Section],
-    opening: tuple[str | Path, str] | None = None,
+    front: Front | None = None,
     doubts: Sequence[str] = (),
+    explorer: str | None = None,
 ) -> None:
     """Write the report, whole or not at all.
 
@@ -70,15 +94,17 @@ def write_report(
     title
         Title of the page.
     found
-        What was found: the paragraphs of the front page.
+        What was found, point by point: one click below the first screen.
     notes
-        What to keep in mind with it: a list below them.
+        What to keep in mind with it: a list below the first screen.
     sections
         Parts in their order.
-    opening
-        A figure for the front page, with its caption.
+    front
+        The first screen.
     doubts
         What puts the results in doubt: a strip above them.
+    explorer
+        Address of the explorer, seen from the report, where there is one.
 
     Raises
     ------
@@ -101,8 +127,9 @@ def write_report(
         notes=notes,
         parts=parts,
         inside=INSIDE,
-        opening=opening,
+        front=front or Front(),
         doubts=doubts,
+        explorer=explorer,
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -137,7 +164,7 @@ def _inline(path: str | Path) -> str:
         with Image.open(path) as picture:
             picture = picture.convert("RGB")
         picture.thumbnail((SCREEN_WIDTH, TALLEST), Image.Resampling.LANCZOS, reducing_gap=None)
-        picture.save(content, "WEBP", quality=85)
+        picture.save(content, "WEBP", quality=QUALITY)
     except (OSError, ValueError) as error:
         raise UserError(f"The report cannot show the figure {path}: {error}") from error
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

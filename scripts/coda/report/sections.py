@@ -114,13 +114,15 @@ def report_sections(
     ]
 
 
-def opening(folder: str, figures: list[str]) -> tuple[str, str] | None:
-    """Give the figure of the front page: images before and after harmonisation, of the first pair."""
+def opening(folder: str, figures: list[str]) -> list[tuple[str, str]]:
+    """Give the figures of the first screen: accuracies, and images before and after harmonisation, of the first."""
+    chosen: dict[str, tuple[str, str]] = {}
     for path in figures:
         stem = Path(path).relative_to(folder).with_suffix("").as_posix()
-        if stem.split("/")[0] == "harmonised_crops":
-            return path, f"{_subject(stem)}{_caption('harmonised_crops')}"
-    return None
+        kind = stem.split("/")[0]
+        if kind in ("accuracy", "harmonised_crops") and kind not in chosen:
+            chosen[kind] = (path, f"{_subject(stem)}{_caption(kind)}")
+    return list(chosen.values())
 
 
 def _caption(kind: str) -> str:

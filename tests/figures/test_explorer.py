@@ -1,0 +1,116 @@
+"""The explorer: every crop with its own picture, calls, places and neighbours, on one page that stands alone."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from coda.columns import SITE_KEYS
+from coda.crops.store import CropStore, CropWriter
+from coda.figures import explorer
+from coda.figures.explorer import crops_table, project, sheets, thumbnails, write_explorer
+from PIL import Image
+from predictions import make_predictions, with_embeddings
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    """Home, and one target before and after adaptation."""
+    made = []
+    for seed, source, skill in ((0, "source_1", 3.0), (1, "source_2", 1.0), (2, "source_2", 3.0)):
+        table = with_embeddings(make_predictions(seed, plates=("P1",), skill=skill), seed=seed)
+        made.append(table.assign(Metadata_Source=source, Quality_ok=True))
+    return made
+
+
+def test_the_training_source_stays_and_the_target_has_its_calls_before_and_after(predictions):
+    home, before, after = predictions
+    # Files need not have their rows in one order.
+    table = crops_table(home, [before], [after.sample(frac=1, random_state=0)])
+    assert len(table) == len(home) + len(before)
+    stays = table["Metadata_Source"] == "source_1"
+    for name in ("x", "y", "call", "confidence"):
+        assert (table.loc[stays, f"{name}_before"] == table.loc[stays, f"{name}_after"]).all()
+    for moment, each in (("before", before), ("after", after)):
+        logits = each.filter(like="Logit_")
+        own = np.exp(logits) / np.exp(logits).sum(axis=1).to_numpy()[:, None]
+        wanted = each[SITE_KEYS].assign(call=own.idxmax(axis=1).str[6:], confidence=own.max(axis=1))
+        found = table[~stays].merge(wanted, on=SITE_KEYS)
+        assert (found[f"call_{moment}"] == found["call"]).all()
+        assert found[f"confidence_{moment}"].to_numpy() == pytest.approx(
+            found["confidence"], rel=1e-5
+        )
+
+
+def test_neighbours_are_the_nearest_by_cosine_and_never_oneself(predictions):
+    home, before, after = predictions
+    table = crops_table(home, [before], [after])
+    vectors = np.concatenate([np.stack(each["Embedding"]).astype(float) for each in (home, after)])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    likeness = unit @ unit.T - 2 * np.eye(len(unit))
+    for row, found in enumerate(table["neighbours"]):
+        assert row not in found
+        best = np.sort(likeness[row])[::-1][: len(found)]
+        assert likeness[row][found] == pytest.approx(best, abs=1e-5)
+
+
+def test_points_that_no_landmark_is_lie_by_their_like(monkeypatch):
+    monkeypatch.setattr(explorer, "LANDMARKS", 60)
+    random = np.random.default_rng(0)
+    group = np.arange(300) % 3
+    places = project(np.eye(8)[group] * 20 + random.normal(size=(300, 8)), seed=0)
+    centres = np.stack([places[group == each].mean(axis=0) for each in range(3)])
+    distance = np.linalg.norm(places[:, None] - centres[None], axis=2)
+    assert (distance.argmin(axis=1) == group).all()
+
+
+def test_every_crop_has_its_own_thumbnail(predictions, tmp_path):
+    home, before, after = predictions
+    table = (
+        crops_table(home, [before], [after]).sample(frac=1, random_state=3).reset_index(drop=True)
+    )
+    # The grey value of the left half tells the row; the right half is dark.
+    paths = []
+    for source, part in table.groupby("Metadata_Source"):
+        paths.append(tmp_path / f"{source}.arrow")
+        with CropWriter(paths[-1], ["DNA"], 80, 80, {}) as writer:
+            for row, site in part.sample(frac=1, random_state=1).iterrows():
+                pixels = np.zeros((1, 1, 80, 80), np.uint8)
+                pixels[..., :40] = 20 + row
+                writer.write({key: site[key] for key in SITE_KEYS}, pixels)
+    pictures, side = thumbnails(table, [CropStore([path]) for path in paths])
+    assert pictures.shape == (len(table), side, side, 3) and side == 40
+    assert pictures[:, :, side // 2 :].max() == 0
+    for _, part in table.groupby("Metadata_Source"):
+        light = pictures[part.index, side // 2, 2, 0].astype(int)
+        assert (np.diff(light) >= 0).all() and light[-1] > light[0]
+
+
+def test_sheets_hold_all_pictures_in_order(monkeypatch):
+    monkeypatch.setattr(explorer, "SHEET", 128)
+    colours = np.random.default_rng(0).integers(0, 255, (21, 3)).astype(np.uint8)
+    pictures = np.broadcast_to(colours[:, None, None], (21, 32, 32, 3))
+    made = sheets(pictures)
+    assert len(made) == 2
+    opened = [Image.open(io.BytesIO(base64.b64decode(sheet.split(",")[1]))) for sheet in made]
+    for number, colour in enumerate(colours):
+        sheet, place = divmod(number, 16)
+        at = (place % 4 * 32 + 16, place // 4 * 32 + 16)
+        seen = np.array(opened[sheet].convert("RGB").getpixel(at), int)
+        assert np.abs(seen - colour).max() < 24
+
+
+def test_the_page_stands_alone_and_no_name_breaks_out(predictions, tmp_path):
+    home, before, after = (
+        each.replace({"Metadata_moa": {"moa 1": "</script><script>alert(1)</script>"}})
+        for each in predictions
+    )
+    table = crops_table(home, [before], [after])
+    pictures = np.zeros((len(table), 32, 32, 3), np.uint8)
+    write_explorer(tmp_path / "explorer.html", table, pictures, "A & B", len(table))
+    page = (tmp_path / "explorer.html").read_text()
+    assert "<title>A &amp; B</title>" in page
+    assert "<script>alert" not in page
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=.?http", page)
+    assert [path.name for path in tmp_path.iterdir()] == ["explorer.html"]
