@@ -263,3 +263,8 @@ def test_a_table_that_asks_for_too_much_is_refused_at_once(monkeypatch):
     with pytest.raises(ValueError, match="unpacks to more"):
         parse_table(gzip.compress(b"a,b\n" + b"1,2\n" * 10**6), "t.csv.gz")
     assert time.process_time() - begun < 5
+
+
+def test_a_line_end_within_the_heading_is_told_in_a_sentence():
+    with pytest.raises(ValueError, match="its heading cannot be read"):
+        parse_table(b"a,b\rc,d\n1,2,3\n", "t.csv")
