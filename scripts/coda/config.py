@@ -17,11 +17,6 @@ from coda.simulated_gallery import simulated_places
 # Keys that have another name now.
 RENAMED = {"protocols": "experiments"}
 
-<<<<<<< HEAD
-=======
-# Of a source, batch or plate, which is part of paths.
-
->>>>>>> main
 # The types of a JSON schema in words.
 KINDS = {
     "array": "a list in brackets, such as [1, 2]",

@@ -213,15 +213,12 @@ def test_json_is_written_whole(tmp_path):
     assert os.listdir(tmp_path) == ["x.json"]
 
 
-<<<<<<< HEAD
-=======
 def test_a_workbook_is_named_as_such(tmp_path):
     (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(UserError, match="spreadsheet or an archive; save it as CSV"):
         read_table(tmp_path / "sheet.csv")
 
 
->>>>>>> main
 ODD = st.text(st.sampled_from("=+-@'\t1.e a\";,"), max_size=6).map(str.strip)
 
 
@@ -266,12 +263,3 @@ def test_a_table_that_asks_for_too_much_is_refused_at_once(monkeypatch):
     with pytest.raises(ValueError, match="unpacks to more"):
         parse_table(gzip.compress(b"a,b\n" + b"1,2\n" * 10**6), "t.csv.gz")
     assert time.process_time() - begun < 5
-<<<<<<< HEAD
-
-
-def test_a_workbook_is_named_as_such(tmp_path):
-    (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04" + bytes(100))
-    with pytest.raises(UserError, match="spreadsheet or an archive; save it as CSV"):
-        read_table(tmp_path / "sheet.csv")
-=======
->>>>>>> main
