@@ -58,4 +58,4 @@ def test_control_characters_are_written_out():
 def test_long_texts_come_to_an_end():
     """A pattern that goes back and forth would take days for this."""
     long = "https://" + "." * 10**6 + "x" + "https://" + "a:" * 10**6 + "@h?" + "x=1&" * 10**5
-    assert "@h?" in shown(long) and "a:a:" not in shown(long)
+    assert shown(long).startswith("https://....") and "x=1" not in shown(long)
