@@ -117,9 +117,10 @@ def test_ids_are_text_whatever_parquet_says(tmp_path):
     assert again["score"].dtype == "float64"
 
 
+# An apostrophe before a formula is how tables say that it is none, and no part of the text.
 TEXT = st.text(
     st.characters(codec="latin-1", exclude_categories=["C", "Z"], exclude_characters='"!')
-)
+).filter(lambda text: not re.match(r"'+[=+\-@]", text))
 
 
 @given(
