@@ -140,7 +140,8 @@ def relative_keys(
     for prefix in known_prefixes(root):
         keys = keys.where(~paths.str.startswith(prefix, na=False), paths.str.slice(len(prefix)))
     if "://" not in root:
-        keys = keys.map(lambda key: below_root(key, root), "ignore")
+        # Text even where all are missing.
+        keys = keys.map(lambda key: below_root(key, root), "ignore").astype("str")
     unsafe = keys.str.contains(r"(?:^|/)\.{0,2}(?:/|$)|\\|[\x00-\x1f\x7f]", na=False)
     refused = keys.notna() & (unsafe | ~keys.str.startswith(f"{source}/images/", na=False))
     if refused.any():
