@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from coda.evaluation.embedding_scores import read_representation
 from coda.evaluation.experiment_scores import read_experiment_scores
+from coda.evaluation.recommendation import read_recommendations
 from coda.evaluation.scores import read_scores
 from coda.files import read_table
 from coda.logs import reported
@@ -56,7 +57,7 @@ with reported(snakemake.log[0]):
         Front(
             *front_page(summary, config["figures"]["level"]),
             opening(snakemake.params.figures, figures),
-            recommended(read_table(snakemake.input.recommendation)),
+            recommended(read_recommendations(snakemake.input.recommendation)),
         ),
         doubts(warnings),
         snakemake.params.explorer,

@@ -1,4 +1,4 @@
-"""Take the screenshots of the report that the documentation shows, in Chromium.
+"""Take the screenshots of the report and the explorer that the documentation shows, in Chromium.
 
 python tools/screenshots.py results/demo/report.html docs/images
 """
@@ -16,6 +16,7 @@ SCREENS = [
     ("report-data", (1100, 600), False, "Data"),
     ("report-phone", (390, 844), True, None),
 ]
+SETTLED = "new Promise(done => setTimeout(done, 3000))"  # maps say nowhere that they are drawn
 COLOURS = 256  # a palette makes the files three times smaller
 
 
@@ -28,8 +29,19 @@ def take_screens(report: Path, folder: Path) -> None:
                 browser.evaluate(
                     f"[...document.querySelectorAll('h2')].find(h => h.textContent == '{heading}').scrollIntoView()"
                 )
-            picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
-            picture.quantize(COLOURS, kmeans=2).save(folder / f"{name}.png", optimize=True)
+            _save(browser.screenshot(), folder / f"{name}.png")
+        explorer = report.with_name("explorer.html")
+        if explorer.exists():
+            browser.open(explorer, 1400, 950)
+            browser.evaluate(SETTLED)
+            browser.evaluate("explorer.hover([5]); explorer.pin(700)")
+            browser.evaluate(SETTLED)
+            _save(browser.screenshot(), folder / "explorer.png")
+
+
+def _save(content: bytes, path: Path) -> None:
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    picture.quantize(COLOURS, kmeans=2).save(path, optimize=True)
 
 
 if __name__ == "__main__":

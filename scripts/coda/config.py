@@ -17,8 +17,6 @@ from coda.simulated_gallery import simulated_places
 # Keys that have another name now.
 RENAMED = {"protocols": "experiments"}
 
-# Of a source, batch or plate, which is part of paths.
-
 # The types of a JSON schema in words.
 KINDS = {
     "array": "a list in brackets, such as [1, 2]",

@@ -205,7 +205,10 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
         raise ValueError("it is empty")
     by_suffix = "," if ".csv" in suffixes else "\t"
     separator = next((mark for mark in (by_suffix, *",;\t") if mark in heading), by_suffix)
-    (names,) = csv.reader([heading.rstrip("\r")], delimiter=separator)
+    try:
+        (names,) = csv.reader([heading.rstrip("\r")], delimiter=separator)
+    except csv.Error as error:
+        raise ValueError(f"its heading cannot be read ({error})") from error
     names = [re.sub(f"^'(?={FORMULA})", "", cell.strip()) for cell in names]
     if len(names) > MOST_COLUMNS:
         raise ValueError(f"its heading has {len(names)} columns; at most {MOST_COLUMNS} are read")

@@ -16,7 +16,9 @@ from scipy.ndimage import gaussian_filter
 from skimage import io
 
 FLAGS = {"blurred": None, "saturated": None, "blank": None, "cells": None}
-SETTINGS = {"kind": "grid", "illumination": "deepprofiler", "um_per_pixel": None, "flags": FLAGS}
+SETTINGS = {
+    "kind": "grid", "illumination": "deepprofiler", "min_sites": 1, "um_per_pixel": None, "flags": FLAGS
+}  # fmt: skip
 REAL_CHANNELS = {"ER": 1, "RNA": 2, "Mito": 3, "DNA": 4, "AGP": 5}
 
 

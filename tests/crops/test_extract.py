@@ -288,7 +288,7 @@ def test_a_job_killed_while_its_workers_cut_is_cleared_up_by_the_next(plate):
         job.communicate(timeout=60)  # its workers hold the pipe open until they have ended too
     assert len(list(plate.folder.glob(".crops.*.arrow"))) == 1
     _, store = plate.extract()
-    assert len(store) == 24 and not list(plate.folder.glob(".*"))
+    assert len(store) == 24 and not list(plate.folder.glob(".crops.*.arrow"))
 
 
 def test_settings_that_do_not_fit_are_refused(plate):

@@ -8,9 +8,11 @@ from coda.evaluation.recommendation import (
     choose,
     compare_methods,
     control_distance,
+    read_recommendations,
     recommendations,
 )
 from coda.evaluation.replicate_agreement import replicate_agreement
+from coda.files import write_table
 from predictions import make_predictions
 from scipy.spatial.distance import jensenshannon
 
@@ -112,3 +114,17 @@ def test_training_runs_are_averaged_and_one_method_a_pair_is_marked():
     ]
     one, two = (rows.set_index("method")["agreement"]["coda"] for rows in (runs[0], runs[2]))
     assert found["agreement"][1] == pytest.approx((one + two) / 2)
+
+
+def test_the_table_is_read_back_as_it_was_written(tmp_path):
+    table = pd.DataFrame(
+        {
+            "train_source": "a", "target_source": "b", "method": ["x", "y"], "agreement": [0.5, 0.25],
+            "control_distance": [1.0, float("nan")], "confidence": [0.75, 0.25], "seeds": [1, 1],
+            "chosen": [True, False], "reason": ["why", None],
+        }
+    )  # fmt: skip
+    write_table(table, tmp_path / "recommendation.csv")
+    pd.testing.assert_frame_equal(
+        read_recommendations(tmp_path / "recommendation.csv"), table, check_dtype=False
+    )

@@ -73,6 +73,18 @@ def test_one_such_file_costs_its_site_and_not_the_plate(tmp_path, monkeypatch):
     assert "Too many levels" in table.reason[1] and len(os.listdir(folder)) == 10
 
 
+def test_links_to_a_folder_above_end(mirror, capsys):
+    folder = mirror.folder / "source_3/images/P1"
+    for name in ("self", "again"):
+        (folder / name).symlink_to(folder)
+        (folder / f"up_{name}").symlink_to(mirror.folder)
+    found = [entry.key for entry in mirror.entries("source_3")]
+    assert (
+        len(found) == 4 and "source_3/images/linked/0.tif" in found
+    )  # each file by each way without a ring
+    assert "is a link to a folder above it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS])
 def test_file_systems_without_links_get_copies(tmp_path, monkeypatch, number):
     index = make_plate(tmp_path / "mirror", 12)
@@ -104,15 +116,3 @@ def test_names_that_are_no_text_are_skipped_and_told(mirror, capsys):
     Path(os.fsdecode(place)).write_bytes(b"")
     assert len(list(mirror.entries("source_3/images/P1"))) == 2
     assert r"\xff.tif' is skipped: its name is no UTF-8" in capsys.readouterr().err
-
-
-def test_links_to_a_folder_above_end(mirror, capsys):
-    folder = mirror.folder / "source_3/images/P1"
-    for name in ("self", "again"):
-        (folder / name).symlink_to(folder)
-        (folder / f"up_{name}").symlink_to(mirror.folder)
-    found = [entry.key for entry in mirror.entries("source_3")]
-    assert (
-        len(found) == 4 and "source_3/images/linked/0.tif" in found
-    )  # each file by each way without a ring
-    assert "is a link to a folder above it" in capsys.readouterr().err

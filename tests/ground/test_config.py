@@ -243,13 +243,3 @@ def test_calls_come_with_the_steps_that_lead_to_them():
         UserError, match="predict.method is codda, which is no method; did you mean"
     ):
         checked(pack="pack", predict={"method": "codda"})
-
-
-@pytest.mark.parametrize(
-    "name", ["../../etc", "a/b", "..", "", ".hidden", "a\nb", "-rf", "a b", "~"]
-)
-def test_a_source_is_a_name(name):
-    config = deepcopy(BASE)
-    config["sources"] = {**config["sources"], name: {}}
-    with pytest.raises(UserError, match="In sources, .* is no id"):
-        check_config(config, deepcopy(SCHEMA))

@@ -1,7 +1,5 @@
 """What an address carries as password or signature is shown nowhere, and no control character reaches a terminal."""
 
-import time
-
 import pytest
 from coda.redaction import shown, without_secrets
 
@@ -57,7 +55,7 @@ def test_control_characters_are_written_out():
     assert told == "\\x1b]0;owned\\x07 a\\rb \\u202egnp\\u2066 \\x9b2J\ttab é 細胞\n"
 
 
-def test_long_texts_take_no_time():
-    begun = time.process_time()
-    shown("https://" + "." * 10**6 + "x" + "https://" + "a:" * 10**6 + "@h?" + "x=1&" * 10**5)
-    assert time.process_time() - begun < 5
+def test_long_texts_come_to_an_end():
+    """A pattern that goes back and forth would take days for this."""
+    long = "https://" + "." * 10**6 + "x" + "https://" + "a:" * 10**6 + "@h?" + "x=1&" * 10**5
+    assert shown(long).startswith("https://....") and "x=1" not in shown(long)

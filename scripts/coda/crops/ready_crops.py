@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import tifffile
 from PIL import Image
 
 from coda.columns import SITE_KEYS
@@ -17,6 +16,7 @@ from coda.crops.site_images import SITE, plate_name, tell_lost
 from coda.crops.store import CropStore, CropWriter
 from coda.errors import UserError
 from coda.files import read_table, write_table
+from coda.gallery.arrays import read_npy
 from coda.gallery.planes import plane_key
 from coda.gallery.platemap import compounds_of, plain, read_platemap
 from coda.gallery.plates import WELL_COLUMNS
@@ -27,7 +27,7 @@ from coda.gallery.site_index import (
     site_numbers,
     well_names,
 )
-from coda.gallery.tiff import BrokenImage
+from coda.gallery.tiff import MOST_PIXELS, BrokenImage, read_pages
 from coda.logs import some, warn
 
 SITE_HEADINGS = ("site", "siteid", "field", "fieldid", "fov")
@@ -158,11 +158,13 @@ def read_array(path: str | Path) -> np.ndarray:
     suffix = Path(path).suffix.lower()
     try:
         if suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            return read_npy(Path(path).read_bytes())
         if suffix in (".tif", ".tiff"):
-            return tifffile.imread(path)
+            return read_pages(path)
         if suffix == ".png":
             with Image.open(path) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise ValueError(f"it claims {image.width} x {image.height} pixels")
                 return np.asarray(image)
     except Exception as error:  # decoders raise errors of many unrelated types
         raise BrokenImage(f"{path} cannot be read: {error}") from error

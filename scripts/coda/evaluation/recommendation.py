@@ -9,6 +9,7 @@ wrongly on every plate alike.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from coda.evaluation.replicate_agreement import (
     replicate_agreement,
 )
 from coda.evaluation.units import LOGIT, classes_of, probabilities_of
+from coda.files import read_table
 
 RESAMPLINGS = 200
 STARTING = "unadapted"
@@ -148,3 +150,10 @@ def recommendations(compared: pd.DataFrame) -> pd.DataFrame:
         for key, part in means.groupby(pair, sort=False)
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def read_recommendations(path: str | Path) -> pd.DataFrame:
+    """Read the table of `recommendations` back from CSV, numbers as numbers and marks as marks."""
+    table = read_table(path)
+    numbers = dict.fromkeys(("agreement", "control_distance", "confidence"), float)
+    return table.assign(chosen=table["chosen"] == "True").astype(numbers | {"seeds": int})

@@ -1,7 +1,5 @@
 """The gallery's own illumination functions: CellProfiler's, one ``*_Illum<channel>.npy`` per channel."""
 
-import io
-import math
 import os
 from collections.abc import Sequence
 
@@ -10,6 +8,7 @@ import pandas as pd
 
 from coda.errors import UserError
 from coda.files import replacing
+from coda.gallery.arrays import read_npy
 from coda.gallery.base import Entry, FetchError, Gallery
 
 OUT = "set crops.illumination to deepprofiler, or leave the plate out (exclude_plates)"
@@ -123,24 +122,10 @@ def parse_function(content: bytes, name: str | os.PathLike) -> np.ndarray:
         If it is not an image of positive numbers; `name` is for the message.
     """
     try:
-        stream = io.BytesIO(content)
-        version = np.lib.format.read_magic(stream)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, kind = read_header(stream)
-        # NumPy would set aside as much memory as the header claims.
-        if math.prod(shape) * kind.itemsize != len(content) - stream.tell():
-            raise ValueError(
-                f"its header claims an array {shape} of {kind}, which it does not hold"
-            )
-        function = np.load(io.BytesIO(content), allow_pickle=False)
+        function = read_npy(content)
         function = np.asarray(function, np.float32)
         whole = function.ndim == 2 and bool(np.isfinite(function).all() and (function > 0).all())
-    except (
-        Exception
-    ) as error:  # NumPy raises errors of many unrelated types, of Python's parser among them
+    except (ValueError, TypeError) as error:
         raise UserError(
             f"The illumination function {name} cannot be read: {error}; {OUT}."
         ) from error

@@ -162,6 +162,27 @@ def _check_directories(handle: BinaryIO) -> bool:
     return not offset
 
 
+def read_pages(path: str | os.PathLike) -> np.ndarray:
+    """Decode the pages of a TIFF that are of one shape, stacked where they are several.
+
+    Raises
+    ------
+    BrokenImage
+        As `opened` and `decode`, of all pages together.
+    """
+    with open(path, "rb") as handle, opened(handle, every_page=True) as file:
+        series = file.series[0]
+        if series.size > MOST_PIXELS:
+            raise BrokenImage(f"it claims {series.size} pixels; at most {MOST_PIXELS} are read")
+        pages = [decode(page) for page in file.pages]
+        if (
+            len({page.shape for page in pages}) > 1
+            or sum(page.size for page in pages) != series.size
+        ):
+            raise BrokenImage("its pages are not of one shape")
+        return np.stack(pages).reshape(series.shape)
+
+
 def decode(page: tifffile.TiffPage) -> np.ndarray:
     """Decode the pixels of a page, if that takes no more memory and time than the largest image that is read.
 

@@ -45,7 +45,7 @@ def trust(
         and ``control_chance``, how far it would lie without any shift; ``agreement``,
         `coda.evaluation.replicate_agreement.Agreement.information`;
         ``expected_accuracy`` and ``expected_coverage`` of compounds, by the calibrated probabilities themselves: the
-        mean of the highest, and of the sum over the set, too high where a shift has made the network surer than right;
+        mean of the highest, and of the sum over the set, far too high where a shift between labs remains;
         ``use``, whether its calls are to be used, and ``reason``, a sentence. What cannot be measured is NaN, and the
         reason says so.
     """
