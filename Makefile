@@ -47,7 +47,7 @@ demo: $(VENV)/run
 	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
 	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake all pack $(DEMO)
 	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake predict $(subst demo.yaml,demo_own.yaml,$(DEMO))
-	@echo; cat results/demo/summary.txt
+	@echo; cat results/demo/summary.txt; echo
 	@echo "Calls for a fourth lab:"; ls results/demo_own/calls.csv results/demo_own/calls.html results/demo_own/trust.csv
 	@echo; echo "Figures:"; ls results/demo/figures/*.png results/demo/figures/[acegst]*/*.png
 	@echo "Report:"; ls results/demo/report.html

@@ -20,7 +20,6 @@ CROP_BYTES = len(config["channels"]) * config["crops"]["size"] ** 2
 
 localrules:
     select_plates,
-    check_classes,
 
 
 rule download_metadata:
@@ -72,12 +71,19 @@ rule label_compounds:
 
 
 checkpoint select_plates:
-    """Choose the plates that take part, and which of them are kept for validation."""
+    """Choose the plates that take part, and which of them are kept for validation; refuse those that lack a class.
+
+    No rule of its own looks at the classes: what comes after a job that has to run, not even behind an ancient input,
+    would not be run for a reason of its own.
+    """
     input:
         plate=TABLE.format(table="plate") if JUMP_TABLES else [],
         sample_sheet=config["sample_sheet"] or [],
+        well=TABLE.format(table="well") if JUMP_TABLES else [],
+        compounds=rules.label_compounds.output.compounds if JUMP_TABLES else [],
     output:
         plates=f"{RESULTS}/metadata/plates.csv",
+        classes=f"{RESULTS}/metadata/classes.csv",
     log:
         f"{RESULTS}/logs/select_plates.log",
     benchmark:
@@ -97,6 +103,11 @@ checkpoint select_plates:
             for source in SOURCES
         },
         exclude=config["exclude_plates"],
+        choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
+        # Crops that were cut elsewhere come with their labels.
+        training=[
+            source for source in config["train_sources"] if source not in READY and JUMP_TABLES
+        ],
         code=code("select_plates"),
     script:
         "../scripts/select_plates.py"
@@ -125,49 +136,12 @@ def begun(wildcards):
     return int(os.path.isdir(images) or os.path.isdir(f"{images}.partial"))
 
 
-def training_layouts(wildcards):
-    """Give the layouts of plates of one's own that train."""
-    plates = [(source, plate) for source in config["train_sources"] for plate in plates_of(source)]
-    return sorted(
-        {own_place(*plate)["layout"] for plate in plates if "layout" in own_place(*plate)}
-    )
-
-
-rule check_classes:
-    """Refuse training plates that lack a class, before anything of a plate is fetched."""
-    input:
-        plates=f"{RESULTS}/metadata/plates.csv",
-        well=TABLE.format(table="well"),
-        layouts=training_layouts,
-        compounds=rules.label_compounds.output.compounds,
-    output:
-        classes=f"{RESULTS}/metadata/classes.csv",
-    log:
-        f"{RESULTS}/logs/check_classes.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/check_classes.tsv"
-    priority: 100
-    conda:
-        "../envs/gallery.yaml"
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
-    params:
-        choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
-        # Crops that were cut elsewhere come with their labels.
-        training=[source for source in config["train_sources"] if source not in READY],
-        code=code("check_classes"),
-    script:
-        "../scripts/check_classes.py"
-
-
 rule index_plate:
     """List the sites of a plate with their compounds and the keys of their images."""
     input:
         gallery=GALLERY,
         # A plate's sites do not change when other plates are chosen.
         plates=ancient(f"{RESULTS}/metadata/plates.csv"),
-        classes=ancient(rules.check_classes.output.classes) if JUMP_TABLES else [],
         well=TABLE.format(table="well") if JUMP_TABLES else [],
         compounds=rules.label_compounds.output.compounds if JUMP_TABLES else [],
         layout=lambda wildcards: own_place(**wildcards).get("layout", []),

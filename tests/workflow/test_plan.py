@@ -113,7 +113,8 @@ def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path
     said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run").stdout
     (outputs,) = re.findall(r"^rule predict_mix:\n    input: .*\n    output: (.*)", said, re.M)
     predicted = [path.split("/mix/")[1].split("/")[0] for path in outputs.split(", ")]
-    assert sorted(predicted) == sorted(["coda", *aligned])
+    consensus = ["coda_consensus", "harmonised_coda_consensus"]
+    assert sorted(predicted) == sorted(["coda", *consensus, *aligned])
 
 
 @pytest.mark.slow
@@ -137,7 +138,6 @@ def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
     [
         ({"patch_term": 1.0, "frozen_blocks": 2}, set()),
         ({"hold_moments": 1.0}, {"tokens.safetensors"}),
-        ({"consensus": 1.0}, {"tokens.safetensors", "task_model.safetensors"}),
     ],
     ids=lambda part: "-".join(sorted(part)) or "nothing",
 )
@@ -150,6 +150,16 @@ def test_an_adaptation_waits_for_what_its_terms_need_and_no_more(tmp_path, terms
 
 
 @pytest.mark.slow
+def test_a_consensus_waits_for_the_task_model_that_makes_it(tmp_path):
+    jobs_of(tmp_path, "pair", methods=["unadapted", "coda_consensus"])
+    said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run").stdout
+    (inputs,) = re.findall(r"^rule adapt_foundation:\n    input: (.*)", said, re.M)
+    assert {"tokens.safetensors", "task_model.safetensors"} <= {
+        Path(path).name for path in inputs.split(", ")
+    }
+
+
+@pytest.mark.slow
 def test_predictions_take_one_job_a_target_and_kind(tmp_path):
     _, jobs = jobs_of(
         tmp_path, "pair", methods=list(METHODS), experiments={"run": ["mix", "compounds"]}
@@ -157,7 +167,7 @@ def test_predictions_take_one_job_a_target_and_kind(tmp_path):
     counted = {rule: count for rule, count in jobs.items() if rule.startswith("predict_")}
     assert counted == {
         "predict_sites": 1, "predict_home": 1, "predict_probes": 1, "predict_home_probes": 1, "predict_controls": 2,
-        "predict_mix": 1, "predict_new_compounds": 1, "predict_home_new_compounds": 1,
+        "predict_profiles": 2, "predict_mix": 1, "predict_new_compounds": 1, "predict_home_new_compounds": 1,
         "predict_new_compounds_by_controls": 2,
     }  # fmt: skip
 

@@ -49,6 +49,9 @@ def test_another_precision_trains_again(planned):
 
 
 def test_another_classifier_spares_the_foundations(planned):
-    rules = planned("classify={epochs: 3}")
+    rules = planned("classify={epochs: 3}", "methods=[unadapted, oda, coda]")
     assert "train_classifier" in rules
     assert rules.isdisjoint({"pretrain_foundation", "adapt_foundation", "train_supervised"})
+    # A consensus is that of the task model.
+    rules = planned("classify={epochs: 3}")
+    assert "adapt_foundation" in rules and "pretrain_foundation" not in rules
