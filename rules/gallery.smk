@@ -71,19 +71,12 @@ rule label_compounds:
 
 
 checkpoint select_plates:
-    """Choose the plates that take part, and which of them are kept for validation; refuse those that lack a class.
-
-    No rule of its own looks at the classes: what comes after a job that has to run, not even behind an ancient input,
-    would not be run for a reason of its own.
-    """
+    """Choose the plates that take part, and which of them are kept for validation."""
     input:
         plate=TABLE.format(table="plate") if JUMP_TABLES else [],
         sample_sheet=config["sample_sheet"] or [],
-        well=TABLE.format(table="well") if JUMP_TABLES else [],
-        compounds=rules.label_compounds.output.compounds if JUMP_TABLES else [],
     output:
         plates=f"{RESULTS}/metadata/plates.csv",
-        classes=f"{RESULTS}/metadata/classes.csv",
     log:
         f"{RESULTS}/logs/select_plates.log",
     benchmark:
@@ -103,11 +96,6 @@ checkpoint select_plates:
             for source in SOURCES
         },
         exclude=config["exclude_plates"],
-        choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
-        # Crops that were cut elsewhere come with their labels.
-        training=[
-            source for source in config["train_sources"] if source not in READY and JUMP_TABLES
-        ],
         code=code("select_plates"),
     script:
         "../scripts/select_plates.py"
@@ -184,11 +172,19 @@ def all_own(wildcards):
 
 
 rule check_plates:
-    """Refuse plates that share images, before any of them trains a network."""
+    """Refuse plates that share images, or lack a class, before any of them trains a network.
+
+    It stands beside the way of the plates, not on it: what comes after a job that has to run, even behind an ancient
+    input, is run for no reason of its own.
+    """
     input:
         indexes=lambda wildcards: tables_of("index", *SOURCES),
+        chosen=ancient(f"{RESULTS}/metadata/plates.csv"),
+        well=TABLE.format(table="well") if JUMP_TABLES else [],
+        compounds=rules.label_compounds.output.compounds if JUMP_TABLES else [],
     output:
         plates=f"{RESULTS}/metadata/images.csv",
+        classes=f"{RESULTS}/metadata/classes.csv",
     log:
         f"{RESULTS}/logs/check_plates.log",
     benchmark:
@@ -201,6 +197,11 @@ rule check_plates:
         runtime=growing(10),
     params:
         roots=all_roots,
+        choose={key: value for key, value in config["choose"].items() if key != "sites_per_well"},
+        # Crops that were cut elsewhere come with their labels.
+        training=[
+            source for source in config["train_sources"] if source not in READY and JUMP_TABLES
+        ],
         code=code("check_plates"),
     script:
         "../scripts/check_plates.py"

@@ -2,14 +2,7 @@
 
 import pandas as pd
 from coda.files import read_table, write_table
-from coda.gallery.plates import (
-    PLATE_COLUMNS,
-    add_own_plates,
-    read_sample_sheet,
-    read_training_wells,
-    select_plates,
-)
-from coda.gallery.training_classes import check_training_classes
+from coda.gallery.plates import PLATE_COLUMNS, add_own_plates, read_sample_sheet, select_plates
 from coda.logs import reported, some, tell
 
 with reported(snakemake.log[0]):
@@ -29,13 +22,4 @@ with reported(snakemake.log[0]):
         snakemake.params.sources,
         snakemake.params.exclude,
     )
-    training, compounds = snakemake.params.training, snakemake.input.compounds
-    classes = check_training_classes(
-        plates,
-        read_training_wells(snakemake.input.well, plates, training) if training else None,
-        read_table(compounds) if compounds else None,
-        snakemake.params.choose,
-        training,
-    )
-    write_table(classes, snakemake.output.classes)
     write_table(plates, snakemake.output.plates)
