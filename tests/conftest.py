@@ -24,6 +24,17 @@ def reference() -> Path:
     return REFERENCE
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium."""
+    from browser import find_chromium, open_browser
+
+    if find_chromium() is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with open_browser() as opened:
+        yield opened
+
+
 @pytest.fixture(scope="session")
 def tiny_plates(tmp_path_factory) -> list[str]:
     """Four plates of 32 crops, 2 channels of 48 pixels, in two batches; stripes tell the class."""

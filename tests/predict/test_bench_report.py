@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from browser import find_chromium, open_browser
 from coda.crops.store import CropStore, CropWriter
 from coda.predict.bench_report import write_bench_report
 from coda.predict.crop_panels import crop_panels
@@ -153,14 +152,6 @@ def test_the_page_nests_and_quotes_names(page):
     markup = re.sub(r"<script>.*?</script>", "", html, flags=re.S)
     read = Page(re.sub(r"<input[^>]*>|<br>|<rect[^>]*/>", "", markup))
     assert len(read.ids) == len(set(read.ids))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if find_chromium() is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with open_browser() as opened:
-        yield opened
 
 
 SHOWN = "[...document.querySelectorAll('#calls tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent)"

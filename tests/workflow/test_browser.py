@@ -1,7 +1,6 @@
 """The report as a reader meets it, in a real Chromium."""
 
 import pytest
-from browser import find_chromium, open_browser
 from places import ROOT
 
 WIDTHS = {"desktop": (1280, 800), "phone": (390, 844)}
@@ -10,14 +9,6 @@ LAYOUT = "[Math.max(document.documentElement.scrollWidth, innerWidth), document.
 BROKEN = "[...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.alt)"
 OUTSIDE = """[...document.querySelectorAll('p, img, h1, h2')].filter(
     part => part.getBoundingClientRect().right > innerWidth + 1).map(part => part.outerHTML.slice(0, 80))"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if find_chromium() is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with open_browser() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("window", WIDTHS)

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from coda.columns import PLATE_KEYS, TRAIN, WELL_KEYS
 from coda.errors import UserError
-from coda.evaluation.measured_features import PREFIXES
+from coda.evaluation.measured_features import COUNT, PREFIXES
 from coda.evaluation.units import LOGIT, on_subset
 from coda.training.alignment import reference_sites
 
@@ -83,11 +83,8 @@ def predict_from_profiles(
 
 def _wells(sites: pd.DataFrame) -> pd.DataFrame:
     """Medians over the good sites with cells of each well."""
-    good = (
-        sites["Quality_ok"].to_numpy(bool) if "Quality_ok" in sites else np.ones(len(sites), bool)
-    )
-    features = [name for name in sites.columns if name.startswith(PREFIXES)]
-    kept = sites[good & (sites["Cells_Count"] > 0).to_numpy()]
+    good = sites.iloc[reference_sites(sites, "all")]
+    kept, features = good[good[COUNT] > 0], _features(sites)
     metadata = [
         name for name in sites.columns if name.startswith("Metadata_") and name != "Metadata_Site"
     ]

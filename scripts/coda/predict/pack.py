@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from coda.columns import TRAIN
+from coda.columns import TRAIN, VALIDATION
 from coda.crops.harmonisation import (
     harmonise,
     load_spectra,
@@ -34,12 +34,13 @@ from coda.crops.harmonised_store import HarmonisedStore
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.evaluation.predict import Pipeline, predict_sites
-from coda.evaluation.units import LOGIT, on_subset, read_predictions
+from coda.evaluation.units import LOGIT, classes_of, on_subset, read_predictions
 from coda.files import read_table, write_table
 from coda.predict.calls import call_mechanisms
 from coda.predict.pack_files import FILES, check_pixel_size, open_pack, verify, write_description
 from coda.provenance import code_version
 from coda.training.adaptation_data import data_settings
+from coda.training.alignment import reference_sites
 from coda.training.compute import Machine
 from coda.training.pretrain import FoundationJob, train_foundation
 from coda.versions import software_versions
@@ -99,18 +100,18 @@ def write_pack(
     folder.mkdir(parents=True)
     for name in ("foundation", "networks", "task_model", "tokens"):
         shutil.copyfile(files[name], folder / FILES[name])
-    trained = read_table(plates)
-    trained = set(trained.loc[trained["subset"] == TRAIN, "Metadata_Plate"])
+    chosen = read_table(plates)
+    trained = set(chosen.loc[chosen["subset"] == TRAIN, "Metadata_Plate"])
     spectra = [each for each in load_spectra(files["spectra"]) if each.plate in trained]
     save_spectra(spectra, folder / FILES["spectra"])
     calibration = read_table(files["calibration"])
-    calibration = calibration[on_subset(calibration, read_table(plates), "validation")]
+    calibration = calibration[on_subset(calibration, chosen, VALIDATION)]
     write_table(calibration, folder / FILES["calibration"])
     embeddings = read_table(files["embeddings"])
     write_table(compound_embeddings(embeddings), folder / FILES["compounds"])
     store = CropStore(list(crops))
     write_table(thumbnails(store), folder / FILES["thumbnails"])
-    classes = [name.removeprefix(LOGIT) for name in calibration if name.startswith(LOGIT)]
+    classes = classes_of(calibration)
     labelled = calibration[calibration["Metadata_moa"].isin(classes)]
     called = labelled[[LOGIT + name for name in classes]].to_numpy().argmax(axis=1)
     right = float((np.array(classes)[called] == labelled["Metadata_moa"]).mean())
@@ -149,9 +150,7 @@ def compound_embeddings(sites: pd.DataFrame) -> pd.DataFrame:
         Metadata_JCP2022, Metadata_InChIKey, Metadata_pert_iname, Metadata_pert_type, Metadata_moa, Wells (their number)
         and Embedding (float32).
     """
-    known = sites[sites["Metadata_JCP2022"].notna()]
-    if "Quality_ok" in known:
-        known = known[known["Quality_ok"].to_numpy(bool)]
+    known = sites.iloc[reference_sites(sites, "all")].dropna(subset="Metadata_JCP2022")
     names = ["Metadata_InChIKey", "Metadata_pert_iname", "Metadata_pert_type", "Metadata_moa"]
     rows = []
     for compound, mine in known.groupby("Metadata_JCP2022", sort=True):
@@ -172,8 +171,7 @@ def thumbnails(store: CropStore) -> pd.DataFrame:
         Pixels: uint8 bytes of (channels, Side, Side), the middle of the crop, shrunk by whole numbers.
     """
     table = store.table.reset_index(drop=True)
-    if "Quality_ok" in table:
-        table = table[table["Quality_ok"].to_numpy(bool)]
+    table = table.iloc[reference_sites(table, "all")]
     columns = ["JCP2022", "pert_iname", "pert_type", "moa", "Plate", "Well"]
     columns = [f"Metadata_{name}" for name in columns if f"Metadata_{name}" in table]
     rows = []
