@@ -85,9 +85,9 @@ def fetch_table(
     web = "://" in location
     named = shown(location) if web else location
     try:
-        data = read_location(location, attempts, timeout, endpoint, region)
+        data = read_location(location, attempts, timeout, LARGEST, endpoint, region)
         if checksum and other_content(data, checksum[1]):  # perhaps on its way alone
-            data = read_location(location, attempts, timeout, endpoint, region)
+            data = read_location(location, attempts, timeout, LARGEST, endpoint, region)
             if why := other_content(data, checksum[1]):
                 raise ValueError(why)
         table = parse_table(data, urllib.parse.urlsplit(location).path if web else location)
@@ -110,15 +110,20 @@ def read_location(
     location: str,
     attempts: int,
     timeout: float,
+    most: int,
     endpoint: str | None = None,
     region: str = "us-east-1",
 ) -> bytes:
-    """Give the bytes at a web address, in a bucket or in a local file."""
+    """Give the bytes, at most so many, at a web address, in a bucket or in a local file."""
     if location.startswith("s3://"):
         folder, _, key = location.rpartition("/")
-        return open_gallery(folder, endpoint, region, attempts=attempts, timeout=timeout).read(key)
+        gallery = open_gallery(folder, endpoint, region, attempts=attempts, timeout=timeout)
+        listed = (gallery.listed([key]) or {}).get(key) if most > LARGEST else None
+        if listed and listed.bytes > most:
+            raise ValueError(f"it has {listed.bytes:,} bytes; at most {most:,} are read")
+        return gallery.read(key, listed)
     if location.startswith(("https://", "http://")):
-        return read_address(location, attempts, timeout)
+        return read_address(location, attempts, timeout, most)
     if "://" in location:
         raise ValueError("only https://, s3:// and local files can be read")
     return Path(location).expanduser().read_bytes()
@@ -134,7 +139,7 @@ def other_content(data: bytes, checksum: str) -> str | None:
     return None
 
 
-def read_address(address: str, attempts: int, timeout: float) -> bytes:
+def read_address(address: str, attempts: int, timeout: float, most: int) -> bytes:
     """Read a web address, again after a pause that doubles if the server or the connection fails.
 
     Raises
@@ -146,7 +151,7 @@ def read_address(address: str, attempts: int, timeout: float) -> bytes:
     """
     for attempt in range(1, attempts + 1):
         try:
-            return read_once(address, timeout)
+            return read_once(address, timeout, most)
         except TemporaryError as error:
             if attempt == attempts:
                 raise
@@ -156,8 +161,8 @@ def read_address(address: str, attempts: int, timeout: float) -> bytes:
     raise ValueError(f"attempts is {attempts}; it must be at least 1")
 
 
-def read_once(address: str, timeout: float) -> bytes:
-    """Make one attempt to read a web address, following redirects on its host."""
+def read_once(address: str, timeout: float, most: int) -> bytes:
+    """Make one attempt to read a web address with at most so many bytes, following redirects on its host."""
     for _ in range(MOST_REDIRECTS):
         with limited(timeout):
             answer = get_address(address, timeout)
@@ -176,7 +181,9 @@ def read_once(address: str, timeout: float) -> bytes:
             announced = body.length_remaining
             if announced is None and not body.chunked:
                 raise TemporaryError("the server does not say how long it is, so it may be cut off")
-            data = b"".join(pieces(body, timeout, LARGEST if announced is None else announced))
+            if (announced or 0) > most:
+                raise ValueError(f"it has {announced:,} bytes; at most {most:,} are read")
+            data = b"".join(pieces(body, timeout, most if announced is None else announced))
         if announced is not None and len(data) != announced:
             raise TemporaryError(f"{len(data)} of {announced} bytes arrived")
         if data.startswith(b"<?xml") and (code := error_code(data[:ERROR_PAGE])) in BUSY:

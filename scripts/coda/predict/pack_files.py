@@ -6,9 +6,12 @@ the settings that its networks were trained with, and the size and checksum of e
 
 import hashlib
 import json
+import lzma
+import math
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,9 @@ DECIDED = ("crops", "model", "head", "views", "classify")
 # Sections that a config may change.
 PROPOSED = ("adapt", "consensus", "data", "harmonise")
 LARGEST = 8 << 30  # bytes of all files together
+LARGEST_DESCRIPTION = 1 << 24  # bytes
+LARGEST_FETCHED = 2 << 30  # bytes of a zip from an address
+MOST_SMALLER = 20  # times that a zip is smaller than its files: weights do not compress
 
 
 def open_pack(address: str, folder: Path) -> Path:
@@ -75,12 +81,14 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
-        description = json.loads(path.read_text())
+        if path.stat().st_size > LARGEST_DESCRIPTION:
+            raise ValueError(f"it has more than {LARGEST_DESCRIPTION:,} bytes")
+        description = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(
             f"{folder} is no pack: it has no {DESCRIPTION}; `snakemake pack` makes packs."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch the pack again.") from error
     version = description.get("version") if isinstance(description, dict) else None
     if version != VERSION:
@@ -96,7 +104,32 @@ def describe(folder: Path) -> dict[str, Any]:
             missing.append(name)
     if missing:
         raise UserError(f"{path} says nothing of {missing[0]}; fetch the pack again.")
+    if (wrong := _wrong(description)) is not None:
+        raise UserError(f"{path} says what cannot be of {wrong}; fetch the pack again.")
     return description
+
+
+def _wrong(description: Mapping[str, Any]) -> str | None:
+    """Name what a description says that no pack can be, None if nothing."""
+
+    def names(value: object) -> bool:
+        return (
+            isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+        )
+
+    um, settings = description["um_per_pixel"], description["settings"]
+    sections = isinstance(settings, dict) and all(
+        isinstance(settings.get(section, {}), dict) for section in (*DECIDED, *PROPOSED)
+    )
+    right = {
+        "classes": names(description["classes"]),
+        "channels": names(description["channels"]),
+        "um_per_pixel": isinstance(um, int | float) and math.isfinite(um) and um > 0,
+        "settings": sections
+        and set(DECIDED) <= settings.keys()
+        and settings.get("channels") == description["channels"],
+    }
+    return next((name for name, fits in right.items() if not fits), None)
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -246,14 +279,13 @@ def _unpack(path: Path, folder: Path) -> None:
     """Unpack the files that a pack has, and no others, whole or not at all."""
     try:
         with zipfile.ZipFile(path) as archive:
+            size = sum(archive.getinfo(name).file_size for name in (DESCRIPTION, *FILES.values()))
+            most = min(LARGEST, MOST_SMALLER * (path.stat().st_size + LARGEST_DESCRIPTION))
+            if size > most or archive.getinfo(DESCRIPTION).file_size > LARGEST_DESCRIPTION:
+                raise UserError(f"{path} would unpack to {size:,} bytes; it is no pack.")
             text = archive.read(DESCRIPTION)
-            if folder.is_dir() and (folder / DESCRIPTION).read_bytes() == text:
+            if (folder / DESCRIPTION).is_file() and (folder / DESCRIPTION).read_bytes() == text:
                 return
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-            if sum(sizes.values()) > LARGEST:
-                raise UserError(
-                    f"{path} would unpack to more than {LARGEST >> 30} GiB; it is no pack."
-                )
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pack") as scratch:
                 made = Path(scratch) / "pack"
@@ -262,10 +294,22 @@ def _unpack(path: Path, folder: Path) -> None:
                     with archive.open(name) as file, open(made / name, "wb") as out:
                         shutil.copyfileobj(file, out, 1 << 20)
                 verify(made)
-                if folder.exists():
+                if folder.is_symlink() or folder.is_file():
+                    folder.unlink()
+                elif folder.exists():
                     shutil.rmtree(folder)
                 made.rename(folder)
-    except (KeyError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (
+        KeyError,
+        OSError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise UserError(f"{path} is no pack, or is broken ({error}); fetch it again.") from error
 
 
@@ -279,11 +323,12 @@ def _fetch(address: str, folder: Path) -> Path:
 
     from coda.gallery.base import FetchError
     from coda.gallery.public_tables import read_location, reason_of
+    from coda.gallery.web import TemporaryError, shown
 
-    print(f"Fetching the pack {address.split('?')[0]}.")
+    tell(f"Fetching the pack {shown(address)}.")
     try:
-        content = read_location(address, attempts=5, timeout=60.0)
-    except (OSError, ValueError, FetchError, HTTPException) as error:
+        content = read_location(address, attempts=5, timeout=60.0, most=LARGEST_FETCHED)
+    except (OSError, ValueError, FetchError, TemporaryError, HTTPException) as error:
         raise UserError(
             f"The pack could not be fetched: {reason_of(error)}; check the address under pack."
         ) from error
