@@ -109,8 +109,8 @@ def _expand_paths(config: dict[str, Any]) -> None:
         check_name(source, "sources")
         if alike := [other for other in config["sources"] if other.lower() == source.lower()][1:]:
             raise UserError(
-                f"sources has {source} and {alike[0]}, which differ in case alone: on many disks their results would be "
-                "the same files; rename one."
+                f"sources has {source} and {alike[0]}, which differ in case alone: on many disks their results would "
+                "be the same files; rename one."
             )
         if source == "all":  # as means over pairs are called in tables of scores
             raise UserError("sources has a source named all, which means all sources; rename it.")

@@ -67,8 +67,8 @@ def select_plates(
         source, plate = lower[again].iloc[0]
         alike = [*table["Metadata_Plate"][(lower == (source, plate)).all(axis=1)]]
         raise UserError(
-            f"The plates {' and '.join(alike)} of {source} differ in case alone: on many disks their results would be the "
-            "same files; rename one, or leave it out (exclude_plates)."
+            f"The plates {' and '.join(alike)} of {source} differ in case alone: on many disks their results would be "
+            "the same files; rename one, or leave it out (exclude_plates)."
         )
     return table
 
