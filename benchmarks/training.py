@@ -123,16 +123,19 @@ def measure_end_to_end(training: Trainer, warm: int, steps: int) -> dict[str, fl
 def measure_parts(training: Trainer, steps: int) -> dict[str, float]:
     """Seconds of a step's parts, each waited for."""
     loader = iter(batches_of(training))
-    sites, draws = next(loader)
+    sites, (*draws, rows) = next(loader)
+    no_controls = sites[0, :0]
     parts = {"views": 0.0, "forward and backward": 0.0, "update": 0.0}
     for number in range(steps + 3):
         if number == 3:
             parts = dict.fromkeys(parts, 0.0)
+        if training.learner.compute.compile:
+            torch.compiler.cudagraph_mark_step_begin()
         marks = [time.perf_counter()]
         views = training.learner.make_views(sites, *draws)
         synchronize(training.learner.compute)
         marks.append(time.perf_counter())
-        training.learner.forward_backward(*views)
+        training.learner.forward_backward(*views, no_controls, rows)
         synchronize(training.learner.compute)
         marks.append(time.perf_counter())
         training.learner.update()
@@ -201,9 +204,9 @@ def measure_usual_way(
         if number == warm:
             synchronize(compute)
             start = time.perf_counter()
-        training.learner.forward_backward(
-            global_views.to(compute.device), local_views.to(compute.device)
-        )
+        views = [each.to(compute.device) for each in (global_views, local_views)]
+        rows = torch.arange(size["batch"], device=compute.device)
+        training.learner.forward_backward(*views, views[0][:0], rows)
         training.learner.update()
     synchronize(compute)
     rate = steps * size["batch"] / (time.perf_counter() - start)

@@ -40,6 +40,9 @@ class Compute:
         Whether a DINO student computes activations again instead of keeping them.
     automatic : bool
         Whether the precision was chosen by what the device can do.
+    graph_updates : bool
+        Whether a DINO step ends with a CUDA graph, see `coda.training.graphed_update`. Not yet run on a GPU, so no
+        job has it on; ``benchmarks/gpu.py`` checks it and measures what it gains.
     """
 
     device: torch.device
@@ -49,6 +52,7 @@ class Compute:
     ranks: int = 1
     checkpoint_activations: bool = False
     automatic: bool = False
+    graph_updates: bool = False
 
     def describe(self) -> str:
         """Say what computes, and how precisely."""
