@@ -160,32 +160,33 @@ def measure_peak() -> float:
     return 30 * 2 * 8192**3 / (time.perf_counter() - start)
 
 
-def flops_per_sample(size: dict) -> float:
-    """Multiply-adds, twice, of a training step per site: student forward and backward (3x), teacher forward."""
+def forward_flops(size: dict, side: int) -> float:
+    """FLOPs of the CLS token of one view of `side` pixels, as `coda.training.vit` computes it: two a multiply-add."""
     from coda.training.networks import build_foundation
 
-    model = build_foundation(size["model"], len(size["channels"]), size["views"].global_size)
+    with torch.device("meta"):
+        model = build_foundation(size["model"], len(size["channels"]), size["views"].global_size)
     width, depth, patch = model.embed_dim, len(model.blocks), model.patch_embed.patch_size[0]
-    hidden = model.blocks[0].mlp.fc1.out_features
+    heads, hidden = model.blocks[0].attn.num_heads, model.blocks[0].mlp.fc1.out_features
+    tokens = (side // patch) ** 2 + 1
+    block = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
+    # Of the last one query, key and value of each head, projection and MLP of one token, and a look at all.
+    last = 4 * width**2 + 2 * width * hidden + 2 * tokens * heads * width
+    embedding = (tokens - 1) * len(size["channels"]) * patch**2 * width
+    return 2 * ((depth - 1) * block + last + embedding)
 
-    def forward(side: int) -> float:
-        tokens = (side // patch) ** 2 + 1
-        block = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
-        return 2 * (depth * block + tokens * len(size["channels"]) * patch**2 * width)
 
-    head = 2 * (
-        width * size["head"].hidden
-        + size["head"].hidden ** 2
-        + size["head"].hidden * size["head"].bottleneck
-    )
-    head += 2 * size["head"].bottleneck * size["head"].prototypes
-    views = size["views"]
-    student = (
-        2 * forward(views.global_size)
-        + views.local_count * forward(views.local_size)
-        + (2 + views.local_count) * head
-    )
-    return 3 * student + 2 * forward(views.global_size) + 2 * head
+def flops_per_sample(size: dict) -> float:
+    """FLOPs of a training step per site: student forward and backward (3x), teacher forward."""
+    from coda.training.networks import build_foundation
+
+    with torch.device("meta"):
+        width = build_foundation(size["model"], 1, size["views"].global_size).embed_dim
+    h, views = size["head"], size["views"]
+    head = width * h.hidden + h.hidden**2 + h.hidden * h.bottleneck + h.bottleneck * h.prototypes
+    teacher = 2 * (forward_flops(size, views.global_size) + 2 * head)
+    local = forward_flops(size, views.local_size) + 2 * head
+    return 3 * (teacher + views.local_count * local) + teacher
 
 
 def measure_usual_way(
