@@ -85,7 +85,7 @@ rule pretrain_foundation:
         "../envs/torch.yaml"
     threads: share(TRAININGS, spare=1)
     resources:
-        gpu=config["compute"]["gpus"],
+        gpu=config["compute"]["gpus"] * config["compute"]["nodes"],
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:
@@ -266,7 +266,7 @@ rule adapt_foundation:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)
     resources:
-        gpu=config["compute"]["gpus"],
+        gpu=config["compute"]["gpus"] * config["compute"]["nodes"],
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:

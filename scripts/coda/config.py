@@ -305,10 +305,11 @@ def _check_trainings(config: dict[str, Any]) -> None:
     """Refuse batches that cannot be split evenly, schedules longer than the training, and terms without controls."""
     for name in ("pretrain", "adapt"):
         batch, parts = config[name]["batch_size"], config[name]["accumulate"]
-        if batch % (parts * config["compute"]["gpus"]):
+        gpus = config["compute"]["gpus"] * config["compute"]["nodes"]
+        if batch % (parts * gpus):
             raise UserError(
                 f"{name}.batch_size ({batch}) cannot be cut into equal parts: {parts} ({name}.accumulate) on each "
-                f"of {config['compute']['gpus']} GPUs (compute.gpus)."
+                f"of {gpus} GPUs (compute.gpus on each of compute.nodes)."
             )
     for name in ("pretrain", "adapt", "classify", "supervise"):
         epochs = config[name]["epochs"]

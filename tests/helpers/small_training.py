@@ -1,7 +1,7 @@
 """Trainings so small that tests can run them many times; also a program, so that tests can kill it.
 
 python small_training.py FOLDER PLATE [PLATE ...]   trains into FOLDER: a foundation by DINO, or with
-NETWORK=classifier in the environment the supervised baseline
+NETWORK=classifier in the environment the supervised baseline; NODES=2 spreads it over two "nodes"
 """
 
 import os
@@ -30,6 +30,7 @@ from coda.training.settings import (
 from coda.training.site_selection import usable_rows
 from coda.training.trainer import Trainer
 from places import SCRIPTS
+from two_nodes import LAUNCHER
 
 SETTINGS = {
     "model": {
@@ -53,6 +54,7 @@ SETTINGS = {
 CLASSIFIER = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16, "learning_rate": 2e-3}
 
 OFTEN = WatchSettings(save_minutes=1e-9)
+ALIKE = {"precision": "fp32", "validation": ()}
 
 
 def settings_with(**training) -> dict:
@@ -77,6 +79,7 @@ def train(
     seed: int = 3,
     gpus: int = 0,
     precision: str = "auto",
+    nodes: int = 1,
     **options,
 ) -> None:
     """Train on `plates`, all but the last, and judge by the last unless told otherwise."""
@@ -85,7 +88,7 @@ def train(
 
     options.setdefault("validation", plates[-1:])
     options.setdefault("outputs", outputs_in(folder))
-    machine = Machine(gpus, 1, precision)
+    machine = Machine(gpus, 1, precision).spread(nodes, LAUNCHER)
     common = dict(settings=settings, seed=seed, machine=machine, what="test")
     train_foundation(FoundationJob(plates[:-1], **common, **options))
 
@@ -208,4 +211,8 @@ if __name__ == "__main__":
     if os.environ.get("NETWORK") == "classifier":
         classify(place, plates, epochs=epochs, watch=OFTEN)
     else:
-        train(place, plates, settings_with(epochs=epochs), watch=OFTEN)
+        # Stochastic depth is drawn by each process, and rounding may choose another epoch: without the two, and in
+        # float32, two nodes give what one gives.
+        spread = {"nodes": int(os.environ["NODES"])} | ALIKE if "NODES" in os.environ else {}
+        depth = {"drop_path": 0.0} if spread else {}
+        train(place, plates, settings_with(epochs=epochs, **depth), watch=OFTEN, **spread)

@@ -63,7 +63,8 @@ def steps_per_epoch(sites: int, settings: DinoSettings, ranks: int, section: str
     batch, parts = settings.batch_size, settings.accumulate
     if batch % (ranks * parts):
         raise UserError(
-            f"{section}.batch_size ({batch}) cannot be split over {ranks} GPU(s) (compute.gpus) in {parts} part(s) "
+            f"{section}.batch_size ({batch}) cannot be split over {ranks} GPU(s) (compute.gpus on each of "
+            f"compute.nodes) in {parts} part(s) "
             f"({section}.accumulate) each; make it a multiple of {ranks * parts}."
         )
     if sites < batch:
