@@ -121,8 +121,8 @@ def all_of_jump() -> str:
     low, high = (seconds / field * images / 3600 for seconds in crop)
     epoch = sites / measured(training(), SPEED) / 3600
     hours = EPOCHS * epoch
-    return f"""On paper, from the figures above; nothing of this size has been run. JUMP has {plates:,} plates. With {WELLS}
-wells of {SITES} sites, but for source_2 and source_10 (6 sites) and source_9 (1,536 wells of 4), they have
+    return f"""On paper, from the figures above; nothing of this size has been run. JUMP has {plates:,} plates.
+With {WELLS} wells of {SITES} sites, but for source_2 and source_10 (6 sites) and source_9 (1,536 wells of 4), they have
 {sites / 1e6:.1f} million sites, of which all are used here, labelled or not. Source_1 is counted like most, though its
 few plates may be larger ones too, which would add 2 %.
 
