@@ -138,7 +138,10 @@ def test_a_part_that_takes_too_long_keeps_its_rows_and_leaves_nothing_behind(con
         "print('so far', flush=True)\n"
         "time.sleep(60)"
     )
-    status, said = controller["within"]([sys.executable, "-c", program], 5)
+    for seconds in (3, 12, 60):  # on a busy machine it takes a while to begin
+        status, said = controller["within"]([sys.executable, "-c", program], seconds)
+        if rows.read():
+            break
     assert status == "out of time" and "so far" in said
     assert rows.read() == [{"name": "a"}]
     state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")

