@@ -16,7 +16,7 @@ LAUNCHER = shlex.join([sys.executable, __file__, "launch"])
 
 
 def launch(words: list[str]) -> int:
-    """Start copies, each with its number, pass SIGTERM on, and give the highest status."""
+    """Start copies, each with its number, pass SIGTERM on, and give the status of the first that fails."""
     count, program = int(words[1]), words[2:]
     # A scheduler's launcher gives its copies the variables of Slurm, whatever this process has of them.
     copies = [
@@ -24,13 +24,15 @@ def launch(words: list[str]) -> int:
         for number in range(count)
     ]
     signal.signal(signal.SIGTERM, lambda *_: [copy.terminate() for copy in copies])
+    status = 0
     while any(copy.poll() is None for copy in copies):
-        if any(copy.poll() for copy in copies):
+        status = status or next((copy.returncode for copy in copies if copy.poll()), 0)
+        if status:
             time.sleep(1)  # as long as Slurm takes at least
             for copy in copies:
                 copy.terminate()
         time.sleep(0.05)
-    return max(copy.returncode % 256 for copy in copies)
+    return (status or max(copy.returncode for copy in copies)) % 256
 
 
 def add_up(rank: int, ranks: int, folder: str) -> None:

@@ -16,7 +16,6 @@ from places import ROOT, SCRIPTS
 from safetensors.torch import load_file
 from small_training import (
     ALIKE,
-    OFTEN,
     SETTINGS,
     finish_training,
     outputs_in,
@@ -68,15 +67,15 @@ def test_a_process_that_is_killed_ends_all(tmp_path):
 
 @pytest.mark.slow
 def test_two_nodes_that_are_stopped_on_the_way_give_the_weights_of_one(tiny_plates, tmp_path):
-    settings = settings_with(epochs=8, drop_path=0.0)
-    train(tmp_path / "one", tiny_plates, settings, watch=OFTEN, **ALIKE)
-    running = start_training(tmp_path / "two", tiny_plates, NODES=2, EPOCHS=8)
-    while not list(tmp_path.glob("two/*.states/*/0*.safetensors")) and running.poll() is None:
+    settings = settings_with(epochs=3, drop_path=0.0)
+    train(tmp_path / "one", tiny_plates, settings, **ALIKE)
+    running = start_training(tmp_path / "two", tiny_plates, NODES=2, EPOCHS=3, HELD=1)
+    while len(list(tmp_path.glob("two/held_*"))) < 2 and running.poll() is None:
         time.sleep(0.02)
     running.send_signal(signal.SIGTERM)
     said, _ = running.communicate(timeout=600)
     assert running.returncode == 75 and "the state is saved" in said, said
-    said = finish_training(tmp_path / "two", tiny_plates, NODES=2, EPOCHS=8)
+    said = finish_training(tmp_path / "two", tiny_plates, NODES=2, EPOCHS=3)
     assert "goes on from the state after step" in said
     one, two = (weights(tmp_path / name) for name in ("one", "two"))
     # Sums over processes round otherwise, and so do the weights.
