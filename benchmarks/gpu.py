@@ -44,7 +44,7 @@ CANDIDATES = {
     "graphed_update": 90,
     "views_ahead": 90,
     "cudnn_attention": 90,
-    "bf16_residuals": 240,
+    "bf16_residuals": 300,
     "teacher_gelu_epilogue": 90,
     "flex_attention": 120,
     "max_autotune": 300,

@@ -483,7 +483,7 @@ def two_processes(rows: Rows, run: Run) -> None:
         said = []
         for process in both:
             try:
-                said.append(process.communicate(timeout=60 if run.toy else 25)[0])
+                said.append(process.communicate(timeout=600 if run.toy else 25)[0])
             except subprocess.TimeoutExpired:
                 process.kill()
                 said.append(process.communicate()[0])
@@ -639,13 +639,16 @@ def bf16_residuals(rows: Rows, run: Run) -> None:
 
 def neighbours_after_training(run: Run, seed: int) -> float:
     """Share of a plate's crops whose nearest ones of other plates name their class, after a short training."""
-    size = run.size | (dict(crop=48) if run.toy else dict(crop=256))
-    each = size["sites"] // (8 if run.toy else 32)
-    # Without it, a training from random weights learns nothing.
-    size |= dict(head=replace(size["head"], batch_norm=True))
+    views, sites = run.size["views"], run.size["sites"] if run.toy else 1024
+    # Without batch normalisation a training from random weights learns nothing.
+    head = replace(run.size["head"], batch_norm=True)
+    size = run.size | dict(crop=views.global_size * 3 // 2, sites=sites, head=head)
+    each = sites // (8 if run.toy else 32)
     path = run.folder / "classes.arrow"
     store = CropStore([path]) if path.exists() else make_store(path, size, grains(size, each), each)
-    schedule = dict(epochs=2 if run.toy else 20, warmup_epochs=1, learning_rate=5e-4)
+    schedule = dict(
+        epochs=2 if run.toy else 40, warmup_epochs=1, learning_rate=1e-3, teacher_momentum="auto"
+    )
     training = make_training(store, size, run.compute, size["batch"], run.threads, seed, **schedule)
     for batch in batches_of(training):
         training.learner.train_step(*batch)
@@ -653,7 +656,7 @@ def neighbours_after_training(run: Run, seed: int) -> float:
         training.learner.teacher.foundation,
         store=store,
         sites=np.arange(len(store)),
-        size=size["views"].global_size,
+        size=views.global_size,
         compute=run.compute,
         threads=run.threads,
     )
@@ -673,7 +676,7 @@ def grains(size: dict, each: int) -> Callable[[int], np.ndarray]:
         for channel, width in enumerate(widths[site // each % CLASSES].tolist()):
             plane = F.avg_pool2d(coarse[None, channel], width, 1, width // 2)[0]
             coarse[channel] = plane / plane.std()
-        mixed = 128 + 30 * (coarse + fine)
+        mixed = 128 + 30 * (coarse + 0.3 * fine)
         return mixed.clamp(0, 255).byte().numpy()[None]
 
     return draw

@@ -86,7 +86,7 @@ def make_training(
     batch: int,
     threads: int,
     seed: int = 0,
-    **schedule: float,
+    **schedule: float | str,
 ) -> Trainer:
     """Prepare a training as the workflow would; it does not end, unless the `schedule` says so."""
     learner = DinoLearner(
