@@ -48,6 +48,32 @@ rule plot_accuracy:
         "../scripts/plot_accuracy.py"
 
 
+rule plot_coverage:
+    """How often prediction sets hold the right mechanism, beside what was asked for, from one training source."""
+    input:
+        coverage=rules.score_coverage.output.coverage,
+    output:
+        **figure("coverage/{source}"),
+        png=report(
+            f"{FIGURES}/coverage/{{source}}.png",
+            caption="../report/coverage.rst",
+            category="Results",
+        ),
+    log:
+        f"{RESULTS}/logs/plot_coverage/{{source}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_coverage/{{source}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    params:
+        code=code("plot_coverage"),
+    script:
+        "../scripts/plot_coverage.py"
+
+
 rule plot_matrix:
     """Heat map of accuracy from every training source to every target, in domain on the diagonal."""
     input:
@@ -386,7 +412,11 @@ rule plot_class_mix:
 
 def all_figures(wildcards):
     """Pictures of all figures, in the order of the report; of the plates of a source the folder."""
-    stems = [f"accuracy/{source}" for source in sorted({source for source, _ in PAIRS})]
+    stems = [
+        f"{name}/{source}"
+        for name in ("accuracy", "coverage")
+        for source in sorted({source for source, _ in PAIRS})
+    ]
     stems += [
         "matrix",
         *(stem for name, stem in EXPERIMENT_FIGURES.items() if name in EXPERIMENTS),

@@ -17,7 +17,7 @@ with reported(snakemake.log[0]):
         for name in snakemake.params.methods
     }
     params = snakemake.params
-    believed = trust(tables, calibration, params.coverage)
+    believed = trust(tables, calibration)
     chosen = believed.loc[believed["use"], "method"].iat[0]
     print(believed["reason"].iat[0])
     calls = call_mechanisms(

@@ -18,12 +18,11 @@ from coda.columns import WELL_KEYS
 from coda.errors import UserError
 from coda.evaluation.replicate_agreement import (
     COMPOUND,
-    has_predictions,
     joints_of_compounds,
     mutual_information,
     replicate_agreement,
 )
-from coda.evaluation.units import LOGIT, classes_of, probabilities_of
+from coda.evaluation.units import LOGIT, classes_of, has_predictions, probabilities_of
 from coda.files import read_table
 
 RESAMPLINGS = 200

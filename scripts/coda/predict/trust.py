@@ -12,18 +12,15 @@ import pandas as pd
 from coda.columns import PLATE_KEYS, WELL_KEYS
 from coda.errors import UserError
 from coda.evaluation.replicate_agreement import replicate_agreement
+from coda.evaluation.units import usable
 from coda.evaluation.well_profiles import features_of, well_profiles
 from coda.methods import method_name
-from coda.predict.calls import compound_logits, usable
-from coda.predict.coverage import Calibration, calibrate
 
 # A method is left for the unadapted one only if its replicates agree clearly less; of controls, chance is the margin.
 MARGIN = 0.01
 
 
-def trust(
-    tables: Mapping[str, pd.DataFrame], calibration: pd.DataFrame, coverage: float
-) -> pd.DataFrame:
+def trust(tables: Mapping[str, pd.DataFrame], calibration: pd.DataFrame) -> pd.DataFrame:
     """Measure what tells, without labels, how far to believe each method.
 
     Parameters
@@ -33,8 +30,6 @@ def trust(
         trained.
     calibration
         Predictions of the training source's held-out plate.
-    coverage
-        What the prediction sets are made for.
 
     Returns
     -------
@@ -44,12 +39,10 @@ def trust(
         of the negative controls lies from that of the held-out plate's, in standard deviations of its control wells,
         and ``control_chance``, how far it would lie without any shift; ``agreement``,
         `coda.evaluation.replicate_agreement.Agreement.information`;
-        ``expected_accuracy`` and ``expected_coverage`` of compounds, by the calibrated probabilities themselves: the
-        mean of the highest, and of the sum over the set, far too high where a shift between labs remains;
         ``use``, whether its calls are to be used, and ``reason``, a sentence. What cannot be measured is NaN, and the
         reason says so.
     """
-    home, known = _controls(calibration), calibrate(usable(calibration), "compound")
+    home = _controls(calibration)
     rows = []
     for name, table in tables.items():
         controls = _controls(table)
@@ -63,7 +56,6 @@ def trust(
                 "control_distance": _distance(controls, home),
                 "control_chance": _chance(controls, home),
                 "agreement": _agreement(table),
-                **_expected(table, known, coverage),
             }
         )
     found = pd.DataFrame(rows)
@@ -125,19 +117,6 @@ def _controls(table: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     profiles = well_profiles(good.drop(columns="Quality_ok", errors="ignore"))
     return profiles.set_index(WELL_KEYS)[features_of(profiles)]
-
-
-def _expected(table: pd.DataFrame, known: Calibration, coverage: float) -> dict[str, float]:
-    """Accuracy and coverage of compounds as the calibrated probabilities have them."""
-    logits = compound_logits(table)
-    if not len(logits):
-        return {"expected_accuracy": np.nan, "expected_coverage": np.nan}
-    probabilities = known.probabilities(logits)
-    inside = known.sets(probabilities, coverage)
-    return {
-        "expected_accuracy": float(probabilities.max(axis=1).mean()),
-        "expected_coverage": float((probabilities * inside).sum(axis=1).mean()),
-    }
 
 
 def _distance(controls: pd.DataFrame, home: pd.DataFrame) -> float:
