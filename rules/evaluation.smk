@@ -206,6 +206,35 @@ use rule predict_probes as predict_home_probes with:
         probes=probes_of(chosen("probe", at_home=True)),
 
 
+rule explain_calls:
+    """Where the networks look on some crops of each mechanism, and what blanking a channel does to their calls."""
+    input:
+        home=lambda wildcards: held_out_crops(wildcards) or training_crops(wildcards),
+        target=target_crops,
+        before=rules.pretrain_foundation.output.foundation,
+        after=rules.adapt_foundation.output.foundation.replace("{method}", "coda"),
+        classifier=rules.train_classifier.output.weights,
+    output:
+        explanations=f"{RESULTS}/explanations/{{source}}/seed_{{seed}}/{{target}}.parquet",
+    log:
+        f"{RESULTS}/logs/explain_calls/{{source}}/seed_{{seed}}/{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/explain_calls/{{source}}/seed_{{seed}}/{{target}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: share(PREDICTED_AT_ONCE)
+    resources:
+        gpu=1,
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    params:
+        settings=network_settings("classify"),
+        precision=config["compute"]["precision"],
+        code=code("explain_calls"),
+    script:
+        "../scripts/explain_calls.py"
+
+
 rule measure_intensities:
     """Measure the channels' intensities at every site of a source, for all controls that learn from it or predict it."""
     input:
