@@ -86,16 +86,18 @@ DEMO = ["unadapted", "harmonised", "coda", BEST]
 
 @dataclass(frozen=True)
 class World:
-    """One simulated world: where its results lie, its config, and where what is made here goes."""
+    """One world: where its results lie, its config, where what is made here goes, training source and seed."""
 
     results: Path
     config: dict[str, Any]
     keep: Path
+    home: str = HOME
+    seed: int = SEED
 
     @property
     def trained(self) -> Path:
         """Folder of what was trained on the training source."""
-        return self.results / "models" / HOME / f"seed_{SEED}"
+        return self.results / "models" / self.home / f"seed_{self.seed}"
 
     @property
     def plates(self) -> pd.DataFrame:
@@ -112,7 +114,7 @@ class World:
 
     def filters(self, target: str) -> str:
         """Filters that harmonise a target's plates."""
-        return str(self.results / "harmonisation" / HOME / f"{target}.parquet")
+        return str(self.results / "harmonisation" / self.home / f"{target}.parquet")
 
     def foundation(self, name: str, target: str) -> str:
         """Weights of the foundation behind a variant; they are trained if they are not there yet."""
@@ -140,7 +142,7 @@ class World:
                 start=str(self.trained / "networks.safetensors"),
                 outputs={"foundation": str(output), "log": str(folder / "log.parquet")},
                 settings=settings,
-                seed=SEED,
+                seed=self.seed,
                 machine=Machine(),
                 what=f"{self.results.name}, {target}, {name}",
                 task_model=str(self.trained / "task_model.safetensors"),
@@ -158,7 +160,7 @@ class World:
             folder.mkdir(parents=True, exist_ok=True)
             variant = VARIANTS[name]
             made = predict_sites(
-                crops=self.crops(target, VALIDATION if target == HOME else None),
+                crops=self.crops(target, VALIDATION if target == self.home else None),
                 pipelines={
                     str(alignment): Pipeline(
                         classifier=str(self.trained / "task_model.safetensors"),
