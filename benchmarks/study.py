@@ -49,22 +49,10 @@ from rivals import (
     train_resnet,
 )
 from safetensors.torch import load_file, save_file
+from study_summary import COVERAGE, METHOD
 from table import RESULTS
 
-METHOD = "harmonised coda_consensus"
 NOT_BALANCED = f"{METHOD}, not balanced"
-COVERAGE = 0.9
-# Causes of the knocked-out labs; see benchmarks/knockouts.yaml.
-CAUSES = {
-    "source_2": "nothing",
-    "source_3": "optics",
-    "source_4": "noise",
-    "source_6": "bleed-through",
-    "source_7": "intensity",
-    "source_8": "density",
-    "source_10": "pixel size",
-    "source_11": "larger cells",
-}
 
 
 class StudyWorld(World):
