@@ -112,6 +112,15 @@ class World:
         folder = self.results / "crops" / source
         return [str(folder / f"{plate}.arrow") for plate in mine["Metadata_Plate"]]
 
+    @property
+    def classifier(self) -> str:
+        """Weights of the task model."""
+        return str(self.trained / "task_model.safetensors")
+
+    def choice(self, target: str) -> str | None:
+        """Table of the compounds that there are on a target, where not all are."""
+        return None
+
     def filters(self, target: str) -> str:
         """Filters that harmonise a target's plates."""
         return str(self.results / "harmonisation" / self.home / f"{target}.parquet")
@@ -145,7 +154,8 @@ class World:
                 seed=self.seed,
                 machine=Machine(),
                 what=f"{self.results.name}, {target}, {name}",
-                task_model=str(self.trained / "task_model.safetensors"),
+                task_model=self.classifier,
+                choice=self.choice(target),
                 statistics=str(self.trained / "tokens.safetensors"),
                 open_crops=opened if variant.harmonised else CropStore,
             )
@@ -163,7 +173,7 @@ class World:
                 crops=self.crops(target, VALIDATION if target == self.home else None),
                 pipelines={
                     str(alignment): Pipeline(
-                        classifier=str(self.trained / "task_model.safetensors"),
+                        classifier=self.classifier,
                         foundation=self.foundation(name, target),
                         depth=self.config["classify"]["depth"],
                         alignment=alignment,
@@ -179,6 +189,7 @@ class World:
                 what=f"{self.results.name}, {target}, {name}",
                 statistics=str(self.trained / "tokens.safetensors"),
                 filters=self.filters(target),
+                choice=self.choice(target),
             )
             for alignment, table in made:
                 write_table(table, folder / f"{alignment}.parquet")
