@@ -258,10 +258,32 @@ def test_trust_prefers_the_method_whose_replicates_agree(random, calibration):
     assert "Use the calls without adaptation" in told["reason"].iat[0]
 
 
-def test_trust_on_one_plate_goes_by_the_controls(random, calibration):
-    near = predictions(random, "mine", plates=("P1",))
-    far = predictions(random, "mine", plates=("P1",), shift=1.0)
+def test_trust_on_one_plate_goes_by_what_controls_are_called(random, calibration):
+    near = predictions(random, "mine", plates=("P1",), shift=1.0)  # embeddings may lie elsewhere
+    far = near.copy()
+    far.loc[far["Metadata_pert_type"] == "negcon", "Logit_alpha"] += 4
     told = trust({"unadapted": far, "coda": near}, calibration).set_index("method")
     assert told["use"].to_dict() == {"unadapted": False, "coda": True}
     assert told.loc["unadapted", "control_distance"] > told.loc["coda", "control_distance"]
     assert told["agreement"].isna().all() and (told["control_wells"] == 2).all()
+    told = trust({"unadapted": near, "coda": far}, calibration)
+    assert "called less like those of the training source" in told["reason"].iat[0]
+
+
+def test_controls_without_any_shift_rarely_lie_further_than_chance():
+    random, beyond = np.random.default_rng(1), []
+    for _ in range(60):
+        lab, home = (
+            predictions(random, name, plates=("P",), compounds=0, noise=1.0)
+            .drop(columns="Metadata_Well")
+            .merge(
+                pd.DataFrame({"Metadata_Well": [f"B{number:02d}" for number in range(8)]}), "cross"
+            )
+            for name in ("mine", "home")
+        )
+        for table in (lab, home):
+            logits = [f"Logit_{name}" for name in MOAS]
+            table[logits] = random.normal(0, 1.0, (len(table), 3))
+        told = trust({"unadapted": lab}, home)
+        beyond.append(told["control_distance"].iat[0] > told["control_chance"].iat[0])
+    assert 0 < np.mean(beyond) < 0.15

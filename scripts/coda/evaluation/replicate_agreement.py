@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from coda.columns import PLATE_KEYS, WELL_KEYS
+from coda.columns import WELL_KEYS
 from coda.errors import UserError
 from coda.evaluation.units import LOGIT, classes_of, usable
 
@@ -129,7 +129,8 @@ def _called_wells(predictions: pd.DataFrame) -> pd.DataFrame:
     wells = sites.groupby([*WELL_KEYS, COMPOUND])[logits].mean()
     calls = wells.to_numpy().argmax(axis=1)
     wells = wells.index.to_frame(index=False)
-    return wells.assign(plate=wells[PLATE_KEYS].agg("/".join, axis=1), call=calls)
+    plates = wells["Metadata_Source"] + "/" + wells["Metadata_Plate"]
+    return wells.assign(plate=plates, call=calls)
 
 
 def _between_plates(counts: np.ndarray) -> np.ndarray:

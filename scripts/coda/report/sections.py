@@ -275,7 +275,8 @@ def _prediction_sets(
         set_table(coverage),
         (
             "Sets of compounds on adapted plates, means over seeds. Intervals (95 %) are as wide as the number of "
-            "compounds makes them. Compounds with an empty set, or one of more than half of the mechanisms, have no call."
+            "compounds makes them. Compounds with an empty set, or one of more than half of the mechanisms, have no "
+            "call."
         ),
     )
     return [Section("Prediction sets", set_findings(coverage), drawn("coverage"), [table])]
