@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 # Seconds that each part may take, in the order of their worth.
 PARTS = {
     "training_128": 110,
-    "checks": 80,
+    "checks": 110,
     "inference": 60,
     "two_processes": 60,
     "classifiers": 70,
@@ -44,7 +44,7 @@ CANDIDATES = {
     "graphed_update": 90,
     "views_ahead": 90,
     "cudnn_attention": 90,
-    "bf16_residuals": 90,
+    "bf16_residuals": 240,
     "teacher_gelu_epilogue": 90,
     "flex_attention": 120,
     "max_autotune": 300,

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ if not hasattr(filelock, "lock_descriptor"):
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "scripts"), str(Path(__file__).parent)]
 
@@ -30,8 +31,9 @@ import coda.training.vit
 from coda.crops.harmonisation import BINS, Harmonisation, Harmoniser
 from coda.crops.store import CropStore
 from coda.training.classifier_trainer import ClassifierLearner, LabelledSites
-from coda.training.compute import Compute, Machine
-from coda.training.inference import apply_to_sites
+from coda.training.compute import Compute, Machine, seed_everything
+from coda.training.inference import apply_to_sites, cls_features
+from coda.training.knn import knn_accuracy
 from coda.training.networks import Supervised, build_foundation, build_task_model
 from coda.training.settings import HeadSettings, ModelSettings, TaskSettings, ViewSettings
 from coda.training.trainer import Trainer
@@ -152,15 +154,20 @@ def train(rows: Rows, run: Run, batch: int) -> None:
         profile(rows, training, run.count(5))
 
 
-# By name, the first that fits.
+# By name, the first that fits. Names of compiled kernels list all that they do, copies and norms among it.
 KINDS = {
-    "attention": r"flash|fmha|attention|sdpa|softmax",
+    "compiled elementwise, norms and sums": r"^triton_(?!tem|mm)",
+    "attention": r"flash|fmha|attention|sdpa",
     "optimiser, clipping, teacher": r"multi_tensor|fused_adam|foreach|_fused_adamw|lerp",
-    "matrix products": r"gemm|nvjet|cutlass|cublas|xmma|addmm|bmm|::mm\b|::linear",
+    "matrix products": r"gemm|nvjet|cutlass|cublas|xmma|addmm|bmm|::mm\b|::linear|^triton_",
     "copies": r"memcpy|memset|copy",
-    "compiled elementwise, norms and sums": r"triton",
     "other norms and sums": r"norm|reduce|sum|mean",
 }
+
+
+def kind_of(kernel: str) -> str:
+    """Tell the kind of a kernel by its name."""
+    return next((kind for kind, words in KINDS.items() if re.search(words, kernel, re.I)), "other")
 
 
 def profile(rows: Rows, training: Trainer, steps: int) -> None:
@@ -180,9 +187,8 @@ def profile(rows: Rows, training: Trainer, steps: int) -> None:
         if gpu and (event.device_type.name != "CUDA" or event.is_user_annotation):
             continue
         time_ = event.self_device_time_total if gpu else event.self_cpu_time_total
-        kind = next((k for k, words in KINDS.items() if re.search(words, event.key, re.I)), "other")
-        spent[kind] += time_ / 1e3 / steps
-        launched[kind] += event.count / steps
+        spent[kind_of(event.key)] += time_ / 1e3 / steps
+        launched[kind_of(event.key)] += event.count / steps
     for kind, milliseconds in spent.most_common():
         rows.add(f"kernels: {kind}", milliseconds, "ms a step")
         rows.add(f"kernels: {kind}, how many", launched[kind], "a step")
@@ -389,8 +395,12 @@ def step_against_the_cpu(rows: Rows, run: Run) -> None:
     reference = gradient(quiet_training(run, store, Compute(torch.device("cpu"), "fp32")))
     before = torch.get_float32_matmul_precision()
     for precision, limit in (("fp32", 1e-3), ("bf16", 0.1)):
-        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
-        compute = replace(run.compute, precision=precision)
+        exact = precision == "fp32"
+        torch.set_float32_matmul_precision("highest" if exact else "high")
+        # In bf16 as a job has it; compiling takes longer than all else here, so only there.
+        compute = replace(
+            run.compute, precision=precision, compile=run.compute.compile and not exact
+        )
         found = apart(gradient(quiet_training(run, store, compute)), reference)
         words = f"gradient of a step in {precision}, from the CPU's in float32"
         rows.add(words, found, "of its length", f"< {limit}", found < limit)
@@ -566,6 +576,7 @@ def measure_ahead(training: Trainer, warm: int, steps: int) -> dict[str, float]:
                 each.record_stream(torch.cuda.current_stream())
         if learner.compute.compile:
             torch.compiler.cudagraph_mark_step_begin()
+        seed_everything(learner.seed, learner.step, learner.compute.rank)
         learner.forward_backward(*ready)
         ready = viewed(*following)
         learner.update()
@@ -609,15 +620,63 @@ def flex_attention(rows: Rows, run: Run) -> None:
 
 
 def bf16_residuals(rows: Rows, run: Run) -> None:
-    """Tokens between blocks in bf16; norms stay float32."""
+    """Tokens between blocks in bf16; norms stay float32. Nearest neighbours judge what both ways train."""
     after = coda.training.vit.cls_after
     narrow = torch.bfloat16 if run.compute.precision == "bf16" else torch.float32
 
     def rounded(blocks, *tokens: torch.Tensor, **options) -> torch.Tensor:
         return after(blocks, *(each.to(narrow) for each in tokens), **options)
 
-    with replaced(coda.training.vit, "cls_after", rounded):
+    in_bf16 = partial(replaced, coda.training.vit, "cls_after", rounded)
+    with in_bf16():
         candidate(rows, run, "residual stream in bf16")
+    for seed in range(2):
+        for words, way in (("float32", nullcontext), ("bf16", in_bf16)):
+            with way():
+                share = neighbours_after_training(run, seed)
+            rows.add(f"kNN accuracy, residual stream in {words}, seed {seed}", 100 * share, "%")
+
+
+def neighbours_after_training(run: Run, seed: int) -> float:
+    """Share of a plate's crops whose nearest ones of other plates name their class, after a short training."""
+    size = run.size | (dict(crop=48) if run.toy else dict(crop=256))
+    each = size["sites"] // (8 if run.toy else 32)
+    # Without it, a training from random weights learns nothing.
+    size |= dict(head=replace(size["head"], batch_norm=True))
+    path = run.folder / "classes.arrow"
+    store = CropStore([path]) if path.exists() else make_store(path, size, grains(size, each), each)
+    schedule = dict(epochs=2 if run.toy else 20, warmup_epochs=1, learning_rate=5e-4)
+    training = make_training(store, size, run.compute, size["batch"], run.threads, seed, **schedule)
+    for batch in batches_of(training):
+        training.learner.train_step(*batch)
+    features = cls_features(
+        training.learner.teacher.foundation,
+        store=store,
+        sites=np.arange(len(store)),
+        size=size["views"].global_size,
+        compute=run.compute,
+        threads=run.threads,
+    )
+    numbers = torch.arange(len(store))
+    labels, asked = numbers // each % CLASSES, numbers % 8 == 7
+    return knn_accuracy(features[~asked], labels[~asked], features[asked], labels[asked], k=20)
+
+
+def grains(size: dict, each: int) -> Callable[[int], np.ndarray]:
+    """Draw crops of noise; its grain, in each channel, is that of the class, which goes on for `each` sites."""
+    generator = torch.Generator().manual_seed(0)
+    shape = len(size["channels"]), size["crop"], size["crop"]
+    widths = 1 + 2 * torch.randint(0, 4, (CLASSES, shape[0]), generator=generator)
+
+    def draw(site: int) -> np.ndarray:
+        coarse, fine = torch.randn(2, *shape, generator=generator)
+        for channel, width in enumerate(widths[site // each % CLASSES].tolist()):
+            plane = F.avg_pool2d(coarse[None, channel], width, 1, width // 2)[0]
+            coarse[channel] = plane / plane.std()
+        mixed = 128 + 30 * (coarse + fine)
+        return mixed.clamp(0, 255).byte().numpy()[None]
+
+    return draw
 
 
 def teacher_gelu_epilogue(rows: Rows, run: Run) -> None:

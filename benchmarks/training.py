@@ -11,6 +11,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,19 @@ SMALL = dict(
 )
 
 
-def make_store(path: Path, size: dict) -> CropStore:
-    """Write random sites of several batches and plates, 8 sites a compound and plate."""
+def make_store(
+    path: Path,
+    size: dict,
+    draw: Callable[[int], np.ndarray] | None = None,
+    each: int = 64,
+) -> CropStore:
+    """Write sites of four batches and eight plates, `each` of a compound: of noise, unless `draw` gives their crops."""
     random = np.random.default_rng(0)
     side, count = size["crop"], len(size["channels"])
+
+    def noise(site: int) -> np.ndarray:
+        return random.integers(0, 256, (1, count, side, side), dtype=np.uint8)
+
     with CropWriter(path, size["channels"], side, side, {"um_per_pixel": 0.6}) as writer:
         for site in range(size["sites"]):
             writer.write(
@@ -60,28 +70,34 @@ def make_store(path: Path, size: dict) -> CropStore:
                     "Metadata_Source": "source_1",
                     "Metadata_Batch": f"b{site % 4}",
                     "Metadata_Plate": f"p{site % 8}",
-                    "Metadata_Well": f"A{site // 64:04d}",
+                    "Metadata_Well": f"A{site // each:04d}",
                     "Metadata_Site": site,
-                    "Metadata_JCP2022": f"JCP2022_{site // 64:06d}",
+                    "Metadata_JCP2022": f"JCP2022_{site // each:06d}",
                 },
-                random.integers(0, 256, (1, count, side, side), dtype=np.uint8),
+                (draw or noise)(site),
             )
     return CropStore([path])
 
 
 def make_training(
-    store: CropStore, size: dict, compute: Compute, batch: int, threads: int
+    store: CropStore,
+    size: dict,
+    compute: Compute,
+    batch: int,
+    threads: int,
+    seed: int = 0,
+    **schedule: float,
 ) -> Trainer:
-    """Prepare a training as the workflow would."""
+    """Prepare a training as the workflow would; it does not end, unless the `schedule` says so."""
     learner = DinoLearner(
         channels=len(store.channels),
         steps_per_epoch=len(store) // batch,
         compute=compute,
-        settings=DinoSettings(epochs=10_000, batch_size=batch),
+        settings=DinoSettings(**{"epochs": 10_000, "batch_size": batch} | schedule),
         model=size["model"],
         head=size["head"],
         views=size["views"],
-        seed=0,
+        seed=seed,
     )
     partners = find_partners(store.table, ["batch", "plate", "well", "site"])
     sites = PairedSites(store, np.arange(len(store)), partners)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from coda.code_digest import code_digest
 from coda.columns import PLACE_COLUMNS
-from coda.config import check_config, pairs, pixel_sizes, taking_part
+from coda.config import check_config, network_settings, pairs, pixel_sizes, taking_part
 from coda.errors import UserError
 from coda.locks import keep
 from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of
@@ -165,11 +165,3 @@ def training_crops(wildcards):
 def held_out_crops(wildcards):
     """The source's held-out plate."""
     return crops_of(wildcards.source, "validation")
-
-
-def network_settings(*depths):
-    """What it takes to build trained networks again; depths are those of the classifiers of some sections."""
-    return {
-        "model": {key: config["model"][key] for key in ("architecture", "options")},
-        "image_size": config["views"]["global_size"],
-    } | {"depth": config[section]["depth"] for section in depths}

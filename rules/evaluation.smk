@@ -120,7 +120,7 @@ rule predict_sites:
         runtime=growing(240),
     params:
         methods=told_apart(chosen("network")),
-        settings=network_settings(),
+        settings=network_settings(config),
         precision=config["compute"]["precision"],
         code=code("predict_sites"),
     script:

@@ -167,7 +167,7 @@ rule measure_tokens:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        settings=network_settings(),
+        settings=network_settings(config),
         precision=config["compute"]["precision"],
         code=code("measure_tokens"),
     script:
@@ -300,7 +300,7 @@ rule adapt_supervised:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        settings=network_settings("supervise")
+        settings=network_settings(config, "supervise")
         | {"training": config["tent"], "wells": config["data"]["wells"]},
         precision=config["compute"]["precision"],
         code=code("adapt_supervised"),

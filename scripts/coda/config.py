@@ -367,6 +367,13 @@ def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
     return [(a, b) for a in config["train_sources"] for b in config["target_sources"] if a != b]
 
 
+def network_settings(config: dict[str, Any], classifier: str | None = None) -> dict[str, Any]:
+    """What it takes to build trained networks again; with the depth of the classifier of a section."""
+    model = {key: config["model"][key] for key in ("architecture", "options")}
+    settings = {"model": model, "image_size": config["views"]["global_size"]}
+    return settings | ({"depth": config[classifier]["depth"]} if classifier else {})
+
+
 def pixel_sizes(config: dict[str, Any], raw: bool = False) -> dict[str, float]:
     """Um per pixel of the crops of each source that takes part, or of its `raw` images.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -209,6 +210,43 @@ def test_toys_changed_files_and_other_commits_make_no_rows(result, tmp_path):
     other["about"]["commit"] = "0000000"
     with pytest.raises(ValueError, match="differ in commit"):
         gpu_rows.rows_of([real(result), other])
+
+
+@pytest.fixture(scope="module")
+def parts() -> dict:
+    return runpy.run_path(str(ROOT / "benchmarks/gpu_parts.py"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_views_that_are_made_ahead_change_no_weight(parts, precision):
+    """Nor does it that they are rounded to bf16, as the first layer rounds them anyhow."""
+    with parts["run_for"](True) as run:
+        compute = dataclasses.replace(run.compute, precision=precision)
+        store = run.store()
+        plain, ahead = (
+            parts["make_training"](store, run.size, compute, run.size["batch"], 1) for _ in range(2)
+        )
+        expected = parts["take_steps"](plain, 6)
+        parts["measure_ahead"](ahead, 2, 4)
+        assert torch.equal(parts["weights_of"](ahead), expected)
+
+
+@pytest.mark.parametrize(
+    "kernel, kind",
+    [
+        ("triton_per_fused__to_copy_add_native_layer_norm_addmm_7", "compiled elementwise"),
+        ("triton_tem_fused_addmm_2", "matrix products"),
+        ("nvjet_hsh_128x256_64x4_2x1_v_bz_coopA_NNT", "matrix products"),
+        ("void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64, 128>>", "attention"),
+        ("triton_tem_fused_flex_attention_0", "attention"),
+        ("void at::native::multi_tensor_apply_kernel<FusedAdamMathFunctor>", "optimiser"),
+        ("Memcpy HtoD (Pinned -> Device)", "copies"),
+        ("void at::native::reduce_kernel<512, 1>", "other norms and sums"),
+        ("void something_else()", "other"),
+    ],
+)
+def test_kernels_are_told_apart_by_their_names(parts, kernel, kind):
+    assert parts["kind_of"](kernel).startswith(kind)
 
 
 @pytest.mark.parametrize("side", [224, 96])
