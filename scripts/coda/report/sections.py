@@ -106,7 +106,10 @@ def report_sections(
                 _features(representation),
             ],
         ),
-        Section("Pair by pair", folded=folded("gains", "confusion", "calibration", "embedding")),
+        Section(
+            "Pair by pair",
+            folded=folded("gains", "confusion", "calibration", "embedding", "attention"),
+        ),
         *_experiments(experiments, level, drawn),
         *_controls(summary, level),
         Section("Settings", tables=[(settings_table(config), "The resolved config.")]),
