@@ -1,7 +1,6 @@
 """Where networks look: attention over crops, and how a call changes when a channel is blanked."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,9 +100,7 @@ def chosen_sites(table: pd.DataFrame, moas: Sequence[str], seed: int = 0) -> np.
     return np.concatenate(rows).astype(np.int64)
 
 
-def shown_mechanisms(
-    home: pd.DataFrame, target: pd.DataFrame, classes: Sequence[str]
-) -> list[str]:
+def shown_mechanisms(home: pd.DataFrame, target: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     """Give at most `MECHANISMS` classes that a target has, in order: first those that both sources have most of."""
     counts = [table["Metadata_moa"].value_counts() for table in (home, target)]
     counts = pd.concat(counts, axis=1, keys=["home", "target"]).reindex(sorted(classes)).fillna(0)
@@ -166,7 +163,10 @@ def explain_sites(
 def attention_maps(
     foundation: nn.Module, task_model: nn.Module, views: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Follow attention from the token that is classified back to the patches of views.
+    """Give the attention that the token which is classified pays to each patch of views.
+
+    It is that of the CLS token in the task model's last block, as Caron et al. (2021), Emerging properties in
+    self-supervised vision transformers, show it (section 4.2.2), as the mean over heads.
 
     Parameters
     ----------
@@ -178,66 +178,25 @@ def attention_maps(
     Returns
     -------
     maps : float32 tensor, shape (N, patches down, patches across)
-        Shares of the patches, by `rollout` through both networks. NaN where blocks of a network hold several
-        attention layers side by side.
+        Each adds up to at most 1; the rest goes to tokens that are no patches. NaN where the block has
+        several attention layers side by side.
     logits : float32 tensor, shape (N, classes)
     """
-    blocks = [*foundation.blocks, *task_model.blocks]
-    with _watched(blocks) as layers:
-        tokens = foundation.forward_features(views)
-        after = task_model.projector(tokens)
-        for block in task_model.blocks:
-            after = block(after)
-    down, across = foundation.patch_embed.dynamic_feat_size(views.shape[-2:])
-    if len(layers) < len(blocks):
-        return torch.full((len(views), down, across), torch.nan), task_model(tokens)
+    tokens = foundation.forward_features(views)
+    shape = foundation.patch_embed.dynamic_feat_size(views.shape[-2:])
+    *blocks, last = task_model.blocks
+    if not hasattr(last, "attn"):
+        return torch.full((len(views), *shape), torch.nan), task_model(tokens)
+    seen = task_model.projector(tokens)
+    for block in blocks:
+        seen = block(seen)
+    rows = attention_of(last.attn, last.norm1(seen))
     # Patches stand last; before them the CLS token and what else a network may have.
-    shares = rollout(layers)[:, 0, -down * across :]
-    return shares.unflatten(1, (down, across)), task_model(tokens)
-
-
-def rollout(layers: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Multiply attention through layers: how far each last token comes from each first one.
-
-    Of each layer half is its attention and half the token itself, which passes around it (Abnar and Zuidema 2020,
-    Quantifying attention flow in transformers, section 3: A = 0.5 W + 0.5 I, multiplied from the first layer on).
-
-    Parameters
-    ----------
-    layers : sequence of float tensors, shape (N, tokens, tokens)
-        Attention of each token (rows, which sum to 1) to all tokens, means over heads, first layer first.
-
-    Returns
-    -------
-    float32 tensor, shape (N, tokens, tokens)
-        Each row sums to 1.
-    """
-    itself = torch.eye(layers[0].shape[-1], device=layers[0].device)
-    flow = itself.expand_as(layers[0])
-    for attention in layers:
-        flow = (0.5 * attention.float() + 0.5 * itself) @ flow
-    return flow
+    return rows[:, 0, -shape[0] * shape[1] :].unflatten(1, shape), task_model(tokens)
 
 
 def attention_of(layer: Attention, tokens: torch.Tensor) -> torch.Tensor:
-    """Give the attention of a layer, (N, tokens, tokens), as the mean over its heads, for its input tokens."""
+    """Give the attention of each token to all, (N, tokens, tokens), as the mean over a layer's heads."""
     parts = layer.qkv(tokens).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
     query, key = layer.q_norm(parts[0]), layer.k_norm(parts[1])
     return (layer.scale * query @ key.transpose(-2, -1)).float().softmax(dim=-1).mean(dim=1)
-
-
-@contextmanager
-def _watched(blocks: Sequence[nn.Module]) -> Iterator[list[torch.Tensor]]:
-    """Collect the attention of blocks, in the order in which they are used."""
-    seen: list[torch.Tensor] = []
-
-    def see(layer: Attention, given: tuple[torch.Tensor, ...]) -> None:
-        seen.append(attention_of(layer, given[0]))
-
-    layers = [block.attn for block in blocks if hasattr(block, "attn")]
-    hooks = [layer.register_forward_pre_hook(see) for layer in layers]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -5,20 +5,19 @@ from textwrap import wrap
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import SubFigure
+from matplotlib.figure import Figure
 
 from coda.columns import SITE_KEYS, source_name
 from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.evaluation.attention import CHANGE
-from coda.figures.style import MM, SEQUENTIAL, TEXT, Drawing, new_figure, style
+from coda.figures.style import MM, TEXT, Drawing, new_figure, style
 from coda.methods import BEFORE_AFTER, method_name
 
-LINE = 19  # characters of a mechanism in one line
-ROW = 17.5 * MM
+LINE = 14  # characters of a mechanism in one line
+ROW = 15.5 * MM
 CHANGES = "RdBu_r"
 LEAST = 10.0  # points of probability at the end of the scale, at least
 
@@ -42,7 +41,7 @@ def attention_figure(
     Returns
     -------
     Drawing
-        The table has a row a crop and method, with the call and the changes; drawn: whether the crop is shown.
+        The table has a row a crop and method, with the call and the changes; shown: whether the crop is drawn.
     """
     sources = [store.table["Metadata_Source"].iloc[0] for store in (home, target)]
     at_home = explanations["Metadata_Source"] == sources[0]
@@ -52,29 +51,34 @@ def attention_figure(
     # Crops are in one order for all methods, so the first is the same before and after.
     first = [panel.drop_duplicates("Metadata_moa").set_index("Metadata_moa") for panel in panels]
     lab, other = map(source_name, sources)
-    unadapted, adapted = map(method_name, BEFORE_AFTER)
+    unadapted, adapted = method_name(BEFORE_AFTER[0]).lower(), method_name(BEFORE_AFTER[1])
+    pictures = [
+        _pictures(store, rows, size) for store, rows in zip((home, target), first[:2], strict=True)
+    ]
+    maps = [_relative(rows) for rows in first]
+    columns = [
+        (lab, pictures[0]),
+        (f"attention,\n{unadapted}", maps[0]),
+        (other, pictures[1]),
+        (f"attention,\n{unadapted}", maps[1]),
+        (f"attention,\n{adapted}", maps[2]),
+    ]
+    titles = [f"{lab},\n{unadapted}", f"{other},\n{unadapted}", f"{other},\n{adapted}"]
     with style():
         figure = new_figure(len(moas) * ROW + 32 * MM)
-        left, right = figure.subfigures(1, 2, width_ratios=[0.6, 0.4])
-        pictures = [
-            _pictures(store, rows, size)
-            for store, rows in zip((home, target), first[:2], strict=True)
-        ]
-        maps = [_relative(rows) for rows in first]
-        columns = {
-            f"{lab}\n ": pictures[0],
-            f"attention,\n{unadapted.lower()}": maps[0],
-            f"{other}\n ": pictures[1],
-            f"attention,\n{unadapted.lower()} ": maps[1],
-            f"attention,\n{adapted}": maps[2],
-        }
-        _draw_tiles(left, columns, moas)
-        titles = [f"{lab},\n{unadapted.lower()}", f"{other},\n{unadapted.lower()}"]
-        _draw_changes(right, dict(zip([*titles, f"{other},\n{adapted}"], panels, strict=True)), moas)
-    drawn = explanations.index.isin(
+        ratios = [1] * len(columns) + [0.38 * panels[0].columns.str.startswith(CHANGE).sum()] * 3
+        grid = figure.subplots(len(moas), len(ratios), squeeze=False, width_ratios=ratios)
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        for axes, moa in zip(grid[:, 0], moas, strict=True):
+            axes.set_ylabel("\n".join(wrap(moa, LINE)), rotation=0, ha="right", va="center")
+        _draw_tiles(figure, grid[:, : len(columns)], columns, moas)
+        _draw_changes(figure, grid[:, len(columns) :], titles, panels, moas)
+    shown = explanations.index.isin(
         np.concatenate([panel.drop_duplicates("Metadata_moa").index for panel in panels])
     )
-    return Drawing(figure, explanations.drop(columns="Attention").assign(drawn=drawn))
+    return Drawing(figure, explanations.drop(columns="Attention").assign(shown=shown))
 
 
 def _pictures(store: CropStore, rows: pd.DataFrame, size: int) -> dict[str, np.ndarray]:
@@ -86,7 +90,9 @@ def _pictures(store: CropStore, rows: pd.DataFrame, size: int) -> dict[str, np.n
     crops = store.gather(found["crop"].to_numpy())
     top, start = ((side - size) // 2 for side in crops.shape[2:])
     crops = crops[:, :, top : top + size, start : start + size]
-    return dict(zip(found["Metadata_moa"], composites(stretched(crops), store.channels), strict=True))
+    return dict(
+        zip(found["Metadata_moa"], composites(stretched(crops), store.channels), strict=True)
+    )
 
 
 def _relative(rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -99,53 +105,50 @@ def _relative(rows: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _draw_tiles(
-    figure: SubFigure, columns: dict[str, dict[str, np.ndarray]], moas: Sequence[str]
+    figure: Figure,
+    grid: np.ndarray,
+    columns: Sequence[tuple[str, dict[str, np.ndarray]]],
+    moas: Sequence[str],
 ) -> None:
-    values = [tile for tiles in columns.values() for tile in tiles.values() if tile.ndim == 2]
-    most = np.nan_to_num(np.quantile(np.stack(values), 0.99), nan=2)
-    scale = ScalarMappable(Normalize(0, max(2.0, most)), "cividis")
-    grid = figure.subplots(len(moas), len(columns), squeeze=False)
-    for column, (title, tiles) in zip(grid.T, columns.items(), strict=True):
-        column[0].set_title(title.rstrip(" "), fontsize=TEXT)
-        for axes, moa in zip(column, moas, strict=True):
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
+    values = [tile for _, tiles in columns for tile in tiles.values() if tile.ndim == 2]
+    most = max(2.0, np.nan_to_num(np.quantile(np.stack(values), 0.99)))
+    scale = ScalarMappable(Normalize(0, most), "cividis")
+    for places, (title, tiles) in zip(grid.T, columns, strict=True):
+        places[0].set_title(title, fontsize=TEXT)
+        for axes, moa in zip(places, moas, strict=True):
+            axes.set_box_aspect(1)
             if moa in tiles:
                 axes.imshow(tiles[moa], norm=scale.norm, cmap=scale.cmap, interpolation="nearest")
-            else:
-                axes.set_box_aspect(1)
-    for axes, moa in zip(grid[:, 0], moas, strict=True):
-        axes.set_ylabel("\n".join(wrap(moa, LINE)), rotation=0, ha="right", va="center")
-    bar = figure.colorbar(scale, ax=grid, location="bottom", shrink=0.5, aspect=30)
-    bar.set_label("attention, times an even one")
+    bar = figure.colorbar(scale, ax=grid, location="bottom", shrink=0.6, aspect=30)
+    bar.set_label("attention, relative to an even one")
     bar.outline.set_visible(False)
 
 
 def _draw_changes(
-    figure: SubFigure, panels: dict[str, pd.DataFrame], moas: Sequence[str]
+    figure: Figure,
+    grid: np.ndarray,
+    titles: Sequence[str],
+    panels: Sequence[pd.DataFrame],
+    moas: Sequence[str],
 ) -> None:
-    means = {
-        title: 100 * panel.groupby("Metadata_moa").mean(numeric_only=True).filter(like=CHANGE).reindex(moas)
-        for title, panel in panels.items()
-    }  # fmt: skip
-    most = max(LEAST, *(np.nanmax(np.abs(table.to_numpy())) for table in means.values() if table.notna().any(axis=None)))  # fmt: skip
-    grid = figure.subplots(1, len(means), sharey=True, squeeze=False)[0]
-    for axes, (title, table) in zip(grid, means.items(), strict=True):
-        image = axes.imshow(table, cmap=CHANGES, vmin=-most, vmax=most, aspect="auto")
-        channels = [name.removeprefix(CHANGE) for name in table]
-        axes.set_xticks(range(len(channels)), channels, rotation=90)
-        axes.set_yticks([])
-        axes.set_title(title, fontsize=TEXT)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        _write(axes, table.to_numpy(), most)
-    bar = figure.colorbar(image, ax=list(grid), location="bottom", shrink=0.7, aspect=30)
-    bar.set_label("change of the call's probability\nwhen the channel is blanked (points)")
+    means = [
+        100 * panel.set_index("Metadata_moa").filter(like=CHANGE).groupby(level=0).mean().reindex(moas)
+        for panel in panels
+    ]  # fmt: skip
+    channels = [name.removeprefix(CHANGE) for name in means[0]]
+    most = max(LEAST, np.nanmax(np.abs(np.stack(means))))
+    scale = ScalarMappable(Normalize(-most, most), CHANGES)
+    for places, title, table in zip(grid.T, titles, means, strict=True):
+        places[0].set_title(title, fontsize=TEXT)
+        for axes, row in zip(places, table.to_numpy(), strict=True):
+            axes.imshow(row[None], norm=scale.norm, cmap=scale.cmap, aspect="auto")
+            for column, value in enumerate(row):
+                if np.isfinite(value):
+                    colour = "white" if abs(value) > 0.6 * most else "#333333"
+                    words = f"{value:.0f}".replace("-", "−").replace("−0", "0")
+                    axes.text(column, 0, words, ha="center", va="center", color=colour)
+        places[-1].set_xticks(range(len(channels)), channels, rotation=90)
+        places[-1].tick_params(length=0)
+    bar = figure.colorbar(scale, ax=grid, location="bottom", shrink=0.6, aspect=30)
+    bar.set_label("change of the call's probability (points)")
     bar.outline.set_visible(False)
-
-
-def _write(axes: Axes, values: np.ndarray, most: float) -> None:
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            colour = "white" if abs(value) > 0.6 * most else "#333333"
-            axes.text(column, row, f"{value:.0f}".replace("-0", "0").replace("-", "−"), ha="center", va="center", color=colour, fontsize=TEXT - 1)  # fmt: skip

@@ -98,7 +98,11 @@ def _lines(axes: Axes, panel: pd.DataFrame) -> None:
         if not np.isnan(place):
             beside = right.max() + 0.12
             axes.plot(
-                (right[index], beside), (heights[index], place), color=FAINT, linewidth=0.4, zorder=1
+                (right[index], beside),
+                (heights[index], place),
+                color=FAINT,
+                linewidth=0.4,
+                zorder=1,
             )
             axes.text(
                 beside,

@@ -111,7 +111,10 @@ def report_sections(
             ],
         ),
         *_prediction_sets(coverage, drawn),
-        Section("Pair by pair", folded=folded("gains", "confusion", "calibration", "embedding")),
+        Section(
+            "Pair by pair",
+            folded=folded("gains", "confusion", "calibration", "embedding", "attention"),
+        ),
         *_experiments(experiments, level, drawn),
         *_controls(summary, level),
         Section("Settings", tables=[(settings_table(config), "The resolved config.")]),
