@@ -90,7 +90,9 @@ def test_a_training_that_outlives_its_snakemake_is_not_made_again(tiny_plates, t
     if restarted == "after it":
         said, _ = running.communicate(timeout=120)  # which the orphan writes to until its end
         assert "stays in" in said and Path(outputs_in(orphan)["networks"]).exists()
-    for output in outputs_in(orphan).values():  # as Snakemake does with what it does not know to be whole
+    for output in outputs_in(
+        orphan
+    ).values():  # as Snakemake does with what it does not know to be whole
         Path(output).unlink(missing_ok=True)
     said = finish_training(orphan, tiny_plates)
     steps = int(pd.read_parquet(outputs_in(calm)["log"])["step"].iloc[-1])
