@@ -234,7 +234,7 @@ rule explain_calls:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=network_settings("classify"),
+        settings=network_settings(config, "classify"),
         precision=config["compute"]["precision"],
         code=code("explain_calls"),
     script:
