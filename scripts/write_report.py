@@ -60,7 +60,7 @@ with reported(snakemake.log[0]):
         Front(
             headline,
             scope(plates, quality, pairs(config)),
-            f"Share of the {level}s whose mechanism of action is named right:",
+            f"Share of the {level}s whose mechanism of action is named right, with 95 % intervals:",
             numbers,
             opening(snakemake.params.figures, figures),
             recommended(read_recommendations(snakemake.input.recommendation)),

@@ -38,7 +38,7 @@ def test_numbers_are_those_of_the_table_and_the_gain_is_clear():
     said, numbers = front_page(summary())
     assert [value for value, _, _ in numbers] == ["70.0 %", "30.0 %", "55.0 %"]
     assert numbers[2][1] == "in other labs, with CODA"
-    assert numbers[0][2] == "95 % interval 66.0 to 74.0"
+    assert numbers[0][2] == "66.0 to 74.0"
     assert said == (
         "CODA names the mechanism of 55.0 % of the images right on held-out plates of other labs, 25.0 points more "
         "than the classifier as it is. That is clear on these compounds (95 % interval +21.0 to +29.0 points)."
@@ -64,6 +64,13 @@ def test_the_best_of_several_is_said_to_be_flattered():
     said, numbers = front_page(summary(others=others))
     assert numbers[2][1] == "in other labs, with CODA, the best of 3 methods"
     assert said.endswith("; the best of several methods looks a little better than it is.")
+
+
+def test_a_name_with_a_comma_is_set_apart():
+    name, split = "harmonised_coda", "held_out"
+    best = row(name, split, 0.6), row(name, split, 0.3, "difference", "unadapted")
+    said, _ = front_page(summary(others=best))
+    assert said.startswith("CODA, harmonised, names the mechanism of 60.0 %")
 
 
 def test_without_held_out_plates_it_is_about_adapted_ones_and_without_interval_it_says_so():

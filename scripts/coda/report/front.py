@@ -30,8 +30,8 @@ def front_page(
     Returns
     -------
     tuple
-        Two sentences, and the numbers as (value, what, interval), in domain, unadapted and of the best method, as far
-        as they are defined; on held-out plates of the targets, or on the adapted ones where none is held out.
+        Two sentences, and the numbers as (value, what, 95 % interval): in domain, unadapted and of the best method, as
+        far as they are defined; on held-out plates of the targets, or on the adapted ones where none is held out.
     """
     split = next(
         (
@@ -94,8 +94,9 @@ def named(sources: set[str]) -> str:
 def _sentences(
     summary: pd.DataFrame, best: pd.Series, number: int, away: pd.Series, split: str, level: str
 ) -> str:
+    name = method_name(best["method"])
     said = (
-        f"{method_name(best['method'])} names the mechanism of {100 * best['value']:.1f} % of the {level}s right on "
+        f"{name}{',' * (',' in name)} names the mechanism of {100 * best['value']:.1f} % of the {level}s right on "
         f"{WHERE[split]}"
     )
     baseline = compared_with(best["method"])
@@ -135,4 +136,4 @@ def _defined(summary: pd.DataFrame, method: str, split: str, level: str) -> pd.S
 def _interval(row: pd.Series) -> str:
     if np.isnan(row["low"]):
         return "no interval"
-    return f"95 % interval {100 * row['low']:.1f} to {100 * row['high']:.1f}"
+    return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"

@@ -27,8 +27,8 @@ CAPTIONS = Path(__file__).parents[3] / "report"
 # Captions of the first screen, without the terms that the sections explain.
 OPENING = {
     "accuracy": "How often each method is right. Full bars: plates that it was adapted to, without their labels. Pale "
-    "bars: a plate that it never saw. Line: at home. Dotted line: always naming the commonest mechanism. Methods are "
-    "explained under Results.",
+    "bars: a plate that it never saw. Line: at home. Dotted line: always naming the commonest mechanism. Methods "
+    "whose names end in only are controls, which do not see the shape of cells.",
     "harmonised_crops": "What the cells looked like: the same treatment in both labs, a column for each channel. "
     "Above: the other lab as it is. Middle: the same crop harmonised, with the sharpness and noise of the training "
     "lab. Below: the training lab.",
