@@ -25,6 +25,7 @@ from coda.config import check_config, network_settings, pairs, pixel_sizes, taki
 from coda.errors import UserError
 from coda.locks import keep
 from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of
+from coda.orphans import RUN
 from coda.predict.pack_files import describe, lay_over, open_pack, settings_of
 from coda.redaction import shown
 from coda.run_progress import RunProgress, jobs_of, network_work
@@ -85,6 +86,7 @@ workflow.register_resource("image_store", IN_FLIGHT)
 PLATE_THREADS = 2 if CORES is None else max(1, CORES // IN_FLIGHT)
 
 if workflow.is_main_process:
+    os.environ[RUN] = str(os.getpid())
     # Beside the lines of single jobs, one for the whole run.
     logger.addHandler(RunProgress(lambda: jobs_of(workflow.dag), network_work(config), CORES))
 

@@ -112,8 +112,8 @@ rule train_classifier:
         f"{RESULTS}/logs/train_classifier/{{source}}/seed_{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_classifier/{{source}}/seed_{{seed}}.tsv"
-    # Shorter than the adaptations that wait for the same foundation: first, so that no core idles at the end.
-    priority: 1
+    # Shorter than the adaptations that wait for the same foundation, and some wait for it too.
+    priority: 2
     conda:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)
@@ -159,6 +159,7 @@ rule measure_tokens:
         f"{RESULTS}/logs/measure_tokens/{{source}}/seed_{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/measure_tokens/{{source}}/seed_{{seed}}.tsv"
+    priority: 2
     conda:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)
@@ -262,6 +263,7 @@ rule adapt_foundation:
                 made.foundation for made in COMPOSED.values() if made.adaptation in ADAPTATIONS
             )
         ),
+    priority: 1
     conda:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)

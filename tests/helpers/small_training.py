@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -154,9 +154,11 @@ def batches(training: Trainer):
         yield torch.from_numpy(pixels).unflatten(0, indices.shape), draws
 
 
-def start_training(folder: Path, plates: list[str], **variables: object) -> subprocess.Popen:
-    """Start small_training.py as a program of its own."""
-    words = [sys.executable, __file__, str(folder), *plates]
+def start_training(
+    folder: Path, plates: list[str], above: Sequence[str] = (), **variables: object
+) -> subprocess.Popen:
+    """Start small_training.py as a program of its own; `above` is the command of the program that starts it."""
+    words = [*above, sys.executable, __file__, str(folder), *plates]
     settings = {"PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"}
     settings |= {name: str(value) for name, value in variables.items()}
     return subprocess.Popen(
