@@ -282,7 +282,7 @@ def _unpack(path: Path, folder: Path, named: str) -> None:
     """Unpack the files that a pack has, and no others, whole or not at all; messages call the zip as `named`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(archive.getinfo(name).file_size for name in (DESCRIPTION, *FILES.values()))
+            size = sum(entry.file_size for entry in archive.infolist())
             most = min(LARGEST, MOST_SMALLER * (path.stat().st_size + LARGEST_DESCRIPTION))
             if size > most or archive.getinfo(DESCRIPTION).file_size > LARGEST_DESCRIPTION:
                 raise UserError(f"{named} would unpack to {size:,} bytes; it is no pack.")
