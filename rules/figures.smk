@@ -7,6 +7,7 @@ Gives: <results>/figures/*.pdf, .png and .csv (the table behind each); of the pl
 
 PER_PAIR = "{source}_to_{target}_seed_{seed}"
 OF_A_PAIR = ("gains", "confusion", "calibration", "embedding")
+PAIR_FIGURES = (*OF_A_PAIR, "attention")
 HARMONISATION_FIGURES = ("harmonised_crops", "harmonisation")
 EXPERIMENT_FIGURES = {
     "plates": "plates_curve",
@@ -155,6 +156,35 @@ rule plot_pair:
         code=code("plot_pair"),
     script:
         "../scripts/plot_pair.py"
+
+
+rule plot_attention:
+    """Where the networks look on some crops of a pair, and what blanking a channel does to their calls."""
+    input:
+        explanations=rules.explain_calls.output.explanations,
+        home=crops_explained_at_home,
+        target=target_crops,
+    output:
+        **figure(f"attention/{PER_PAIR}"),
+        png=report(
+            f"{FIGURES}/attention/{PER_PAIR}.png",
+            caption="../report/attention.rst",
+            category="Results",
+        ),
+    log:
+        f"{RESULTS}/logs/plot_attention/{PER_PAIR}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_attention/{PER_PAIR}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(20),
+    params:
+        size=config["views"]["global_size"],
+        code=code("plot_attention"),
+    script:
+        "../scripts/plot_attention.py"
 
 
 def training_logs(wildcards):
@@ -432,7 +462,7 @@ def all_figures(wildcards):
         stems.append("slopes")
         stems += [
             f"{name}/{PER_PAIR}".format(source=source, target=target, seed=SEEDS[0])
-            for name in OF_A_PAIR
+            for name in PAIR_FIGURES
             for source, target in PAIRS
         ]
     stems += [

@@ -141,6 +141,7 @@ if config["pack"]:
             trust=rules.call_mechanisms.output.trust,
             crops=all_crops,
             thumbnails=rules.open_pack.output.thumbnails,
+            warnings=rules.collect_warnings.output.warnings,
         output:
             page=f"{RESULTS}/calls.html",
         log:

@@ -5,6 +5,7 @@ import io
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from coda.columns import SITE_KEYS
 from coda.crops.store import CropStore, CropWriter
@@ -114,3 +115,20 @@ def test_the_page_stands_alone_and_no_name_breaks_out(predictions, tmp_path):
     assert "<script>alert" not in page
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.?http", page)
     assert [path.name for path in tmp_path.iterdir()] == ["explorer.html"]
+
+
+def test_forty_thousand_crops_stay_under_sixty_megabytes(predictions, tmp_path):
+    home, before, after = predictions
+    few = crops_table(home, [before], [after])
+    random, sizes = np.random.default_rng(0), []
+    for times in (10, 30):
+        table = pd.concat([few] * times, ignore_index=True)
+        table["Metadata_Site"] = np.arange(len(table))
+        for name in ("x_before", "y_before", "x_after", "y_after", "confidence_after"):
+            table[name] = random.normal(size=len(table))
+        # As grainy as pictures get: noise that is no smoother than a pixel, in every colour.
+        pictures = random.integers(0, 256, (len(table), 32, 32, 3)).astype(np.uint8)
+        write_explorer(tmp_path / "explorer.html", table, pictures, "Many", len(table))
+        sizes.append((len(table), (tmp_path / "explorer.html").stat().st_size))
+    (rows, size), (more, larger) = sizes
+    assert (larger - size) / (more - rows) * explorer.MOST + size < 60e6

@@ -59,7 +59,17 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
         grid[0, 0].set_xlim(0, min(1.04, 1.08 * np.nanmax(shown)))  # the axes share it
         handles, labels = grid[0, 0].get_legend_handles_labels()
         if (pairs["p_holm"] < ALPHA).any():
-            handles.append(Line2D([], [], color=INK, marker="$*$", markersize=4, linewidth=0))
+            handles.append(
+                Line2D(
+                    [],
+                    [],
+                    color=INK,
+                    marker=(5, 2),
+                    markersize=3.5,
+                    markeredgewidth=0.5,
+                    linewidth=0,
+                )
+            )
             labels.append("significant difference from before adaptation (see text)")
         figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return Drawing(figure, table)

@@ -35,11 +35,11 @@ from coda.crops.store import CropStore
 from coda.evaluation.units import LOGIT, classes_of, probabilities_of
 from coda.figures.style import PALETTE
 from coda.files import replacing
-from coda.wells import well_place
+from coda.wells import row_letters, well_place
 
 TEMPLATE = Path(__file__).with_name("explorer.html.jinja")
 MOST = 40_000  # crops on the page
-MANY = 10_000  # crops from which on thumbnails are smaller
+MANY = 10_000  # crops from which on thumbnails and points are smaller
 LANDMARKS = 1_000  # crops that t-SNE places; it takes minutes with ten times as many
 NEIGHBOURS = 6
 SHEET = 2_048  # pixels; browsers decode pictures of this side on any device
@@ -260,6 +260,7 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
     wells = ColumnDataSource(
         {"row": [], "column": [], "colour": [], "first": [], "line": []}, name="wells"
     )
+    size = 6 if len(source.data["row"]) <= MANY else 4
     hover = CustomJS(code="window.explorer.hover(cb_data.index.indices)")
     panels = []
     for moment, words in (("before", "Before adaptation"), ("after", "After adaptation")):
@@ -271,7 +272,7 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
         panel.grid.visible = False
         panel.toolbar.logo = None
         points = panel.scatter(
-            f"x_{moment}", f"y_{moment}", source=source, view=CDSView(filter=shown), size=6,
+            f"x_{moment}", f"y_{moment}", source=source, view=CDSView(filter=shown), size=size,
             fill_color="colour", line_color=None, fill_alpha=0.8, nonselection_fill_alpha=0.35,
         )  # fmt: skip
         panel.scatter(
@@ -295,6 +296,9 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
         x_axis_location="above", x_range=Range1d(0.5, 24.5), y_range=Range1d(16.5, 0.5),
     )  # fmt: skip
     plate.grid.visible = False
+    rows = [1, 8, 16, 24, 32]
+    plate.yaxis.ticker = rows
+    plate.yaxis.major_label_overrides = {row: row_letters(row - 1) for row in rows}
     plate.rect(
         "column",
         "row",

@@ -63,6 +63,9 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
             axes.set_title(SPLIT_NAMES[split].capitalize())
         for axes in places[len(trained) :].ravel():
             axes.set_visible(False)
+        # The lowest panel of each column names the methods.
+        for axes in places[len(trained) - across : len(trained)].ravel():
+            axes.tick_params(axis="x", labelbottom=True)
         grid[0, 0].set_xticks((0, 1), [method_name(method) for method in BEFORE_AFTER])
         grid[0, 0].set_xlim(-0.2, 1.5 if across == 1 else 1.9)  # room for the names
     return Drawing(figure, table)
@@ -85,20 +88,29 @@ def _lines(axes: Axes, panel: pd.DataFrame) -> None:
             markersize=3,
             elinewidth=0.7,
         )
-        ends.append(value[1])
+        ends.append((x[1], value[1]))
     height = 0.085 * np.ptp(axes.get_ylim())
-    names = apart(np.array(ends), height)
+    right, heights = np.reshape(ends, (-1, 2)).T
+    names = apart(heights, height)
     if len(names) and not np.isnan(names).all():
         names += max(0.0, axes.get_ylim()[0] + height / 2 - np.nanmin(names))
     for index, place in enumerate(names):
         if not np.isnan(place):
-            axes.annotate(
+            beside = right.max() + 0.12
+            axes.plot(
+                (right[index], beside),
+                (heights[index], place),
+                color=FAINT,
+                linewidth=0.4,
+                zorder=1,
+            )
+            axes.text(
+                beside,
+                place,
                 source_name(targets[index]),
-                (1.03, ends[index]),
-                (1.12, place),
                 color=PALETTE[index % len(PALETTE)],
                 va="center",
-                arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.4},
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y")

@@ -1,5 +1,6 @@
 """The page for the bench: calls to sort and filter, the cells of the surest, and maps of the plates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -42,6 +43,7 @@ def write_bench_report(
     trust: pd.DataFrame,
     store: CropStore,
     thumbnails: pd.DataFrame,
+    doubts: Sequence[str] = (),
 ) -> None:
     """Write the page, one file that needs no other and no network.
 
@@ -57,6 +59,8 @@ def write_bench_report(
         Crops of all plates.
     thumbnails
         Small crops of the training source, from the pack.
+    doubts
+        What puts the calls in doubt, a sentence each.
     """
     compounds = calls[calls["level"] == "compound"].reset_index(drop=True)
     wells = calls[calls["level"] == "well"]
@@ -87,6 +91,7 @@ def write_bench_report(
         compounds=len(compounds),
         called=len(called),
         coverage=compounds["coverage"].iloc[0] if len(compounds) else None,
+        doubts=doubts,
         reason=trust.loc[trust["use"], "reason"].iloc[0],
         cards=cards,
         channels=store.channels,

@@ -6,9 +6,12 @@ the settings that its networks were trained with, and the size and checksum of e
 
 import hashlib
 import json
+import lzma
+import math
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +43,7 @@ PROPOSED = ("adapt", "consensus", "data", "harmonise")
 LARGEST = 8 << 30  # bytes of all files together
 LARGEST_DESCRIPTION = 1 << 24  # bytes
 LONGEST_FETCH = 2 * 3600.0  # seconds
+MOST_SMALLER = 20  # times that a zip is smaller than its files: weights do not compress
 
 
 def open_pack(address: str, folder: Path) -> Path:
@@ -79,12 +83,14 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
-        description = json.loads(path.read_text())
+        if path.stat().st_size > LARGEST_DESCRIPTION:
+            raise ValueError(f"it has more than {LARGEST_DESCRIPTION:,} bytes")
+        description = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(
             f"{folder} is no pack: it has no {DESCRIPTION}; `snakemake pack` makes packs."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch the pack again.") from error
     version = description.get("version") if isinstance(description, dict) else None
     if version != VERSION:
@@ -101,7 +107,32 @@ def describe(folder: Path) -> dict[str, Any]:
             missing.append(name)
     if missing:
         raise UserError(f"{path} says nothing of {missing[0]}; fetch the pack again.")
+    if (wrong := _wrong(description)) is not None:
+        raise UserError(f"{path} says what cannot be of {wrong}; fetch the pack again.")
     return description
+
+
+def _wrong(description: Mapping[str, Any]) -> str | None:
+    """Name what a description says that no pack can be, None if nothing."""
+
+    def names(value: object) -> bool:
+        return (
+            isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+        )
+
+    um, settings = description["um_per_pixel"], description["settings"]
+    sections = isinstance(settings, dict) and all(
+        isinstance(settings.get(section, {}), dict) for section in (*DECIDED, *PROPOSED)
+    )
+    right = {
+        "classes": names(description["classes"]),
+        "channels": names(description["channels"]),
+        "um_per_pixel": isinstance(um, int | float) and math.isfinite(um) and um > 0,
+        "settings": sections
+        and set(DECIDED) <= settings.keys()
+        and settings.get("channels") == description["channels"],
+    }
+    return next((name for name, fits in right.items() if not fits), None)
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -251,13 +282,12 @@ def _unpack(path: Path, folder: Path, named: str) -> None:
     """Unpack the files that a pack has, and no others, whole or not at all; messages call the zip as `named`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-            if sum(sizes.values()) > LARGEST or sizes[DESCRIPTION] > LARGEST_DESCRIPTION:
-                raise UserError(
-                    f"{named} would unpack to more than {LARGEST >> 30} GiB; it is no pack."
-                )
+            size = sum(archive.getinfo(name).file_size for name in (DESCRIPTION, *FILES.values()))
+            most = min(LARGEST, MOST_SMALLER * (path.stat().st_size + LARGEST_DESCRIPTION))
+            if size > most or archive.getinfo(DESCRIPTION).file_size > LARGEST_DESCRIPTION:
+                raise UserError(f"{named} would unpack to {size:,} bytes; it is no pack.")
             text = archive.read(DESCRIPTION)
-            if folder.is_dir() and (folder / DESCRIPTION).read_bytes() == text:
+            if (folder / DESCRIPTION).is_file() and (folder / DESCRIPTION).read_bytes() == text:
                 return
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pack") as scratch:
@@ -270,10 +300,22 @@ def _unpack(path: Path, folder: Path, named: str) -> None:
                     verify(made)
                 except UserError as error:
                     raise UserError(str(error).replace(str(made), named)) from None
-                if folder.exists():
+                if folder.is_symlink() or folder.is_file():
+                    folder.unlink()
+                elif folder.exists():
                     shutil.rmtree(folder)
                 made.rename(folder)
-    except (KeyError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (
+        KeyError,
+        OSError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise UserError(f"{named} is no pack, or is broken ({error}); fetch it again.") from error
 
 

@@ -1,5 +1,6 @@
 """Sections of the report, with their figures, captions and tables."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,15 @@ from coda.report.prediction_sets import set_findings, set_table
 from coda.report.tables import controls_frame, methods_frame, pairs_frame, undefined_frame
 
 CAPTIONS = Path(__file__).parents[3] / "report"
+# Captions of the first screen, without the terms that the sections explain.
+OPENING = {
+    "accuracy": "How often each method is right. Full bars: plates that it was adapted to, without their labels. Pale "
+    "bars: a plate that it never saw. Line: at home. Dotted line: always naming the commonest mechanism. Methods "
+    "whose names end in only are controls, which do not see the shape of cells.",
+    "harmonised_crops": "What the cells looked like: the same treatment in both labs, a column for each channel. "
+    "Above: the other lab as it is. Middle: the same crop harmonised, with the sharpness and noise of the training "
+    "lab. Below: the training lab.",
+}
 SPLITS = {
     ADAPTED: "the adapted plates (transductive: seen without their labels)",
     HELD_OUT: "the held-out plate",
@@ -111,7 +121,10 @@ def report_sections(
             ],
         ),
         *_prediction_sets(coverage, drawn),
-        Section("Pair by pair", folded=folded("gains", "confusion", "calibration", "embedding")),
+        Section(
+            "Pair by pair",
+            folded=folded("gains", "confusion", "calibration", "embedding", "attention"),
+        ),
         *_experiments(experiments, level, drawn),
         *_controls(summary, level),
         Section("Settings", tables=[(settings_table(config), "The resolved config.")]),
@@ -125,8 +138,8 @@ def opening(folder: str, figures: list[str]) -> list[tuple[str, str]]:
     for path in figures:
         stem = Path(path).relative_to(folder).with_suffix("").as_posix()
         kind = stem.split("/")[0]
-        if kind in ("accuracy", "harmonised_crops") and kind not in chosen:
-            chosen[kind] = (path, f"{_subject(stem)}{_caption(kind)}")
+        if kind in OPENING and kind not in chosen:
+            chosen[kind] = (path, f"{_subject(stem)}{OPENING[kind]}")
     return list(chosen.values())
 
 
@@ -139,7 +152,8 @@ def _subject(stem: str) -> str:
     words = stem.split("/")[1:]
     if not words:
         return ""
-    return " ".join(words).replace("_to_", " to ").replace("_seed_", ", seed ") + ". "
+    said = " ".join(words).replace("_to_", " to ").replace("_seed_", ", seed ")
+    return re.sub(r"\bsource_(?=\d)", "source ", said) + ". "
 
 
 def _behind(path: str, stem: str) -> str:
