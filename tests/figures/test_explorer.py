@@ -75,17 +75,28 @@ def test_every_crop_has_its_own_thumbnail(predictions, tmp_path):
     paths = []
     for source, part in table.groupby("Metadata_Source"):
         paths.append(tmp_path / f"{source}.arrow")
-        with CropWriter(paths[-1], ["DNA"], 80, 80, {}) as writer:
+        with CropWriter(paths[-1], ["DNA"], 128, 128, {}) as writer:
             for row, site in part.sample(frac=1, random_state=1).iterrows():
-                pixels = np.zeros((1, 1, 80, 80), np.uint8)
-                pixels[..., :40] = 20 + row
+                pixels = np.zeros((1, 1, 128, 128), np.uint8)
+                pixels[..., :64] = 20 + row
                 writer.write({key: site[key] for key in SITE_KEYS}, pixels)
     pictures, side = thumbnails(table, [CropStore([path]) for path in paths])
-    assert pictures.shape == (len(table), side, side, 3) and side == 40
+    assert pictures.shape == (len(table), side, side, 3) and side == 64
     assert pictures[:, :, side // 2 :].max() == 0
     for _, part in table.groupby("Metadata_Source"):
         light = pictures[part.index, side // 2, 2, 0].astype(int)
         assert (np.diff(light) >= 0).all() and light[-1] > light[0]
+
+
+@pytest.mark.parametrize(("few", "many", "side"), [(4, 5, 32), (4, 500, 40), (500, 501, 64)])
+def test_the_more_crops_the_smaller_are_their_pictures(monkeypatch, tmp_path, few, many, side):
+    monkeypatch.setattr(explorer, "FEW", few)
+    monkeypatch.setattr(explorer, "MANY", many)
+    table = pd.DataFrame({"Metadata_Source": "s", "Metadata_Plate": "p", "Metadata_Well": "A01", "Metadata_Site": range(6)})  # fmt: skip
+    with CropWriter(tmp_path / "p.arrow", ["DNA"], 64 * 5, 64 * 5, {}) as writer:
+        for site in table.to_dict("records"):
+            writer.write(site, np.full((1, 1, 320, 320), 9, np.uint8))
+    assert thumbnails(table, [CropStore([tmp_path / "p.arrow"])])[1] == side
 
 
 def test_sheets_hold_all_pictures_in_order(monkeypatch):

@@ -179,6 +179,9 @@ class Crops:
         ]
         self.table = pd.concat(tables, ignore_index=True)
 
+    def um_per_pixel(self, source):
+        return 2.0 if source == "source_1" else None
+
     def gather(self, indices):
         ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
         return np.stack(

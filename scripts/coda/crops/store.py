@@ -219,9 +219,18 @@ class CropStore:
                 )
         self.channels, self.settings = first["channels"], first["settings"]
         self.height, self.width = first["height"], first["width"]
+        self._um = {}  # by source
+        for description, table, _ in opened:
+            if table.num_rows and "Metadata_Source" in table.column_names:
+                source = table["Metadata_Source"][0].as_py()
+                self._um.setdefault(source, description["settings"].get("um_per_pixel"))
         self.table = pa.concat_tables([table for _, table, _ in opened]).to_pandas()
         self._blocks = [block for _, _, blocks in opened for block in blocks]
         self._starts = np.cumsum([0] + [len(block) for block in self._blocks])
+
+    def um_per_pixel(self, source: str) -> float | None:
+        """Pixel size of the crops of a source, by its first plate; None where it is unknown."""
+        return self._um.get(source)
 
     def __len__(self) -> int:
         """Count the crops."""

@@ -13,7 +13,7 @@ from coda.columns import SITE_KEYS, source_name
 from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.evaluation.attention import CHANGE
-from coda.figures.style import MM, TEXT, Drawing, new_figure, style
+from coda.figures.style import MM, TEXT, Drawing, new_figure, scale_bar, style
 from coda.methods import BEFORE_AFTER, method_name
 
 LINE = 14  # characters of a mechanism in one line
@@ -75,6 +75,9 @@ def attention_figure(
             axes.set_ylabel("\n".join(wrap(moa, LINE)), rotation=0, ha="right", va="center")
         _draw_tiles(figure, grid[:, : len(columns)], columns, moas)
         _draw_changes(figure, grid[:, len(columns) :], titles, panels, moas)
+        for axes, store, source in zip(grid[0, [0, 2]], (home, target), sources, strict=True):
+            if axes.images:
+                scale_bar(axes, store.um_per_pixel(source))
     shown = explanations.index.isin(
         np.concatenate([panel.drop_duplicates("Metadata_moa").index for panel in panels])
     )

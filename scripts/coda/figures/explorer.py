@@ -40,6 +40,7 @@ from coda.wells import row_letters, well_place
 TEMPLATE = Path(__file__).with_name("explorer.html.jinja")
 MOST = 40_000  # crops on the page
 MANY = 10_000  # crops from which on thumbnails and points are smaller
+FEW = 4_000  # crops up to which thumbnails are larger
 LANDMARKS = 1_000  # crops that t-SNE places; it takes minutes with ten times as many
 NEIGHBOURS = 6
 SHEET = 2_048  # pixels; browsers decode pictures of this side on any device
@@ -133,7 +134,7 @@ def thumbnails(table: pd.DataFrame, stores: Sequence[CropStore]) -> tuple[np.nda
         uint8 of shape (N, side, side, 3), in the order of the table, and the side in pixels.
     """
     first = stores[0]
-    most = 40 if len(table) <= MANY else 32
+    most = 64 if len(table) <= FEW else 40 if len(table) <= MANY else 32
     block = max(1, min(first.height, first.width) // most)
     side = min(first.height, first.width) // block
     small = np.zeros((len(table), len(first.channels), side, side), np.float32)
