@@ -32,6 +32,11 @@ onstart:
         raise WorkflowError(str(error)) from None
 
 
+onerror:
+    # What each said is far above by now, and --quiet leaves out where its log is.
+    print(PROGRESS.failures(), file=sys.stderr)
+
+
 rule all:
     default_target: True
     input:

@@ -28,7 +28,8 @@ from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of
 from coda.orphans import RUN
 from coda.predict.pack_files import describe, lay_over, open_pack, settings_of
 from coda.redaction import shown
-from coda.run_progress import RunProgress, jobs_of, network_work
+from coda.run_progress import RunProgress, jobs_of
+from coda.time_left import network_work
 
 try:
     schema = yaml.safe_load((HOME / "config/schema.yaml").read_text())
@@ -88,7 +89,8 @@ PLATE_THREADS = 2 if CORES is None else max(1, CORES // IN_FLIGHT)
 if workflow.is_main_process:
     os.environ[RUN] = str(os.getpid())
     # Beside the lines of single jobs, one for the whole run.
-    logger.addHandler(RunProgress(lambda: jobs_of(workflow.dag), network_work(config), CORES))
+    PROGRESS = RunProgress(lambda: jobs_of(workflow.dag), network_work(config), CORES)
+    logger.addHandler(PROGRESS)
 
 
 def share(jobs, spare=0):
