@@ -55,6 +55,8 @@ ADAPTED_BY = in_order(
     for name in config["methods"]
     if COMPOSED[name].adaptation in ADAPTATIONS
 )
+# What figures of a pair show beside the unadapted method; rules have inputs even if nothing asks for them.
+AFTER = config["figures"]["after"] or "coda"
 HARMONISES = any(COMPOSED[name].harmonised for name in config["methods"])
 # For profiles of executors that do not know the resource gpu and have a word of their own for it.
 os.environ.update(CODA_GPUS=str(config["compute"]["gpus"]))

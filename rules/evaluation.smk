@@ -218,7 +218,8 @@ rule explain_calls:
         home=crops_explained_at_home,
         target=target_crops,
         before=rules.pretrain_foundation.output.foundation,
-        after=rules.adapt_foundation.output.foundation.replace("{method}", "coda"),
+        after=foundation_of(AFTER),
+        filters=rules.fit_harmonisation.output.filters if COMPOSED[AFTER].harmonised else [],
         classifier=rules.train_classifier.output.weights,
     output:
         explanations=f"{RESULTS}/explanations/{{source}}/seed_{{seed}}/{{target}}.parquet",
@@ -235,6 +236,7 @@ rule explain_calls:
         runtime=growing(30),
     params:
         settings=network_settings(config, "classify"),
+        after=COMPOSED[AFTER].foundation,
         precision=config["compute"]["precision"],
         code=code("explain_calls"),
     script:

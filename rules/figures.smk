@@ -115,6 +115,7 @@ rule plot_slopes:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
+        method=AFTER,
         level=config["figures"]["level"],
         code=code("plot_slopes"),
     script:
@@ -128,7 +129,7 @@ rule plot_pair:
             method="unadapted", source="{source}", seed="{seed}", target="{source}"
         ),
         before=PREDICTIONS.replace("{method}", "unadapted"),
-        after=PREDICTIONS.replace("{method}", "coda"),
+        after=PREDICTIONS.replace("{method}", AFTER),
         plates=f"{RESULTS}/metadata/plates.csv",
     output:
         [f"{FIGURES}/{name}/{PER_PAIR}.{ending}" for name in OF_A_PAIR for ending in ("pdf", "csv")],
@@ -150,6 +151,7 @@ rule plot_pair:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
+        method=AFTER,
         level=config["figures"]["level"],
         replicates=config["evaluate"]["replicates"],
         seed=config["evaluate"]["seed"],
@@ -458,7 +460,7 @@ def all_figures(wildcards):
             for name in HARMONISATION_FIGURES
             for source, target in PAIRS
         ]
-    if "coda" in config["methods"]:
+    if config["figures"]["after"]:
         stems.append("slopes")
         stems += [
             f"{name}/{PER_PAIR}".format(source=source, target=target, seed=SEEDS[0])

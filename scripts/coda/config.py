@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from coda.errors import UserError, did_you_mean
-from coda.methods import COMPOSED, chosen_methods
+from coda.methods import COMPOSED, chosen_methods, shown_after
 from coda.paths import check_name, expanded_path
 from coda.simulated_gallery import simulated_places
 
@@ -345,6 +345,7 @@ def _check_trainings(config: dict[str, Any]) -> None:
 def _check_methods(config: dict[str, Any]) -> None:
     """Resolve the methods, and refuse those whose requirements the rest of the config does not meet."""
     config["methods"] = chosen_methods(config["methods"])
+    config["figures"]["after"] = shown_after(config["methods"], config["figures"]["after"])
     if config["harmonise"]["rescale"]:
         for source in taking_part(config):
             if config["sources"][source]["um_per_pixel"] is None:
