@@ -8,7 +8,7 @@
 # make audit  known vulnerabilities of what is locked
 # make rulegraph  the picture of the rules in docs/rulegraph.md, drawn from the workflow
 # make docs   the documentation as a site, in site/index.html
-# make screenshots  pictures of the demo's report for the docs, taken in a Chromium
+# make screenshots  pictures of the demo for the docs; its pages are taken in a Chromium
 
 PYTHON ?= python3
 # What is there, as far as the memory does; to use less: make demo CORES=4

@@ -92,7 +92,8 @@ def test_every_crop_has_its_own_thumbnail(predictions, tmp_path):
 def test_the_more_crops_the_smaller_are_their_pictures(monkeypatch, tmp_path, few, many, side):
     monkeypatch.setattr(explorer, "FEW", few)
     monkeypatch.setattr(explorer, "MANY", many)
-    table = pd.DataFrame({"Metadata_Source": "s", "Metadata_Plate": "p", "Metadata_Well": "A01", "Metadata_Site": range(6)})  # fmt: skip
+    sites = [dict(zip(SITE_KEYS, ["s", "p", "A01", site], strict=True)) for site in range(6)]
+    table = pd.DataFrame(sites)
     with CropWriter(tmp_path / "p.arrow", ["DNA"], 64 * 5, 64 * 5, {}) as writer:
         for site in table.to_dict("records"):
             writer.write(site, np.full((1, 1, 320, 320), 9, np.uint8))
