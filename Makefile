@@ -39,14 +39,15 @@ TEST = $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorde
 ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
-DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
+DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES)
+CALM := $(BIN)/python tools/run_alone.py $(BIN)/python tools/calm_run.py
 
 .PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph docs screenshots clean
 
 demo: $(VENV)/run
-	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
-	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake all pack $(DEMO)
-	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake predict $(subst demo.yaml,demo_own.yaml,$(DEMO))
+	@echo "Running the demo on $(CORES) cores."
+	@$(CALM) results/demo/run.log "Part 1 of 2, a study of three labs" $(BIN)/snakemake all pack $(DEMO)
+	@$(CALM) results/demo_own/run.log "Part 2 of 2, calls for a fourth lab" $(BIN)/snakemake predict $(subst demo.yaml,demo_own.yaml,$(DEMO))
 	@echo; cat results/demo/summary.txt; echo
 	@echo "Calls for a fourth lab:"; ls results/demo_own/calls.csv results/demo_own/calls.html results/demo_own/trust.csv
 	@echo; echo "Figures:"; ls results/demo/figures/*.png results/demo/figures/[acegst]*/*.png

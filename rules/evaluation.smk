@@ -121,7 +121,7 @@ rule predict_sites:
         runtime=growing(240),
     params:
         methods=told_apart(chosen("network")),
-        settings=network_settings(),
+        settings=network_settings(config),
         precision=config["compute"]["precision"],
         code=code("predict_sites"),
     script:
@@ -218,7 +218,8 @@ rule explain_calls:
         home=crops_explained_at_home,
         target=target_crops,
         before=rules.pretrain_foundation.output.foundation,
-        after=rules.adapt_foundation.output.foundation.replace("{method}", "coda"),
+        after=foundation_of(AFTER),
+        filters=rules.fit_harmonisation.output.filters if COMPOSED[AFTER].harmonised else [],
         classifier=rules.train_classifier.output.weights,
     output:
         explanations=f"{RESULTS}/explanations/{{source}}/seed_{{seed}}/{{target}}.parquet",
@@ -234,7 +235,8 @@ rule explain_calls:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        settings=network_settings("classify"),
+        settings=network_settings(config, "classify"),
+        after=COMPOSED[AFTER].foundation,
         precision=config["compute"]["precision"],
         code=code("explain_calls"),
     script:

@@ -10,6 +10,7 @@ from coda.evaluation.recommendation import read_recommendations
 from coda.evaluation.scores import read_scores
 from coda.files import read_table
 from coda.logs import reported
+from coda.predict.coverage_scores import read_coverage
 from coda.report.caveats import caveats
 from coda.report.findings import findings
 from coda.report.front import front_page, scope
@@ -56,6 +57,7 @@ with reported(snakemake.log[0]):
             config,
             experiments,
             filters,
+            read_coverage(snakemake.input.coverage),
         ),
         Front(
             headline,

@@ -189,8 +189,9 @@ def test_misuse_is_refused(tmp_path):
     for wrong in [[-1], [2]]:
         with pytest.raises(IndexError):
             store.gather(wrong)
-    with pytest.raises(ValueError, match="expected uint8"):
-        store.gather([0], np.zeros((2, 3, 8, 8), np.uint8))
+    for shape in [(2, 3, 8, 8), (1, 3, 9, 4), (1, 2, 4, 4), (1, 3, 8)]:
+        with pytest.raises(ValueError, match="expected uint8"):
+            store.gather([0], np.zeros(shape, np.uint8))
     assert store.gather([]).shape == (0, 3, 8, 8)
     with (
         pytest.raises(ValueError, match="differ"),

@@ -23,7 +23,7 @@ from coda.report.tables import (
 from pages import PIXEL, Page
 from plates import inspected
 from predictions import SKILL, write_world
-from score_tables import pick, representation
+from score_tables import coverage, pick, representation
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,17 @@ def test_the_section_on_harmonisation_shows_each_pair_and_the_front_page_the_fir
     ((path, words),) = opening(str(tmp_path), figures[::-1])
     assert path == figures[0] and words.startswith("source 1 to source 2. What the cells")
     assert opening(str(tmp_path), figures[1:]) == []
+
+
+def test_the_section_on_prediction_sets_has_the_figure_and_the_table(summary, tmp_path):
+    figure = str(tmp_path / "coverage/source_1.png")
+    plates = chosen()
+    given = summary, representation(), inspected(plates), plates, str(tmp_path), [figure]
+    settings = {"figures": {"level": "image"}}
+    sections = report_sections(*given, settings, coverage=coverage())
+    (section,) = [each for each in sections if each.title == "Prediction sets"]
+    assert [path for path, _ in section.figures] == [figure] and len(section.tables) == 1
+    assert "90%" in section.text
 
 
 def test_a_method_undefined_for_a_pair_has_no_mean_over_the_others(summary, tmp_path):

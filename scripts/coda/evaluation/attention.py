@@ -24,8 +24,7 @@ CHANGE = "Change_"
 
 def explain_pair(
     home: CropStore,
-    target: CropStore,
-    foundations: Mapping[str, str],
+    methods: Mapping[str, tuple[str, CropStore]],
     classifier: str,
     settings: Mapping[str, Any],
     machine: Machine,
@@ -34,10 +33,11 @@ def explain_pair(
 
     Parameters
     ----------
-    home, target
-        Crops of each.
-    foundations
-        Weights of the foundation of each method; the first was not adapted.
+    home
+        Crops of the training source.
+    methods
+        Of each method the weights of its foundation, and the crops of the target as it sees them, harmonised or not;
+        the first was not adapted.
     classifier
         Weights of the task model.
     settings
@@ -57,14 +57,15 @@ def explain_pair(
     """
     compute = machine.claim().compute()
     classes = read_header(classifier)["classes"]
-    moas = shown_mechanisms(home.table, target.table, classes)
+    _, away = next(iter(methods.values()))
+    moas = shown_mechanisms(home.table, away.table, classes)
     if not moas:
         raise UserError("There are no labelled crops to explain; check the labels table.")
     shape = ModelSettings(**settings["model"]), len(home.channels), settings["image_size"]
     task_model = load_task_model(classifier, *shape, settings["depth"]).eval().to(compute.device)
     inputs = dict(size=settings["image_size"], compute=compute, threads=machine.threads)
     tables = []
-    for number, (method, weights) in enumerate(foundations.items()):
+    for number, (method, (weights, target)) in enumerate(methods.items()):
         networks = load_foundation(weights, *shape).to(compute.device), task_model
         for store in [target] if number else [home, target]:
             rows = chosen_sites(store.table, moas)

@@ -14,7 +14,7 @@ from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.evaluation.attention import CHANGE
 from coda.figures.style import MM, TEXT, Drawing, new_figure, scale_bar, style
-from coda.methods import BEFORE_AFTER, method_name
+from coda.methods import method_name
 
 LINE = 14  # characters of a mechanism in one line
 ROW = 15.5 * MM
@@ -45,13 +45,14 @@ def attention_figure(
     """
     sources = [store.table["Metadata_Source"].iloc[0] for store in (home, target)]
     at_home = explanations["Metadata_Source"] == sources[0]
-    before, after = (explanations["Method"] == method for method in BEFORE_AFTER)
+    methods = explanations["Method"].unique()
+    before, after = (explanations["Method"] == method for method in methods)
     panels = [explanations[rows] for rows in (at_home, before & ~at_home, after)]
     moas = sorted(explanations["Metadata_moa"].unique())
     # Crops are in one order for all methods, so the first is the same before and after.
     first = [panel.drop_duplicates("Metadata_moa").set_index("Metadata_moa") for panel in panels]
     lab, other = map(source_name, sources)
-    unadapted, adapted = method_name(BEFORE_AFTER[0]).lower(), method_name(BEFORE_AFTER[1])
+    unadapted, adapted = method_name(methods[0]).lower(), method_name(methods[1])
     pictures = [
         _pictures(store, rows, size) for store, rows in zip((home, target), first[:2], strict=True)
     ]

@@ -21,6 +21,7 @@ from coda.methods import in_order, method_name
 from coda.report.experiment_findings import experiment_findings
 from coda.report.findings import CONTROLS
 from coda.report.page import Section, settings_table, versions_table
+from coda.report.prediction_sets import set_findings, set_table
 from coda.report.tables import controls_frame, methods_frame, pairs_frame, undefined_frame
 
 CAPTIONS = Path(__file__).parents[3] / "report"
@@ -49,6 +50,7 @@ def report_sections(
     config: dict,
     experiments: pd.DataFrame | None = None,
     filters: pd.DataFrame | None = None,
+    coverage: pd.DataFrame | None = None,
 ) -> list[Section]:
     """Arrange the sections of the report.
 
@@ -72,6 +74,8 @@ def report_sections(
         `coda.evaluation.experiment_scores.score_experiments`, where the config switches any on.
     filters
         `coda.crops.harmonisation.save_harmonisations` of all pairs, where methods are harmonised.
+    coverage
+        `coda.predict.coverage_scores.score_coverage`.
     """
     level = config["figures"]["level"]
     stems = {Path(path).relative_to(folder).with_suffix("").as_posix(): path for path in figures}
@@ -116,6 +120,7 @@ def report_sections(
                 _features(representation),
             ],
         ),
+        *_prediction_sets(coverage, drawn),
         Section(
             "Pair by pair",
             folded=folded("gains", "confusion", "calibration", "embedding", "attention"),
@@ -272,6 +277,23 @@ def _filters(filters: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         "Plates that were harmonised. Undone is the share of the difference between the spectra of the two labs that "
         "chance does not explain, as a mean over plates."
     )
+
+
+def _prediction_sets(
+    coverage: pd.DataFrame | None, drawn: Callable[..., list[tuple[str, str]]]
+) -> list[Section]:
+    """Whether sets of mechanisms hold the right one as often as they promise."""
+    if coverage is None or coverage.empty:
+        return []
+    table = (
+        set_table(coverage),
+        (
+            "Sets of compounds on adapted plates, means over seeds. Intervals (95 %) are as wide as the number of "
+            "compounds makes them. Compounds with an empty set, or one of more than half of the mechanisms, have no "
+            "call."
+        ),
+    )
+    return [Section("Prediction sets", set_findings(coverage), drawn("coverage"), [table])]
 
 
 def _experiments(
