@@ -97,7 +97,7 @@ rulegraph: $(VENV)/dev
 	$(BIN)/python tools/rulegraph.py
 
 docs: $(VENV)/dev node_modules
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "The documentation is in site/index.html."
 
 screenshots: $(VENV)/dev

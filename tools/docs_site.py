@@ -27,8 +27,8 @@ WORKERS, WORKERS_ELSEWHERE = (
 )
 FIGURES = """# How to read the figures
 
-These are the captions of the report, in alphabetical order, with the figures of the demo. Every figure is also in the folder
-`figures/` of the results, as PDF and PNG, with its data as CSV.
+These are the captions of the report, in alphabetical order, with the figures of the demo. Every figure is also in the
+folder `figures/` of the results, as PDF and PNG, with its data as CSV.
 """
 
 

@@ -33,7 +33,8 @@ FIGURES = {
     "slopes": "slopes",
     "training": "training/source_5_seed_1",
 }
-FIGURE_WIDTH = 800  # pixels
+FIGURE_WIDTH = 800  # pixels, or fewer where the file would have more bytes than `LARGEST`
+LARGEST = 150_000
 SETTLED = "new Promise(done => setTimeout(done, 3000))"  # maps say nowhere that they are drawn
 COLOURS = 256  # a palette makes the files three times smaller
 
@@ -67,9 +68,14 @@ def copy_figures(results: Path, folder: Path) -> None:
 
 def _save(content: bytes, path: Path, width: int | None = None) -> None:
     picture = Image.open(io.BytesIO(content)).convert("RGB")
-    if width:
-        picture.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
-    picture.quantize(COLOURS, kmeans=2).save(path, optimize=True)
+    while True:
+        small = picture.copy()
+        if width:
+            small.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
+        small.quantize(COLOURS, kmeans=2).save(path, optimize=True)
+        if not width or path.stat().st_size <= LARGEST:
+            return
+        width -= 100
 
 
 if __name__ == "__main__":
