@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from coda.errors import UserError, did_you_mean
-from coda.methods import COMPOSED, chosen_methods
+from coda.methods import COMPOSED, chosen_methods, shown_after
 from coda.paths import check_name, expanded_path
 from coda.simulated_gallery import simulated_places
 
@@ -321,10 +321,11 @@ def _check_trainings(config: dict[str, Any]) -> None:
     """Refuse batches that cannot be split evenly, schedules longer than the training, and terms without controls."""
     for name in ("pretrain", "adapt"):
         batch, parts = config[name]["batch_size"], config[name]["accumulate"]
-        if batch % (parts * config["compute"]["gpus"]):
+        gpus = config["compute"]["gpus"] * config["compute"]["nodes"]
+        if batch % (parts * gpus):
             raise UserError(
                 f"{name}.batch_size ({batch}) cannot be cut into equal parts: {parts} ({name}.accumulate) on each "
-                f"of {config['compute']['gpus']} GPUs (compute.gpus)."
+                f"of {gpus} GPUs (compute.gpus on each of compute.nodes)."
             )
     for name in ("pretrain", "adapt", "classify", "supervise"):
         epochs = config[name]["epochs"]
@@ -344,6 +345,7 @@ def _check_trainings(config: dict[str, Any]) -> None:
 def _check_methods(config: dict[str, Any]) -> None:
     """Resolve the methods, and refuse those whose requirements the rest of the config does not meet."""
     config["methods"] = chosen_methods(config["methods"])
+    config["figures"]["after"] = shown_after(config["methods"], config["figures"]["after"])
     if config["harmonise"]["rescale"]:
         for source in taking_part(config):
             if config["sources"][source]["um_per_pixel"] is None:
@@ -380,6 +382,13 @@ def taking_part(config: dict[str, Any]) -> list[str]:
 def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
     """All pairs of a training source and another target source."""
     return [(a, b) for a in config["train_sources"] for b in config["target_sources"] if a != b]
+
+
+def network_settings(config: dict[str, Any], classifier: str | None = None) -> dict[str, Any]:
+    """What it takes to build trained networks again; with the depth of the classifier of a section."""
+    model = {key: config["model"][key] for key in ("architecture", "options")}
+    settings = {"model": model, "image_size": config["views"]["global_size"]}
+    return settings | ({"depth": config[classifier]["depth"]} if classifier else {})
 
 
 def pixel_sizes(config: dict[str, Any], raw: bool = False) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.crops.store import CropStore, CropWriter
-from coda.predict.bench_report import write_bench_report
+from coda.predict.bench_report import rounded, says_anything, write_bench_report
 from coda.predict.crop_panels import crop_panels
 from coda.predict.pack import thumbnails
 from coda.predict.plate_maps import ABSTAINS, CONTROL, OTHER, PALETTE, mixed, plate_maps
@@ -104,7 +104,7 @@ def greys(panel, channel):
     data = base64.b64decode(panel.url.partition(",")[2])
     image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     across = (image.shape[1] + 2) // (SIDE + 2)
-    assert panel.width == pytest.approx(96 / SIDE * image.shape[1])
+    assert panel.width == pytest.approx(72 / SIDE * image.shape[1])
     row = (1 + CHANNELS.index(channel)) * (SIDE + 2) + SIDE // 2
     return [image[row, crop * (SIDE + 2) + SIDE // 2].mean() for crop in range(across)]
 
@@ -154,6 +154,25 @@ def test_the_page_nests_and_quotes_names(page):
     markup = re.sub(r"<script>.*?</script>", "", html, flags=re.S)
     read = Page(re.sub(r"<input[^>]*>|<br>|<rect[^>]*/>", "", markup))
     assert len(read.ids) == len(set(read.ids))
+
+
+def test_numbers_near_0_and_1_are_not_rounded_to_certainty():
+    assert [rounded(value, 2) for value in (0.9999, 1.0, 0.994, 0.001, 0.0)] == [
+        ">0.99", "1.00", "0.99", "<0.01", "0.00",
+    ]  # fmt: skip
+    assert rounded(0.0002, 3) == "<0.001" and rounded(12, 0) == "12"
+
+
+def test_columns_that_say_nothing_are_left_out():
+    calls = make_calls()
+    compounds = calls[calls["level"] == "compound"]
+    assert says_anything(compounds, "moa_1") and says_anything(compounds, "abstains")
+    called = compounds[compounds["call"] != ""].assign(
+        moa_1=lambda rows: rows["call"], agreement=None
+    )
+    assert not any(
+        says_anything(called, name) for name in ("moa_1", "abstains", "agreement", "none")
+    )
 
 
 SHOWN = "[...document.querySelectorAll('#calls tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent)"

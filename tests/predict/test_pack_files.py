@@ -6,12 +6,12 @@ import random
 import threading
 import zipfile
 from functools import partial
-from http.client import IncompleteRead
 
 import pytest
 import yaml
 from coda.errors import UserError
-from coda.gallery.base import FetchError
+from coda.gallery import public_tables
+from coda.predict import pack_files
 from coda.predict.pack_files import (
     DESCRIPTION,
     FILES,
@@ -24,6 +24,7 @@ from coda.predict.pack_files import (
     zip_pack,
 )
 from places import CONFIG
+from web_server import body, status, web_server
 
 SCHEMA = yaml.safe_load((CONFIG / "schema.yaml").read_text())
 SETTINGS = {
@@ -199,17 +200,50 @@ def test_other_channels_than_the_packs_are_refused(given):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [FetchError("the bucket has no such object"), IncompleteRead(b"PK", 9), OSError("gone")],
+    ("answer", "words"),
+    [
+        (status(404), "refuses it .HTTP 404"),
+        (body(b"PK", 9_000_000_000), "9,000,000,000 bytes, more than the 8,589,934,592 allowed"),
+        (body(b"no zip"), "is no pack, or is broken"),
+        (body(b"PK", 9), "2 of 9 bytes|cut off"),
+    ],
 )
-def test_what_does_not_arrive_is_told_in_a_sentence(tmp_path, monkeypatch, error):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr("coda.gallery.public_tables.read_location", fail)
-    with pytest.raises(UserError, match="could not be fetched"):
-        open_pack("s3://bucket/pack.zip", tmp_path / "pack")
+def test_what_does_not_arrive_is_told_in_a_sentence_and_leaves_nothing(
+    tmp_path, monkeypatch, answer, words
+):
+    monkeypatch.setattr(public_tables.time, "sleep", lambda _: None)
+    with web_server([answer]) as (address, _), pytest.raises(UserError, match=words) as told:
+        open_pack(f"{address}/pack.zip?key=secret", tmp_path / "results/mine/pack")
+    assert f"{address}/pack.zip" in str(told.value) and "secret" not in str(told.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pack_of_another_version_or_altered_is_named_by_its_address(pack, tmp_path):
+    said = json.loads((pack / DESCRIPTION).read_text()) | {"version": 2, "code": "0.9.0"}
+    (pack / DESCRIPTION).write_text(json.dumps(said))
+    zip_pack(pack, path := tmp_path / "pack.zip")
+    (tmp_path / "kept").mkdir()
+    with web_server([body(path.read_bytes())]) as (address, _):
+        with pytest.raises(UserError) as told:
+            open_pack(f"{address}/pack.zip", tmp_path / "kept/pack")
+        assert str(told.value) == (
+            f"{address}/pack.zip/pack.json is a pack of version 2, and this release reads version 1; make "
+            "the pack again with `snakemake pack`, or use the release that made it, 0.9.0."
+        )
+        checksum = "0" * 64
+        with pytest.raises(UserError, match="has another checksum .sha256 "):
+            open_pack(f"{address}/pack.zip#sha256={checksum}", tmp_path / "kept/pack")
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def test_a_zip_that_grows_without_end_is_refused(pack, tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in FILES.values():
+            archive.write(pack / name, name)
+        archive.writestr(DESCRIPTION, " " * (pack_files.LARGEST_DESCRIPTION + 1))
+    with pytest.raises(UserError, match="would unpack to .* bytes; it is no pack"):
+        open_pack(str(tmp_path / "bomb.zip"), tmp_path / "x/pack")
+    assert not (tmp_path / "x").exists()
 
 
 def test_settings_of_another_release_are_left_out_or_refused(capsys):

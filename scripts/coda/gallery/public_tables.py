@@ -6,6 +6,7 @@ import re
 import time
 import urllib.parse
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -85,9 +86,9 @@ def fetch_table(
     web = "://" in location
     named = shown(location) if web else location
     try:
-        data = read_location(location, attempts, timeout, LARGEST, endpoint, region)
+        data = read_location(location, attempts, timeout, endpoint, region)
         if checksum and other_content(data, checksum[1]):  # perhaps on its way alone
-            data = read_location(location, attempts, timeout, LARGEST, endpoint, region)
+            data = read_location(location, attempts, timeout, endpoint, region)
             if why := other_content(data, checksum[1]):
                 raise ValueError(why)
         table = parse_table(data, urllib.parse.urlsplit(location).path if web else location)
@@ -110,20 +111,15 @@ def read_location(
     location: str,
     attempts: int,
     timeout: float,
-    most: int,
     endpoint: str | None = None,
     region: str = "us-east-1",
 ) -> bytes:
-    """Give the bytes, at most so many, at a web address, in a bucket or in a local file."""
+    """Give the bytes at a web address, in a bucket or in a local file."""
     if location.startswith("s3://"):
         folder, _, key = location.rpartition("/")
-        gallery = open_gallery(folder, endpoint, region, attempts=attempts, timeout=timeout)
-        listed = (gallery.listed([key]) or {}).get(key) if most > LARGEST else None
-        if listed and listed.bytes > most:
-            raise ValueError(f"it has {listed.bytes:,} bytes; at most {most:,} are read")
-        return gallery.read(key, listed)
+        return open_gallery(folder, endpoint, region, attempts=attempts, timeout=timeout).read(key)
     if location.startswith(("https://", "http://")):
-        return read_address(location, attempts, timeout, most)
+        return read_address(location, attempts, timeout)
     if "://" in location:
         raise ValueError("only https://, s3:// and local files can be read")
     return Path(location).expanduser().read_bytes()
@@ -139,7 +135,7 @@ def other_content(data: bytes, checksum: str) -> str | None:
     return None
 
 
-def read_address(address: str, attempts: int, timeout: float, most: int) -> bytes:
+def read_address(address: str, attempts: int, timeout: float) -> bytes:
     """Read a web address, again after a pause that doubles if the server or the connection fails.
 
     Raises
@@ -149,9 +145,21 @@ def read_address(address: str, attempts: int, timeout: float, most: int) -> byte
     TemporaryError
         If no attempt succeeds.
     """
+    content = bytearray()
+
+    def once() -> None:
+        content.clear()
+        receive_once(address, timeout, content.extend, LARGEST)
+
+    repeated(once, address, attempts)
+    return bytes(content)
+
+
+def repeated(once: Callable[[], None], address: str, attempts: int) -> None:
+    """Call `once`, again after a pause that doubles if the server or the connection of an address fails."""
     for attempt in range(1, attempts + 1):
         try:
-            return read_once(address, timeout, most)
+            return once()
         except TemporaryError as error:
             if attempt == attempts:
                 raise
@@ -161,8 +169,20 @@ def read_address(address: str, attempts: int, timeout: float, most: int) -> byte
     raise ValueError(f"attempts is {attempts}; it must be at least 1")
 
 
-def read_once(address: str, timeout: float, most: int) -> bytes:
-    """Make one attempt to read a web address with at most so many bytes, following redirects on its host."""
+def receive_once(
+    address: str, timeout: float, write: Callable[[bytes], object], largest: int
+) -> None:
+    """Make one attempt to read a web address, following redirects on its host.
+
+    Parameters
+    ----------
+    address, timeout
+        As in `fetch_table`.
+    write
+        Takes each piece.
+    largest
+        Bytes that it may have.
+    """
     for _ in range(MOST_REDIRECTS):
         with limited(timeout):
             answer = get_address(address, timeout)
@@ -181,14 +201,18 @@ def read_once(address: str, timeout: float, most: int) -> bytes:
             announced = body.length_remaining
             if announced is None and not body.chunked:
                 raise TemporaryError("the server does not say how long it is, so it may be cut off")
-            if (announced or 0) > most:
-                raise ValueError(f"it has {announced:,} bytes; at most {most:,} are read")
-            data = b"".join(pieces(body, timeout, most if announced is None else announced))
-        if announced is not None and len(data) != announced:
-            raise TemporaryError(f"{len(data)} of {announced} bytes arrived")
-        if data.startswith(b"<?xml") and (code := error_code(data[:ERROR_PAGE])) in BUSY:
+            if announced is not None and announced > largest:
+                raise ValueError(f"it has {announced:,} bytes, more than the {largest:,} allowed")
+            start, size = b"", 0
+            for piece in pieces(body, timeout, largest if announced is None else announced):
+                start = start or piece[:ERROR_PAGE]
+                write(piece)
+                size += len(piece)
+        if announced is not None and size != announced:
+            raise TemporaryError(f"{size} of {announced} bytes arrived")
+        if start.startswith(b"<?xml") and (code := error_code(start)) in BUSY:
             raise TemporaryError(f"the server is in trouble or overloaded ({code} under HTTP 200)")
-        return data
+        return
     raise ValueError(f"it redirects more than {MOST_REDIRECTS - 1} times")
 
 

@@ -123,6 +123,52 @@ MICROSCOPES = {
 }
 
 
+# What labs can differ in, one by one: the settings of a microscope that make it up. The camera's gains, offsets and
+# illumination go with intensity.
+CAUSES = {
+    "optics": ("aperture", "blur", "haze"),
+    "noise": ("photons",),
+    "bleed_through": ("filters", "crosstalk"),
+    "intensity": ("gamma",),
+    "density": ("density",),
+    "pixel_size": ("pixel_um",),
+}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Whose imaging a source has, where it is not its own.
+
+    Attributes
+    ----------
+    like : str
+        The source whose microscope and camera it has.
+    differs : tuple of (str, str)
+        Causes of `CAUSES` in which it has those of another source, and which.
+    cell_size : float
+        Size of its cells in length, relative to the ordinary.
+    """
+
+    like: str
+    differs: tuple[tuple[str, str], ...] = ()
+    cell_size: float = 1.0
+
+    @property
+    def microscope(self) -> Microscope:
+        """The microscope that results."""
+        changed = {
+            setting: getattr(MICROSCOPES[origin], setting)
+            for cause, origin in self.differs
+            for setting in CAUSES[cause]
+        }
+        return replace(MICROSCOPES[self.like], **changed)
+
+    @property
+    def camera(self) -> str:
+        """The source whose gains, offsets and illumination it has."""
+        return dict(self.differs).get("intensity", self.like)
+
+
 @dataclass(frozen=True)
 class Imaging:
     """A microscope on the day of a plate: its settings and, per channel, gain and offset in counts."""
@@ -135,14 +181,15 @@ class Imaging:
 
 
 @lru_cache(maxsize=8)
-def imaging(source: str, batch: str, plate: str, seed: int) -> Imaging:
+def imaging(source: str, batch: str, plate: str, seed: int, lab: Lab | None = None) -> Imaging:
     """Set up the microscope of a plate: a batch changes the source's settings by several per cent, a plate less."""
-    own = generator(seed, "microscope", source)
+    lab = lab or Lab(source)
+    own = generator(seed, "microscope", lab.camera)
     day, run = (
         generator(seed, "imaging batch", source, batch),
         generator(seed, "imaging plate", source, plate),
     )
-    microscope = MICROSCOPES[source]
+    microscope = lab.microscope
 
     def drift(size: int | None = None) -> np.ndarray:
         return np.exp(day.normal(0, BATCH_SD, size) + run.normal(0, PLATE_SD, size))
@@ -237,8 +284,15 @@ def expose(
 
 def blur(light: np.ndarray, sharp: float, haze: float, wide: float) -> np.ndarray:
     """Blur by a sharp Gaussian plus a share `haze` of a wide one; sd in pixels, light is kept."""
-    down = fft.fftfreq(light.shape[1])[:, None] ** 2
-    right = fft.rfftfreq(light.shape[2])[None, :] ** 2
+    shape = light.shape[1:]
+    return fft.irfft2(fft.rfft2(light) * blur_transfer(shape, sharp, haze, wide), s=shape)
+
+
+@lru_cache(maxsize=2)
+def blur_transfer(shape: tuple[int, int], sharp: float, haze: float, wide: float) -> np.ndarray:
+    """Transfer function of `blur`, float32; kept for the next field of the plate."""
+    down = fft.fftfreq(shape[0])[:, None] ** 2
+    right = fft.rfftfreq(shape[1])[None, :] ** 2
     frequency2 = 2 * np.pi**2 * (down + right)
     transfer = (1 - haze) * np.exp(-frequency2 * sharp**2) + haze * np.exp(-frequency2 * wide**2)
-    return fft.irfft2(fft.rfft2(light) * transfer.astype(np.float32), s=light.shape[1:])
+    return transfer.astype(np.float32)
