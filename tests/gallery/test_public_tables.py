@@ -336,3 +336,13 @@ def test_a_private_certificate_is_set_in_one_way_for_tables_and_images(
             ):
                 fetch()
             monkeypatch.setenv(name, " ")
+
+
+def test_a_table_that_announces_too_much_is_not_read(tmp_path):
+    answer = raw(START + b"Content-Length: 100000000000\r\n\r\n", endless=bytes(1 << 16))
+    with (
+        web_server([answer]) as (address, asked),
+        pytest.raises(UserError, match="100,000,000,000 bytes, more than"),
+    ):
+        fetch_table("plate", f"{address}/plate.csv", tmp_path / "plate.parquet", 2, 5)
+    assert len(asked) == 1
