@@ -439,3 +439,27 @@ def test_a_plate_that_outlives_its_snakemake_is_not_fetched_again(plate, tmp_pat
         assert len(server.requests) == asked
     check_images(read_table(manifest), folder, root)
     assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b'{"bytes": 1' + b"0" * 5000 + b"}",
+        b'{"file": "/dev/zero", "key": 1, "bytes": 0, "md5": "x", "status": "ok"}',
+        b'{"file": "../a.tiff", "key": 1, "bytes": 5, "md5": null, "status": "ok"}',
+        b'{"file": "pipe", "key": 1, "bytes": 0, "md5": "x", "status": "ok"}',
+        b'{"file": "a\\u0000", "key": 1, "bytes": 5, "md5": null, "status": "ok"}',
+        b'{"file": "\\ud800", "key": 1, "bytes": 5, "md5": null, "status": "ok"}',
+        b'{"file": "", "key": 1, "bytes": 4096, "md5": "x", "status": "ok"}',
+    ],
+)
+def test_lines_of_a_journal_that_nobody_wrote_here_are_passed_over(tmp_path, line):
+    (tmp_path / "a.tiff").write_bytes(b"12345")
+    (tmp_path.parent / "a.tiff").write_bytes(b"12345")
+    os.mkfifo(tmp_path / "pipe")
+    md5 = hashlib.md5(b"12345").hexdigest()
+    whole = {"file": "a.tiff", "key": "k", "bytes": 5, "md5": md5, "status": "ok"}
+    (tmp_path / Journal.NAME).write_bytes(line + b"\n" + json.dumps(whole).encode() + b"\n")
+    with Journal(tmp_path, 2) as opened:
+        assert opened.done == {"a.tiff": whole}

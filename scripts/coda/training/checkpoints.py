@@ -297,7 +297,8 @@ class StateSaver:
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Load the newest whole state; None where there is none to go on from."""
         for tensors, header in self.states.whole():
-            if not {"best", "log", "step"} <= header.keys():
+            kinds = {"best": int | float, "log": list, "step": int}
+            if not all(isinstance(header.get(name), kind) for name, kind in kinds.items()):
                 print(
                     "A training state lacks what is needed to go on; it is left aside.", flush=True
                 )
