@@ -17,7 +17,7 @@ from pages import Page
 from PIL import Image
 
 CHANNELS = ["DNA", "ER"]
-ODD = 'x "7", <b>new</b>'  # a name with everything that a page or a CSV has to quote
+ODD = '=x "7", <b>new</b>'  # a name with everything that a page, a CSV or a spreadsheet could take for its own
 SIDE = 16
 
 
@@ -94,7 +94,8 @@ def page(tmp_path, store, known):
     trust = pd.DataFrame(
         {"use": [False, True], "reason": ["no", "Replicates agree more than before."]}
     )
-    write_bench_report(tmp_path / "calls.html", make_calls(), trust, store, known)
+    doubts = ["12 images are <copies>."]
+    write_bench_report(tmp_path / "calls.html", make_calls(), trust, store, known, doubts)
     return tmp_path / "calls.html"
 
 
@@ -148,6 +149,7 @@ def test_the_page_nests_and_quotes_names(page):
     html = page.read_text()
     assert "<b>new</b>" not in html and "Replicates agree more than before." in html
     assert "2 of 4 compound(s) have a call" in html
+    assert "Check the inputs:</strong> 12 images are &lt;copies&gt;." in html
     assert not re.findall(r"(?:src|href)=\"(?!data:)", html)
     markup = re.sub(r"<script>.*?</script>", "", html, flags=re.S)
     read = Page(re.sub(r"<input[^>]*>|<br>|<rect[^>]*/>", "", markup))
@@ -190,9 +192,9 @@ def test_the_table_sorts_filters_and_saves_what_is_shown(page, browser):
     # Ascending; the empty ones last.
     assert browser.evaluate(SHOWN) == ["middle", ODD, "quiet", "gone"]
     browser.evaluate(click.format("compound"))
-    assert browser.evaluate(SHOWN) == ["gone", "middle", "quiet", ODD]
+    assert browser.evaluate(SHOWN) == [ODD, "gone", "middle", "quiet"]
     browser.evaluate("document.getElementById('only-called').click()")
-    assert browser.evaluate(SHOWN) == ["middle", ODD]
+    assert browser.evaluate(SHOWN) == [ODD, "middle"]
     browser.evaluate(
         "search.value = 'TUBULIN new'; search.dispatchEvent(new Event('input', {bubbles: true}))"
     )
@@ -204,7 +206,11 @@ def test_the_table_sorts_filters_and_saves_what_is_shown(page, browser):
     )
     heading, row = csv.reader(io.StringIO(bytes(saved).decode("utf-8-sig"), newline=""))
     table = dict(zip(heading, row, strict=True))
-    assert (table["compound"], table["call"], table["probability"]) == (ODD, "tubulin", "0.91")
+    assert (table["compound"], table["call"], table["probability"]) == (
+        "'" + ODD,
+        "tubulin",
+        "0.91",
+    )
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -7,7 +7,6 @@ the settings that its networks were trained with, and the size and checksum of e
 import hashlib
 import json
 import lzma
-import math
 import shutil
 import tempfile
 import zipfile
@@ -67,7 +66,7 @@ def open_pack(address: str, folder: Path) -> Path:
     path = Path(address).expanduser()
     if path.is_dir():
         return path
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"pack is {address}, but there is no such folder or file.")
     _unpack(path, folder, str(path))
     return folder
@@ -83,9 +82,11 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
+        if not path.is_file():
+            raise FileNotFoundError
         if path.stat().st_size > LARGEST_DESCRIPTION:
             raise ValueError(f"it has more than {LARGEST_DESCRIPTION:,} bytes")
-        description = json.loads(path.read_bytes())
+        description = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise UserError(
             f"{folder} is no pack: it has no {DESCRIPTION}; `snakemake pack` makes packs."
@@ -112,6 +113,10 @@ def describe(folder: Path) -> dict[str, Any]:
     return description
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it has the value {name}")
+
+
 def _wrong(description: Mapping[str, Any]) -> str | None:
     """Name what a description says that no pack can be, None if nothing."""
 
@@ -127,7 +132,7 @@ def _wrong(description: Mapping[str, Any]) -> str | None:
     right = {
         "classes": names(description["classes"]),
         "channels": names(description["channels"]),
-        "um_per_pixel": isinstance(um, int | float) and math.isfinite(um) and um > 0,
+        "um_per_pixel": isinstance(um, int | float) and 0 < um < 1000,
         "settings": sections
         and set(DECIDED) <= settings.keys()
         and settings.get("channels") == description["channels"],
