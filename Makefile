@@ -8,7 +8,7 @@
 # make audit  known vulnerabilities of what is locked
 # make rulegraph  the picture of the rules in docs/rulegraph.md, drawn from the workflow
 # make docs   the documentation as a site, in site/index.html
-# make screenshots  pictures of the demo's report for the docs, taken in a Chromium
+# make screenshots  pictures of the demo for the docs; its pages are taken in a Chromium
 
 PYTHON ?= python3
 # What is there, as far as the memory does; to use less: make demo CORES=4
@@ -97,7 +97,7 @@ rulegraph: $(VENV)/dev
 	$(BIN)/python tools/rulegraph.py
 
 docs: $(VENV)/dev node_modules
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "The documentation is in site/index.html."
 
 screenshots: $(VENV)/dev

@@ -19,9 +19,9 @@ include: "rules/crops.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/experiments.smk"
+include: "rules/predict.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
-include: "rules/predict.smk"
 
 
 onstart:

@@ -86,16 +86,18 @@ DEMO = ["unadapted", "harmonised", "coda", BEST]
 
 @dataclass(frozen=True)
 class World:
-    """One simulated world: where its results lie, its config, and where what is made here goes."""
+    """One world: where its results lie, its config, where what is made here goes, training source and seed."""
 
     results: Path
     config: dict[str, Any]
     keep: Path
+    home: str = HOME
+    seed: int = SEED
 
     @property
     def trained(self) -> Path:
         """Folder of what was trained on the training source."""
-        return self.results / "models" / HOME / f"seed_{SEED}"
+        return self.results / "models" / self.home / f"seed_{self.seed}"
 
     @property
     def plates(self) -> pd.DataFrame:
@@ -110,9 +112,18 @@ class World:
         folder = self.results / "crops" / source
         return [str(folder / f"{plate}.arrow") for plate in mine["Metadata_Plate"]]
 
+    @property
+    def classifier(self) -> str:
+        """Weights of the task model."""
+        return str(self.trained / "task_model.safetensors")
+
+    def choice(self, target: str) -> str | None:
+        """Table of the compounds that there are on a target, where not all are."""
+        return None
+
     def filters(self, target: str) -> str:
         """Filters that harmonise a target's plates."""
-        return str(self.results / "harmonisation" / HOME / f"{target}.parquet")
+        return str(self.results / "harmonisation" / self.home / f"{target}.parquet")
 
     def foundation(self, name: str, target: str) -> str:
         """Weights of the foundation behind a variant; they are trained if they are not there yet."""
@@ -140,10 +151,11 @@ class World:
                 start=str(self.trained / "networks.safetensors"),
                 outputs={"foundation": str(output), "log": str(folder / "log.parquet")},
                 settings=settings,
-                seed=SEED,
+                seed=self.seed,
                 machine=Machine(),
                 what=f"{self.results.name}, {target}, {name}",
-                task_model=str(self.trained / "task_model.safetensors"),
+                task_model=self.classifier,
+                choice=self.choice(target),
                 statistics=str(self.trained / "tokens.safetensors"),
                 open_crops=opened if variant.harmonised else CropStore,
             )
@@ -158,10 +170,10 @@ class World:
             folder.mkdir(parents=True, exist_ok=True)
             variant = VARIANTS[name]
             made = predict_sites(
-                crops=self.crops(target, VALIDATION if target == HOME else None),
+                crops=self.crops(target, VALIDATION if target == self.home else None),
                 pipelines={
                     str(alignment): Pipeline(
-                        classifier=str(self.trained / "task_model.safetensors"),
+                        classifier=self.classifier,
                         foundation=self.foundation(name, target),
                         depth=self.config["classify"]["depth"],
                         alignment=alignment,
@@ -177,6 +189,7 @@ class World:
                 what=f"{self.results.name}, {target}, {name}",
                 statistics=str(self.trained / "tokens.safetensors"),
                 filters=self.filters(target),
+                choice=self.choice(target),
             )
             for alignment, table in made:
                 write_table(table, folder / f"{alignment}.parquet")

@@ -85,7 +85,7 @@ rule pretrain_foundation:
         "../envs/torch.yaml"
     threads: share(TRAININGS, spare=1)
     resources:
-        gpu=config["compute"]["gpus"],
+        gpu=config["compute"]["gpus"] * config["compute"]["nodes"],
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:
@@ -168,7 +168,7 @@ rule measure_tokens:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        settings=network_settings(),
+        settings=network_settings(config),
         precision=config["compute"]["precision"],
         code=code("measure_tokens"),
     script:
@@ -268,7 +268,7 @@ rule adapt_foundation:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)
     resources:
-        gpu=config["compute"]["gpus"],
+        gpu=config["compute"]["gpus"] * config["compute"]["nodes"],
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:
@@ -302,7 +302,7 @@ rule adapt_supervised:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        settings=network_settings("supervise")
+        settings=network_settings(config, "supervise")
         | {"training": config["tent"], "wells": config["data"]["wells"]},
         precision=config["compute"]["precision"],
         code=code("adapt_supervised"),

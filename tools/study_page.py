@@ -1,122 +1,218 @@
-"""Write the tables of docs/study.md and its figure from finished runs of several simulated worlds.
+"""Write the tables of docs/study.md, its figures and benchmarks/results/study.json from the scores of the study.
 
-    python tools/study_page.py results/world_1 results/world_2 results/world_3
+    python tools/study_page.py
 
-Each folder contains the results of one world. A world is one observation, regardless of its number of images.
+The scores are those that benchmarks/study.py wrote: benchmarks/results/study_scores.csv and study_knockouts.csv.
 """
 
-import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy import stats
+from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "benchmarks")]
 
-from coda.columns import SPLIT_NAMES, TARGET_SPLITS  # noqa: E402
-from coda.evaluation.scores import read_scores  # noqa: E402
+from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES, TARGET_SPLITS  # noqa: E402
 from coda.figures.style import INK, MM, PALETTE, Drawing, new_figure, save_figure, style  # noqa: E402
-from coda.methods import (  # noqa: E402
-    COMPOSED,  # noqa: E402
-    in_order,
-    method_name,
+from study_summary import (  # noqa: E402
+    CAUSES,
+    COVERAGE,
+    IN_DOMAIN,
+    METHOD,
+    UNADAPTED,
+    accuracies,
+    differences,
+    gap_closed,
+    is_rival,
+    mean_and_interval,
+    worst_pair,
 )
+from table import RESULTS, Table  # noqa: E402
 
-LEVEL = "image"
 MARKER = "<!-- Below: written by tools/study_page.py. -->"
+GOAL = 0.9
 
 
-def read_worlds(folders: list[str]) -> pd.DataFrame:
-    """Read the accuracy of every method in every world, as mean over its pairs.
-
-    Returns
-    -------
-    DataFrame
-        Columns world (1, 2, ...), method, split, value; ``in_domain`` is in both splits.
-    """
-    tables = []
-    for world, folder in enumerate(folders, start=1):
-        scores = read_scores(Path(folder) / "summary.csv")
-        scores = scores[(scores["metric"] == "accuracy") & (scores["level"] == LEVEL)]
-        scores = scores[scores["target_source"] == "all"].assign(world=world)
-        home = scores[scores["method"] == "in_domain"]
-        tables += [scores[scores["split"].isin(TARGET_SPLITS)]]
-        tables += [home.assign(split=split) for split in TARGET_SPLITS]
-    return pd.concat(tables, ignore_index=True)[["world", "method", "split", "value"]]
-
-
-def mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean over worlds with a 95 % Student's t interval; the limits are NaN for a single world."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, math.nan, math.nan
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return mean, mean - half, mean + half
-
-
-def table_of(wide: pd.DataFrame) -> list[str]:
-    """Make the Markdown table of one split from accuracies with one row per world and one column per method."""
-    worlds = [f"world {world}" for world in wide.index]
-    lines = [f"| method | {' | '.join(worlds)} | mean (95 %) | gap closed (95 %) |"]
-    lines += ["|---" * (len(worlds) + 3) + "|"]
-    gap = wide["in_domain"] - wide["unadapted"]
-    for method in in_order(wide.columns):
-        values = wide[method]
-        mean, low, high = mean_and_interval(values.to_numpy())
-        closed = ""
-        if method in COMPOSED and COMPOSED[method].closes_gap:
-            shares = 100 * (values - wide["unadapted"]) / gap
-            share, least, most = mean_and_interval(shares.to_numpy())
-            closed = f"{share:.0f} % ({least:.0f} to {most:.0f})"
-        cells = [f"{value:.3f}" for value in values]
-        cells += [f"**{mean:.3f}** ({low:.3f} to {high:.3f})", closed]
-        lines.append(f"| {method_name(method)} | {' | '.join(cells)} |")
+def worlds_table(scores: pd.DataFrame, split: str) -> list[str]:
+    """Accuracy of each method in each world, mean, share of the gap and worst pair, as Markdown."""
+    wide = accuracies(scores, split)
+    closed, worst = gap_closed(wide), worst_pair(scores, split)
+    names = [name.replace("_", " ") for name in wide.index]
+    lines = [f"| method | {' | '.join(names)} | mean (95 %) | gap closed (95 %) | worst pair |"]
+    lines += ["|---" * (len(names) + 4) + "|"]
+    for method in wide:
+        mean, low, high = mean_and_interval(wide[method])
+        cells = [f"{value:.3f}" for value in wide[method]]
+        cells.append(f"**{mean:.3f}** ({low:.3f} to {high:.3f})")
+        share, least, most = (100 * value for value in mean_and_interval(closed[method]))
+        gap = "" if method == IN_DOMAIN else f"{share:.0f} % ({least:.0f} to {most:.0f})"
+        harm = "" if method == IN_DOMAIN else f"{100 * worst[method]:+.0f}"
+        lines.append(f"| {method} | {' | '.join(cells)} | {gap} | {harm} |")
     return lines
 
 
-def draw(table: pd.DataFrame) -> Drawing:
-    """Draw one dot per world and method, with the mean as a line; adapted and held-out plates side by side."""
-    methods = [name for name in in_order(table["method"]) if name != "chance"]
-    worlds = sorted(table["world"].unique())
+def rivals_table(scores: pd.DataFrame) -> list[str]:
+    """How far the method is above each rival on held-out plates, in points, as Markdown."""
+    found = 100 * differences(accuracies(scores, HELD_OUT))
+    lines = ["| rival | method less rival, points (95 %) | above it |", "|---|---|---|"]
+    for name, row in found.sort_values("mean").iterrows():
+        verdict = "yes" if row["low"] > 0 else "**no**"
+        lines.append(
+            f"| {name} | {row['mean']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f}) | {verdict} |"
+        )
+    return lines
+
+
+def coverage_table(scores: pd.DataFrame) -> list[str]:
+    """Coverage and size of the sets of mechanisms of wells on held-out plates, as Markdown."""
+    rows = scores[(scores["split"] == HELD_OUT) & (scores["level"] == "well")]
+    rows = rows[rows["method"] != IN_DOMAIN]
+    means = rows.groupby("method", sort=False)[["coverage", "set_size"]].agg(["mean", "min"])
+    lines = ["| method | coverage, mean | lowest of a target | mechanisms in a set, mean |"]
+    lines += ["|---|---|---|---|"]
+    for method, row in means.iterrows():
+        share, least, size = (
+            row["coverage", "mean"],
+            row["coverage", "min"],
+            row["set_size", "mean"],
+        )
+        lines.append(f"| {method} | {100 * share:.0f} % | {100 * least:.0f} % | {size:.1f} |")
+    return lines
+
+
+def knockouts(scores: pd.DataFrame) -> pd.DataFrame:
+    """Held-out accuracy by cause (rows) and method (columns), less that of the unadapted pipeline in domain."""
+    rows = scores[(scores["level"] == "image") & (scores["split"] == HELD_OUT)]
+    rows = rows.assign(value=rows["right"] / rows["units"])
+    home = rows.loc[rows["method"] == IN_DOMAIN, "value"].iloc[0]
+    rows = rows[rows["method"] != IN_DOMAIN]
+    wide = rows.pivot_table("value", "target", "method", sort=False) - home
+    return wide.rename(index=CAUSES)
+
+
+def knockouts_table(wide: pd.DataFrame) -> list[str]:
+    """The same in points, as Markdown."""
+    lines = [f"| what differs | {' | '.join(wide)} |", "|---" * (wide.shape[1] + 1) + "|"]
+    for cause, row in wide.iterrows():
+        lines.append(f"| {cause} | {' | '.join(f'{100 * value:+.0f}' for value in row)} |")
+    return lines
+
+
+def draw_worlds(scores: pd.DataFrame) -> Drawing:
+    """One dot per world and method, with the mean as a line; adapted and held-out plates side by side."""
+    tables = {split: accuracies(scores, split) for split in TARGET_SPLITS}
+    methods = list(tables[HELD_OUT])
     with style():
-        figure = new_figure((24 + 5 * len(methods)) * MM)
+        figure = new_figure((24 + 4.2 * len(methods)) * MM)
         panels = figure.subplots(1, len(TARGET_SPLITS), sharex=True, sharey=True)
-        for axes, split in zip(panels, TARGET_SPLITS, strict=True):
-            rows = table[table["split"] == split].pivot(
-                index="method", columns="world", values="value"
-            )
-            rows = rows.loc[methods]
-            for world in worlds:
-                label, colour = f"world {world}", PALETTE[world - 1]
-                axes.scatter(rows[world], range(len(methods)), s=12, color=colour, label=label)
-            for place, mean in enumerate(rows.mean(axis=1)):
+        for axes, (split, wide) in zip(panels, tables.items(), strict=True):
+            for number, (world, row) in enumerate(wide[methods].iterrows()):
+                label, colour = world.replace("_", " "), PALETTE[number]
+                axes.scatter(row, range(len(methods)), s=12, color=colour, label=label)
+            for place, mean in enumerate(wide[methods].mean()):
                 axes.plot([mean] * 2, [place - 0.3, place + 0.3], color=INK)
-            axes.set_yticks(range(len(methods)), [method_name(method) for method in methods])
+            axes.set_yticks(range(len(methods)), methods)
             axes.set_title(SPLIT_NAMES[split].capitalize())
-            axes.set_xlabel(f"accuracy per {LEVEL}")
-            axes.set_xlim(0, 1.02)
+            axes.set_xlabel("accuracy per image")
             axes.grid(axis="x")
         axes.invert_yaxis()
         handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(worlds))
-    return Drawing(figure, table)
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return Drawing(figure, pd.concat(tables, names=["split"]).reset_index())
 
 
-def main(folders: list[str]) -> None:
-    """Write the generated part of the page below its marker, and the figure."""
-    table = read_worlds(folders)
+def draw_knockouts(wide: pd.DataFrame) -> Drawing:
+    """Heat map of causes and methods."""
+    with style():
+        figure = new_figure((30 + 7 * len(wide)) * MM)
+        axes = figure.subplots()
+        limit = max(0.05, float(wide.abs().to_numpy().max()))
+        axes.imshow(wide, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+        for (row, column), value in pd.DataFrame(wide.to_numpy()).stack().items():
+            dark = abs(value) > 0.6 * limit
+            colour = "white" if dark else INK
+            axes.text(column, row, f"{100 * value:+.0f}", ha="center", va="center", color=colour)
+        axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=20, ha="right")
+        axes.set_yticks(range(len(wide)), wide.index)
+        axes.set_title("Accuracy on the held-out plate less that in domain, points")
+    return Drawing(figure, wide.reset_index())
+
+
+def scatter(axes: Axes, x: pd.Series, y: pd.Series) -> None:
+    """Dots with their names; those of this project in the first colour."""
+    for method in x.index:
+        colour = PALETTE[3] if is_rival(method) else PALETTE[0]
+        axes.scatter(x[method], y[method], s=14, color=colour)
+        axes.annotate(method, (x[method], y[method]), xytext=(3, 2), textcoords="offset points")
+
+
+def draw_cost(scores: pd.DataFrame) -> Drawing:
+    """Gain over unadapted on held-out plates against seconds of processor for a target."""
+    wide = accuracies(scores, HELD_OUT).mean()
+    spent = scores[scores["level"] == "image"].groupby("method", sort=False)["cpu_seconds"].mean()
+    names = [name for name in wide.index if name not in (IN_DOMAIN, UNADAPTED)]
+    gain, cost = 100 * (wide[names] - wide[UNADAPTED]), spent[names].clip(lower=0.1)
+    with style():
+        figure = new_figure(95 * MM)
+        axes = figure.subplots()
+        scatter(axes, cost, gain)
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds of processor for a target, its predictions included")
+        axes.set_ylabel("gain over unadapted, points")
+        axes.grid()
+    return Drawing(figure, pd.DataFrame({"seconds": cost, "gain": gain}).reset_index())
+
+
+def write_rows(scores: pd.DataFrame) -> None:
+    """Write benchmarks/results/study.json: what was asked for, and the shares of the gap."""
+    table = Table("study")
+    table.command = "python benchmarks/study.py; python tools/study_page.py"
+    for split in TARGET_SPLITS:
+        wide = accuracies(scores, split)
+        closed, worst = gap_closed(wide), worst_pair(scores, split)
+        for method in closed:
+            if method in (IN_DOMAIN, UNADAPTED):
+                continue
+            aimed = (split, method) == (HELD_OUT, METHOD)
+            share, harm = closed[method].mean(), worst[method]
+            words = f"{SPLIT_NAMES[split]}: {method}"
+            goal = (">= 90", share >= GOAL) if aimed else ()
+            table.add(f"{words}, gap closed", 100 * share, "%", *goal)
+            table.add(
+                f"{words}, worst pair",
+                100 * harm,
+                "points",
+                *((">= 0", harm >= 0) if aimed else ()),
+            )
+    for name, row in differences(accuracies(scores, HELD_OUT)).iterrows():
+        words = f"method less {name}, lower limit"
+        table.add(words, 100 * row["low"], "points", "> 0", row["low"] > 0)
+    table.finish()
+
+
+def main() -> None:
+    """Write the generated part of the page below its marker, the figures and the rows."""
+    scores = pd.read_csv(RESULTS / "study_scores.csv")
     page = ROOT / "docs/study.md"
     parts = [page.read_text().split(MARKER)[0].rstrip(), MARKER]
-    for split in TARGET_SPLITS:
-        rows = table[table["split"] == split]
-        wide = rows.pivot(index="world", columns="method", values="value")
-        parts += [f"### {SPLIT_NAMES[split].capitalize()}", "\n".join(table_of(wide))]
+    for split in (HELD_OUT, ADAPTED):
+        words = SPLIT_NAMES[split].capitalize()
+        parts += [f"### {words}", "\n".join(worlds_table(scores, split))]
+    parts += ["### Against rivals", "\n".join(rivals_table(scores))]
+    parts += [f"### Sets for {COVERAGE:.0%}, wells of held-out plates"]
+    parts += ["\n".join(coverage_table(scores))]
+    images = ROOT / "docs/images"
+    save_figure(draw_worlds(scores), images / "study", dpi=150, vector=False)
+    save_figure(draw_cost(scores), images / "study_cost", dpi=150, vector=False)
+    if (RESULTS / "study_knockouts.csv").exists():
+        wide = knockouts(pd.read_csv(RESULTS / "study_knockouts.csv"))
+        parts += ["### Knock-outs, points less than in domain", "\n".join(knockouts_table(wide))]
+        save_figure(draw_knockouts(wide), images / "study_knockouts", dpi=150, vector=False)
     page.write_text("\n\n".join(parts) + "\n")
-    save_figure(draw(table), ROOT / "docs/images/study", dpi=150, vector=False)
+    write_rows(scores)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -87,7 +87,7 @@ def _lock(handle: BinaryIO) -> bool:
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Write a table as Parquet or CSV, by the suffix of `path`, whole or not at all.
 
-    In CSV, text that a spreadsheet would compute gets an apostrophe before it.
+    In CSV, text that a spreadsheet would compute gets an apostrophe before it, and line ends in text are spaces.
     """
     with replacing(path) as temporary:
         if temporary.suffix == ".parquet":
@@ -102,10 +102,16 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re.
 
 
 def _escaped(table: pd.DataFrame) -> pd.DataFrame:
-    """Put an apostrophe before text that a spreadsheet would compute; `parse_table` takes it away again."""
+    """Put an apostrophe before text that a spreadsheet would compute; `parse_table` takes it away again.
+
+    Line ends become spaces: behind one, whatever quotes say, some programs begin a row.
+    """
 
     def text_of(cell: object) -> object:
-        formula = isinstance(cell, str) and re.match(FORMULA, cell) and not NUMBER.fullmatch(cell)
+        if not isinstance(cell, str):
+            return cell
+        cell = re.sub(r"[\r\n]+", " ", cell)
+        formula = re.match(FORMULA, cell) and not NUMBER.fullmatch(cell)
         return f"'{cell}" if formula else cell
 
     table = table.rename(columns=text_of)

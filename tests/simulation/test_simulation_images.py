@@ -11,7 +11,9 @@ from coda.simulation.cells import CHANNELS, Cells, draw, place_nuclei
 from coda.simulation.formats import SOURCES
 from coda.simulation.names import plate_names
 from coda.simulation.optics import (
+    CAUSES,
     MICROSCOPES,
+    Lab,
     blur,
     expose,
     illumination,
@@ -202,6 +204,44 @@ def test_batches_change_imaging_a_little_and_plates_less():
     assert 0 < np.mean(within) < np.mean(between) < 0.15
     sources = difference(("a", "a"), ("a", "a"))
     assert sources == 0
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_lab_like_another_differs_from_it_in_what_was_asked_only(cause):
+    like = Lab("source_5")
+    other = replace(like, differs=((cause, "source_8"),))
+    assert like.microscope == MICROSCOPES["source_5"] and like.camera == "source_5"
+    changed = {
+        name
+        for name, value in vars(other.microscope).items()
+        if value != getattr(like.microscope, name)
+    }
+    assert changed and changed <= set(CAUSES[cause])
+    assert all(
+        getattr(other.microscope, name) == getattr(MICROSCOPES["source_8"], name)
+        for name in changed
+    )
+    first, second = (imaging("source_2", "batch", "plate", 1, lab) for lab in (like, other))
+    cameras = (
+        np.array_equal(first.gain, second.gain),
+        np.array_equal(first.vignette, second.vignette),
+    )
+    assert cameras == ((False, False) if cause == "intensity" else (True, True))
+
+
+def test_larger_cells_take_more_of_the_field_at_the_same_number():
+    plate = plate_names("source_5", 1, 1)
+    larger = replace(plate, lab=Lab("source_5", cell_size=1.25))
+    settings = {"image_size": 384, "binning": 2.0}
+    mean = np.zeros(len(TRAITS))
+    found = []
+    for each in (plate, larger):
+        images, nuclei = simulated.simulate_site(each, "A01", 0, mean, settings, 1)
+        blurred = ndimage.gaussian_filter(images[0].astype(float), 1)
+        bright = blurred > (blurred.min() + blurred.max()) / 4
+        found.append((len(nuclei), bright.mean() / len(nuclei)))
+    assert found[1][0] == pytest.approx(found[0][0], rel=0.2)
+    assert found[1][1] / found[0][1] == pytest.approx(1.25**2, rel=0.2)
 
 
 def test_illumination_is_smooth_positive_and_of_mean_one():

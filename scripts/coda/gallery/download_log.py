@@ -26,8 +26,8 @@ class Journal:
         for line in filter(None, lines):
             try:
                 row = json.loads(line)
-            except ValueError:
-                continue  # cut off by a kill or a full disk
+            except (ValueError, RecursionError):
+                continue  # cut off by a kill or a full disk, or of something else
             if not isinstance(row, dict):
                 continue
             if "boot" in row:
@@ -75,7 +75,7 @@ class Journal:
                 return True
             with open(path, "rb") as handle:
                 return hashlib.file_digest(handle, "md5").hexdigest() == row["md5"]
-        except OSError:
+        except (OSError, ValueError):  # the latter for what can be no name
             return False
 
 

@@ -7,19 +7,21 @@ import numpy as np
 from coda.errors import UserError
 from coda.simulation.cells import CHANNELS
 from coda.simulation.formats import SOURCES, Source
+from coda.simulation.optics import MICROSCOPES, Lab
 from coda.simulation.world import generator
 from coda.wells import row_letters
 
 
 @dataclass(frozen=True)
 class Plate:
-    """Names of one simulated plate: source, batch, plate, and its folder of images under the root."""
+    """Names of one simulated plate: source, batch, plate, and its folder of images under the root; and its lab."""
 
     source: str
     batch: str
     plate: str
     number: int
     folder: str
+    lab: Lab
 
     @property
     def style(self) -> Source:
@@ -33,7 +35,8 @@ def plates_of(sources: dict) -> list[Plate]:
     Parameters
     ----------
     sources
-        ``{source: {"batches": int, "plates_per_batch": int}}``, the ``sources`` of the settings.
+        ``{source: {"batches": int, "plates_per_batch": int}}``, the ``sources`` of the settings; also with ``like``,
+        ``differs`` and ``cell_size``, see `coda.simulation.optics.Lab`.
 
     Returns
     -------
@@ -55,18 +58,41 @@ def plates_of(sources: dict) -> list[Plate]:
             raise UserError(
                 f"simulation: sources: {source}: more than 99 batches, or 99 plates per batch, cannot be named."
             )
+        lab = lab_of(source, counts)
         for batch in range(1, counts["batches"] + 1):
             plates += [
-                plate_names(source, batch, number)
+                plate_names(source, batch, number, lab)
                 for number in range(1, counts["plates_per_batch"] + 1)
             ]
     return plates
 
 
-def plate_names(source: str, batch: int, plate: int) -> Plate:
-    """Names of plate `plate` of batch `batch`, both counted from 1."""
+def lab_of(source: str, settings: dict) -> Lab:
+    """Say whose imaging a source has: its own, or another's with what differs.
+
+    Raises
+    ------
+    UserError
+        If it names a source that is not known.
+    """
+    lab = Lab(
+        settings.get("like", source),
+        tuple(settings.get("differs", {}).items()),
+        settings.get("cell_size", 1.0),
+    )
+    for origin in (lab.like, *dict(lab.differs).values()):
+        if origin not in MICROSCOPES:
+            raise UserError(
+                f"simulation: sources: {source}: the simulation knows {', '.join(MICROSCOPES)}, not {origin!r}."
+            )
+    return lab
+
+
+def plate_names(source: str, batch: int, plate: int, lab: Lab | None = None) -> Plate:
+    """Names of plate `plate` of batch `batch`, both counted from 1, in the source's own lab by default."""
     batch_name, name, folder = SOURCES[source].names(batch, plate)
-    return Plate(source, batch_name, name, plate, f"{source}/images/{batch_name}/images/{folder}")
+    folder = f"{source}/images/{batch_name}/images/{folder}"
+    return Plate(source, batch_name, name, plate, folder, lab or Lab(source))
 
 
 def well_names(grid: tuple[int, int]) -> list[str]:

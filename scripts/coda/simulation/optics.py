@@ -123,6 +123,52 @@ MICROSCOPES = {
 }
 
 
+# What labs can differ in, one by one: the settings of a microscope that make it up. The camera's gains, offsets and
+# illumination go with intensity.
+CAUSES = {
+    "optics": ("aperture", "blur", "haze"),
+    "noise": ("photons",),
+    "bleed_through": ("filters", "crosstalk"),
+    "intensity": ("gamma",),
+    "density": ("density",),
+    "pixel_size": ("pixel_um",),
+}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Whose imaging a source has, where it is not its own.
+
+    Attributes
+    ----------
+    like : str
+        The source whose microscope and camera it has.
+    differs : tuple of (str, str)
+        Causes of `CAUSES` in which it has those of another source, and which.
+    cell_size : float
+        Size of its cells in length, relative to the ordinary.
+    """
+
+    like: str
+    differs: tuple[tuple[str, str], ...] = ()
+    cell_size: float = 1.0
+
+    @property
+    def microscope(self) -> Microscope:
+        """The microscope that results."""
+        changed = {
+            setting: getattr(MICROSCOPES[origin], setting)
+            for cause, origin in self.differs
+            for setting in CAUSES[cause]
+        }
+        return replace(MICROSCOPES[self.like], **changed)
+
+    @property
+    def camera(self) -> str:
+        """The source whose gains, offsets and illumination it has."""
+        return dict(self.differs).get("intensity", self.like)
+
+
 @dataclass(frozen=True)
 class Imaging:
     """A microscope on the day of a plate: its settings and, per channel, gain and offset in counts."""
@@ -135,14 +181,15 @@ class Imaging:
 
 
 @lru_cache(maxsize=8)
-def imaging(source: str, batch: str, plate: str, seed: int) -> Imaging:
+def imaging(source: str, batch: str, plate: str, seed: int, lab: Lab | None = None) -> Imaging:
     """Set up the microscope of a plate: a batch changes the source's settings by several per cent, a plate less."""
-    own = generator(seed, "microscope", source)
+    lab = lab or Lab(source)
+    own = generator(seed, "microscope", lab.camera)
     day, run = (
         generator(seed, "imaging batch", source, batch),
         generator(seed, "imaging plate", source, plate),
     )
-    microscope = MICROSCOPES[source]
+    microscope = lab.microscope
 
     def drift(size: int | None = None) -> np.ndarray:
         return np.exp(day.normal(0, BATCH_SD, size) + run.normal(0, PLATE_SD, size))

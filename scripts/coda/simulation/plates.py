@@ -153,7 +153,7 @@ def simulate_site(
     nuclei
         True centres (x, y) in pixels of the nuclei inside the image, float ``(n, 2)``.
     """
-    setup = imaging(plate.source, plate.batch, plate.plate, seed)
+    setup = imaging(plate.source, plate.batch, plate.plate, seed, plate.lab)
     pixel_um = setup.microscope.pixel_um * settings["binning"]
     height, width = image_shape(plate, settings)
     margin = margin_pixels(pixel_um)
@@ -163,15 +163,16 @@ def simulate_site(
     )
     key = (plate.source, plate.plate, well, site)
     random = generator(seed, "cells", *key)
-    spots = place_nuclei(
-        drawn[0] * pixel_um, drawn[1] * pixel_um, CELLS_PER_MM2 * setup.microscope.density, random
-    )
+    # Larger cells are drawn as ordinary ones on a smaller field, as many as the field has room for at its density.
+    cell_um = pixel_um / plate.lab.cell_size
+    density = CELLS_PER_MM2 * setup.microscope.density * plate.lab.cell_size**2
+    spots = place_nuclei(drawn[0] * cell_um, drawn[1] * cell_um, density, random)
     angle = random.uniform(0, 2 * np.pi, len(spots)).astype(np.float32)
     cells = Cells(spots[:, 1], spots[:, 0], angle, cell_traits(mean, len(spots), random))
-    light = draw(cells, drawn, pixel_um, random)
+    light = draw(cells, drawn, cell_um, random)
     field = site_illumination(plate, (height, width), seed)
     images = expose(light, setup, field, pixel_um, generator(seed, "camera", *key))
-    centres = spots[:, ::-1] / pixel_um - margin
+    centres = spots[:, ::-1] / cell_um - margin
     inside = (centres >= 0).all(axis=1) & (centres < (width - 1, height - 1)).all(axis=1)
     return images, centres[inside]
 
@@ -179,7 +180,7 @@ def simulate_site(
 @lru_cache(maxsize=4)
 def site_illumination(plate: Plate, shape: tuple[int, int], seed: int) -> np.ndarray:
     """Illumination fields of a plate, kept for its next site."""
-    return illumination(imaging(plate.source, plate.batch, plate.plate, seed), shape)
+    return illumination(imaging(plate.source, plate.batch, plate.plate, seed, plate.lab), shape)
 
 
 def image_shape(plate: Plate, settings: dict) -> tuple[int, int]:

@@ -7,7 +7,6 @@ import pandas as pd
 from coda.files import write_table
 from coda.simulated_gallery import TABLES
 from coda.simulation.names import Plate, well_names
-from coda.simulation.optics import MICROSCOPES
 from coda.simulation.world import DMSO, Compound, plan_wells
 
 HUB_COMMENTS = (
@@ -173,8 +172,8 @@ def hub_samples(compounds: list[Compound]) -> pd.DataFrame:
 def microscope_table(plates: list[Plate], binning: float) -> pd.DataFrame:
     """The microscopes; the pixel size is that of the simulated images, binning included."""
     rows = []
-    for source in dict.fromkeys(plate.source for plate in plates):
-        microscope = MICROSCOPES[source]
+    for source, lab in {plate.source: plate.lab for plate in plates}.items():
+        microscope = lab.microscope
         rows.append(
             {
                 "Metadata_Source": source,

@@ -1,0 +1,397 @@
+"""The study of worlds that nobody has seen (docs/study.md): the method, others of this project and rivals.
+
+Each folder holds the results of one world, in which what is trained on the training source is there already. What is
+trained for a target and all predictions are made once, into the folder --keep, so that a run that was stopped goes on.
+
+PYTHONPATH=scripts python benchmarks/study.py --keep study results/world_4 ... results/world_8
+PYTHONPATH=scripts python benchmarks/study.py --keep study --knockouts results/knockouts
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from adaptation import ALIGNMENTS, VARIANTS, World, accuracy, demo_config, described
+from coda.columns import HELD_OUT, VALIDATION
+from coda.crops.harmonised_store import HarmonisedStore
+from coda.crops.store import CropStore
+from coda.evaluation.classical_profiles import predict_from_profiles
+from coda.evaluation.measured_features import measured_features
+from coda.evaluation.predict import Pipeline, predict_sites
+from coda.evaluation.probes import predict_probe
+from coda.evaluation.units import LOGIT, classes_of, read_predictions, target_units, units
+from coda.files import read_table, write_table
+from coda.predict.coverage import calibrate
+from coda.training.checkpoints import read_header
+from coda.training.compute import Machine
+from coda.training.inference import apply_to_sites
+from coda.training.networks import load_foundation, load_task_model
+from coda.training.settings import DinoSettings, ModelSettings, TaskSettings, ViewSettings
+from coda.training.site_selection import usable_rows
+from coda.training.tent import adapt_supervised
+from rivals import (
+    SitesOfOnePlate,
+    build_resnet,
+    coral,
+    coral_by_controls,
+    deep_coral,
+    harmony,
+    labelled_sites,
+    logits_by_batch_norms,
+    shot,
+    standardised,
+    train_resnet,
+)
+from safetensors.torch import load_file, save_file
+from study_summary import COVERAGE, METHOD
+from table import RESULTS
+
+NOT_BALANCED = f"{METHOD}, not balanced"
+
+
+class StudyWorld(World):
+    """One world, and what rivals need of it."""
+
+    @cached_property
+    def size(self) -> int:
+        """Side of a view."""
+        return self.config["views"]["global_size"]
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Mechanisms, in the order of logits."""
+        return read_header(self.trained / "task_model.safetensors")["classes"]
+
+    @property
+    def compute(self):
+        """Where networks compute."""
+        return Machine().compute()
+
+    @cached_property
+    def targets(self) -> list[str]:
+        """Sources that are no training source."""
+        return [name for name in self.plates["Metadata_Source"].unique() if name != self.home]
+
+    def store(self, source: str, subset: str | None = None, harmonised: bool = False) -> CropStore:
+        """Crops of a source; at home of its held-out plate unless `subset` says others."""
+        if source == self.home and subset is None:
+            subset = VALIDATION
+        crops = self.crops(source, subset)
+        return HarmonisedStore(crops, self.filters(source)) if harmonised else CropStore(crops)
+
+    def embeddings(self, source: str) -> pd.DataFrame:
+        """Predictions of the unadapted pipeline with embeddings."""
+        self.predictions("unadapted", source)
+        path = self.keep / "predictions" / source / "unadapted/None.parquet"
+        return read_predictions(path, embeddings=True)
+
+    @cached_property
+    def known(self) -> pd.DataFrame:
+        """Embeddings of the training plates."""
+        return read_table(self.trained / "embeddings.parquet")
+
+    def networks(self) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """Foundation and task model of the training source."""
+        model, channels = ModelSettings(**self.config["model"]), len(self.store(self.home).channels)
+        depth = self.config["classify"]["depth"]
+        return (
+            load_foundation(
+                str(self.trained / "foundation.safetensors"), model, channels, self.size
+            ),
+            load_task_model(
+                str(self.trained / "task_model.safetensors"), model, channels, self.size, depth
+            ),
+        )
+
+    @property
+    def adapt(self) -> DinoSettings:
+        """Settings of an adaptation."""
+        known = DinoSettings.__dataclass_fields__
+        return DinoSettings(**{k: v for k, v in self.config["adapt"].items() if k in known})
+
+    @property
+    def views(self) -> ViewSettings:
+        """Settings of views."""
+        return ViewSettings(**self.config["views"])
+
+
+def as_predictions(store: CropStore, classes: list[str], logits: torch.Tensor) -> pd.DataFrame:
+    """Predictions of all sites of a store, as those of the workflow are."""
+    names = [LOGIT + name for name in classes]
+    table = store.table.filter(regex="^Metadata_").reset_index(drop=True)
+    return table.join(pd.DataFrame(logits.numpy(), columns=names))
+
+
+def linear(world: StudyWorld, target: str, bring: Callable | None = None, sphered: bool = False):
+    """Logistic regression on embeddings, which `bring` brings together."""
+    known, asked = world.known, world.embeddings(target)
+    if bring:
+        one, other = bring(known, asked)
+        known, asked = known.assign(Embedding=list(one)), asked.assign(Embedding=list(other))
+    return predict_probe(known, asked, "linear", sphered, world.config["knn"])
+
+
+def stacked(table: pd.DataFrame) -> np.ndarray:
+    """Embeddings (sites, width)."""
+    return np.stack(list(table["Embedding"])).astype(float)
+
+
+def by_coral(known: pd.DataFrame, asked: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The training source's embeddings, coloured like the target's, and those."""
+    return coral(stacked(known), stacked(asked)), standardised(stacked(asked))
+
+
+def by_controls(known: pd.DataFrame, asked: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The target's embeddings mapped by controls."""
+    return stacked(known), coral_by_controls(asked, known)
+
+
+def by_harmony(known: pd.DataFrame, asked: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Both, mixed by Harmony."""
+    labs = np.concatenate([known["Metadata_Source"], asked["Metadata_Source"]])
+    mixed = harmony(np.concatenate([stacked(known), stacked(asked)]), labs)
+    return mixed[: len(known)], mixed[len(known) :]
+
+
+def supervised(world: StudyWorld, target: str, tent: bool = False) -> pd.DataFrame:
+    """Predict by the network trained end to end, adapted by TENT or not."""
+    weights, depth = (
+        str(world.trained / "supervised.safetensors"),
+        world.config["supervise"]["depth"],
+    )
+    settings = {"model": world.config["model"], "image_size": world.size, "depth": depth}
+    if tent:
+        folder = world.keep / target / "TENT"
+        folder.mkdir(parents=True, exist_ok=True)
+        adapted = {
+            "weights": str(folder / "tent.safetensors"),
+            "log": str(folder / "log.parquet"),
+        }
+        own = {"training": world.config["tent"], "wells": world.config["data"]["wells"]}
+        crops = world.crops(target, "train")
+        adapt_supervised(crops, weights, adapted, settings | own, world.seed, Machine(), target)
+        weights = adapted["weights"]
+    made = predict_sites(
+        crops=[str(path) for path in world.store(target).paths],
+        pipelines={"supervised": Pipeline(weights, depth)},
+        settings=settings,
+        machine=Machine(),
+        what=target,
+    )
+    return next(iter(made))[1].drop(columns="Embedding")
+
+
+def resnet(world: StudyWorld, target: str, own: bool, by_plates: bool = False) -> pd.DataFrame:
+    """Predict by a ResNet, with statistics of batch norms as trained or of the target's plates."""
+    path = world.keep / f"resnet{'_by_plates' * by_plates}.safetensors"
+    home = world.store(world.home, "train")
+    sites = labelled_sites(home, world.classes)
+    if by_plates:
+        sites = SitesOfOnePlate(home, sites.sites, sites.classes)
+    task = TaskSettings(**world.config["supervise"])
+    if not path.exists():
+        made = train_resnet(sites, task, world.views, len(world.classes), world.compute, world.seed)
+        save_file(made.state_dict(), path)
+    network = build_resnet(len(home.channels), len(world.classes))
+    network.load_state_dict(load_file(path))
+    store = world.store(target)
+    logits = logits_by_batch_norms(network, store, world.size, world.compute, own)
+    return as_predictions(store, world.classes, logits)
+
+
+def trained_on_target(
+    world: StudyWorld, target: str, train: Callable, harmonised: bool = False
+) -> pd.DataFrame:
+    """Predict by foundation and task model after `train` has had the target's plates."""
+    foundation, task_model = world.networks()
+    store = world.store(target, "train", harmonised)
+    sites = usable_rows(store.table, world.config["data"]["wells"])
+    train(
+        foundation,
+        task_model,
+        store=store,
+        sites=sites,
+        settings=world.adapt,
+        views=world.views,
+        compute=world.compute,
+        seed=world.seed,
+    )
+    every = world.store(target, harmonised=harmonised)
+
+    def logits(views: torch.Tensor) -> tuple[torch.Tensor]:
+        return (task_model(foundation.forward_features(views)),)
+
+    (found,) = apply_to_sites(logits, every, np.arange(len(every)), world.size, world.compute)
+    return as_predictions(every, world.classes, found)
+
+
+def by_deep_coral(world: StudyWorld, target: str) -> pd.DataFrame:
+    """Train by DeepCORAL on both labs."""
+    source = labelled_sites(world.store(world.home, "train"), world.classes)
+    return trained_on_target(world, target, partial(deep_coral, source=source))
+
+
+def measured(world: StudyWorld, target: str, correction: str) -> pd.DataFrame:
+    """Predict wells by measured features."""
+
+    def features(source: str) -> pd.DataFrame:
+        tables = []
+        for crops in world.crops(source):
+            path = world.keep / "features" / f"{Path(crops).stem}.parquet"
+            if not path.exists():
+                write_table(measured_features(CropStore([crops])), path)
+            tables.append(read_table(path))
+        return pd.concat(tables, ignore_index=True)
+
+    made = predict_from_profiles(
+        features(world.home), features(target), world.plates, world.classes, correction
+    )
+    return made.drop(columns="Embedding")
+
+
+RIVALS: dict[str, Callable[[StudyWorld, str], pd.DataFrame]] = {
+    "Linear probe": linear,
+    "Linear, sphered": partial(linear, sphered=True),
+    "Linear, CORAL": partial(linear, bring=by_coral),
+    "Linear, CORAL on controls": partial(linear, bring=by_controls),
+    "Linear, Harmony": partial(linear, bring=by_harmony),
+    "Supervised": supervised,
+    "TENT": partial(supervised, tent=True),
+    "ResNet": partial(resnet, own=False),
+    "AdaBN": partial(resnet, own=True),
+    "CS-ARM-BN": partial(resnet, own=True, by_plates=True),
+    "SHOT": partial(trained_on_target, train=shot),
+    "SHOT, harmonised": partial(trained_on_target, train=shot, harmonised=True),
+    "DeepCORAL": by_deep_coral,
+    "Measured features": partial(measured, correction="none"),
+    "Measured features, sphered": partial(measured, correction="sphered"),
+    "Measured features, Harmony": partial(measured, correction="harmony"),
+}
+# What comes first; each step in all worlds before the next. CODA is a rival too, with each alignment.
+STEPS = {
+    1: ["unadapted", "harmonised", *list(RIVALS)[:6], METHOD],
+    2: ["SHOT", "TENT", "ResNet", "AdaBN", "CS-ARM-BN"],
+    3: ["coda"],
+    4: ["SHOT, harmonised"],
+    7: ["DeepCORAL"],
+    8: [NOT_BALANCED],
+    9: list(RIVALS)[-3:],
+}
+# Which method's sets of mechanisms are made by whom, on the training source's held-out plate.
+AT_HOME = {
+    **dict.fromkeys(list(RIVALS)[:5], "Linear probe"),
+    **dict.fromkeys(["Supervised", "TENT"], "Supervised"),
+    **dict.fromkeys(["ResNet", "AdaBN"], "ResNet"),
+    "CS-ARM-BN": "CS-ARM-BN",
+    **dict.fromkeys(list(RIVALS)[-3:], "Measured features"),
+}
+
+
+def slug(name: str) -> str:
+    """A name for a folder."""
+    return name.replace(" ", "_").replace(",", "")
+
+
+def predictions(world: StudyWorld, target: str, name: str) -> dict[str, pd.DataFrame]:
+    """Predictions of a method or rival, made if they are not there yet; by their names with alignments."""
+    spent = world.keep / "seconds" / target / f"{slug(name)}.json"
+    path = world.keep / "predictions" / target / f"{slug(name)}.parquet"
+    begun = time.process_time()
+    if name in VARIANTS:
+        made = world.predictions(name, target)
+        found = {described(name, alignment): table for alignment, table in made.items()}
+    else:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_table(RIVALS[name](world, target), path)
+        found = {name: read_predictions(path)}
+    if not spent.exists():
+        spent.parent.mkdir(parents=True, exist_ok=True)
+        spent.write_text(json.dumps(time.process_time() - begun))
+    return found
+
+
+def there(world: StudyWorld, name: str) -> bool:
+    """Whether predictions of a method are there for all targets of a world."""
+    folder = world.keep / "predictions"
+    last = f"{slug(name)}/{ALIGNMENTS[-1]}.parquet" if name in VARIANTS else f"{slug(name)}.parquet"
+    return all((folder / target / last).exists() for target in world.targets)
+
+
+def covered(home: pd.DataFrame, counted) -> tuple[float, float]:
+    """Share of wells whose set of mechanisms holds the right one, and the mean size of the sets."""
+    calibration = calibrate(home, "well")
+    logits = np.log(np.maximum(counted.probabilities, np.finfo(float).tiny))
+    sets = calibration.sets(calibration.probabilities(logits), COVERAGE)
+    return float(sets[np.arange(len(sets)), counted.labels].mean()), float(sets.sum(axis=1).mean())
+
+
+def scores_of(world: StudyWorld, names: list[str]) -> Iterator[dict]:
+    """Rows of what is measured of the methods that are there."""
+    home = world.predictions("unadapted", world.home)[None]
+    common = {"world": world.results.name}
+    for level in ("image", "well"):
+        counted = units(home, classes_of(home), level)
+        where = {"target": world.home, "method": "in domain", "split": HELD_OUT, "level": level}
+        yield common | where | counts(counted)
+    for target in world.targets:
+        for name in names:
+            own = (
+                predictions(world, world.home, AT_HOME[name])[AT_HOME[name]]
+                if name in AT_HOME
+                else home
+            )
+            spent = float((world.keep / "seconds" / target / f"{slug(name)}.json").read_text())
+            for method, table in predictions(world, target, name).items():
+                for level in ("image", "well"):
+                    for split, counted in target_units(table, world.plates, level).items():
+                        where = {"target": target, "method": method, "split": split, "level": level}
+                        row = common | where | counts(counted) | {"cpu_seconds": round(spent, 1)}
+                        if level == "well":
+                            share, size = covered(own, counted)
+                            row |= {"coverage": round(share, 4), "set_size": round(size, 3)}
+                        yield row
+
+
+def counts(counted) -> dict[str, int]:
+    """How many units there are, and how many are right."""
+    return {"right": round(accuracy(counted) * len(counted)), "units": len(counted)}
+
+
+def main() -> None:
+    """Make what is missing, step by step, and write the scores of what is there."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("worlds", nargs="+", type=Path, metavar="RESULTS")
+    arguments.add_argument("--keep", type=Path, required=True)
+    arguments.add_argument("--steps", type=int, nargs="*", default=list(STEPS))
+    arguments.add_argument("--knockouts", action="store_true")
+    given = arguments.parse_args()
+    config = demo_config()
+    worlds = [StudyWorld(folder, config, given.keep / folder.name) for folder in given.worlds]
+    steps = {5: ["unadapted", "harmonised", METHOD]} if given.knockouts else STEPS
+    for step, names in steps.items():
+        if step not in given.steps and not given.knockouts:
+            continue
+        for world in worlds:
+            for name in names:
+                for target in world.targets:
+                    predictions(world, target, name)
+                    print(f"step {step}: {world.results.name}, {target}, {name}", flush=True)
+    names = [name for names in steps.values() for name in names]
+    rows = [
+        row
+        for world in worlds
+        for row in scores_of(world, [name for name in names if there(world, name)])
+    ]
+    path = RESULTS / f"study_{'knockouts' if given.knockouts else 'scores'}.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+if __name__ == "__main__":
+    main()
