@@ -638,7 +638,7 @@ def bf16_residuals(rows: Rows, run: Run) -> None:
 
 
 def neighbours_after_training(run: Run, seed: int) -> float:
-    """Share of a plate's crops whose nearest ones of other plates name their class, after a short training."""
+    """Share of crops whose nearest ones of other plates name their class, after a short training."""
     views, sites = run.size["views"], run.size["sites"] if run.toy else 1024
     # Without batch normalisation a training from random weights learns nothing.
     head = replace(run.size["head"], batch_norm=True)
@@ -661,8 +661,12 @@ def neighbours_after_training(run: Run, seed: int) -> float:
         threads=run.threads,
     )
     numbers = torch.arange(len(store))
-    labels, asked = numbers // each % CLASSES, numbers % 8 == 7
-    return knn_accuracy(features[~asked], labels[~asked], features[asked], labels[asked], k=20)
+    labels, plates = numbers // each % CLASSES, numbers % 8
+    shares = [
+        knn_accuracy(features[~asked], labels[~asked], features[asked], labels[asked], k=20)
+        for asked in (plates == plate for plate in range(8))
+    ]
+    return float(np.mean(shares))
 
 
 def grains(size: dict, each: int) -> Callable[[int], np.ndarray]:

@@ -33,7 +33,7 @@ from coda.training.pretrain import FoundationJob, train_foundation
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import balanced_accuracy_score
-from study import StudyWorld, predictions
+from study import StudyWorld, predictions, there
 from table import RESULTS
 
 UM = 1.0  # the size of a pixel is not known; nuclei were scaled to about one size in both labs
@@ -196,14 +196,16 @@ def balanced(rows: pd.DataFrame, classes: list[str], seed: int = 0) -> tuple[flo
 
 
 def measure(world: RealWorld, target: str, names: list[str]) -> list[dict]:
-    """Adapt and predict by each method, and score it."""
+    """Adapt and predict by each method, and score these and all others that are there already."""
     home = world.predictions("unadapted", world.home)[None]
     classes = classes_of(home)
     common = {"from": world.home, "to": target, "seed": world.seed}
     columns = ("value", "low", "high")
     score = dict(zip(columns, balanced(home, classes), strict=True))
     rows = [common | {"method": "in domain", "split": HELD_OUT} | score]
-    for name in names:
+    for name in [*METHODS, *RIVALS]:
+        if name not in names and not there(world, name):
+            continue
         begun = time.process_time()
         found = predictions(world, target, name)
         print(f"{world.home} to {target}: {name}, {time.process_time() - begun:.0f} s", flush=True)

@@ -47,8 +47,8 @@ def accuracies(scores: pd.DataFrame, split: str, level: str = "image") -> pd.Dat
     rows = scores[scores["level"] == level]
     rows = rows[(rows["split"] == split) | (rows["method"] == IN_DOMAIN)]
     rows = rows.assign(value=rows["right"] / rows["units"])
-    wide = rows.pivot_table("value", "world", "method", "mean", sort=False)
-    return wide.dropna(axis=1)
+    wide = rows.pivot_table("value", "world", "method", "mean")
+    return wide[rows["method"].unique()].dropna(axis=1)
 
 
 def gap_closed(wide: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,6 @@ Needs: scores, figures, quality tables, filters, manifests and weights.
 Gives: <results>/report.html, <results>/explorer.html, <results>/ro-crate-metadata.json with <results>/provenance, <results>/archive.zip.
 """
 
-
 # The explorer shows one training source, the first, with all its targets.
 EXPLORED = PAIRS[0][0] if PAIRS and config["figures"]["after"] else None
 EXPLORED_TARGETS = [target for source, target in PAIRS if source == EXPLORED]

@@ -12,28 +12,33 @@ CHANNELS = ["DNA", "ER", "RNA", "AGP", "Mito"]
 MOAS = ["a receptor antagonist of a very long name", "kinase inhibitor", "tubulin inhibitor"]
 
 
-def write_store(path, source, moas):
-    with CropWriter(path, CHANNELS, 48, 48, {}) as writer:
+def write_store(path, source, moas, channels):
+    with CropWriter(path, channels, 48, 48, {}) as writer:
         for site, moa in enumerate(moas):
             keys = dict(zip(SITE_KEYS, [source, f"plate of {source}", "A01", site], strict=True))
-            crops = np.random.default_rng(site).integers(0, 255, (1, 5, 48, 48)).astype(np.uint8)
+            shape = (1, len(channels), 48, 48)
+            crops = np.random.default_rng(site).integers(0, 255, shape).astype(np.uint8)
             writer.write(keys | {"Metadata_moa": moa}, crops)
     return CropStore([path])
 
 
-@pytest.fixture
-def explained(tmp_path):
+def explain(folder, channels):
     """Two crops of each mechanism, the last of which the training source has none of."""
-    home = write_store(tmp_path / "home.arrow", "source_1", MOAS[:2] * 2)
-    target = write_store(tmp_path / "target.arrow", "source_2", MOAS * 2)
+    home = write_store(folder / "home.arrow", "source_1", MOAS[:2] * 2, channels)
+    target = write_store(folder / "target.arrow", "source_2", MOAS * 2, channels)
     random, parts = np.random.default_rng(0), []
     for store, method in ((home, "unadapted"), (target, "unadapted"), (target, "coda")):
         part = store.table[[*SITE_KEYS, "Metadata_moa"]].assign(Method=method, Call=MOAS[0])
         part["Attention"] = [each / each.sum() for each in random.random((len(part), 16))]
-        for channel in CHANNELS:
+        for channel in channels:
             part[f"Change_{channel}"] = random.uniform(-1, 1, len(part))
         parts.append(part.assign(Probability=0.7))
     return pd.concat(parts, ignore_index=True), home, target
+
+
+@pytest.fixture
+def explained(tmp_path):
+    return explain(tmp_path, CHANNELS)
 
 
 def panel(figure, row, column):
@@ -86,3 +91,15 @@ def test_without_attention_there_are_the_changes(explained):
     table, home, target = explained
     table["Attention"] = [np.full(16, np.nan)] * len(table)
     assert_readable(attention_figure(table, home, target, size=32).figure)
+
+
+@pytest.mark.parametrize("number", [1, 2, 8])
+def test_few_and_many_channels_stay_legible(tmp_path, number):
+    channels = [*CHANNELS, "Brightfield", "BF low", "BF high"][:number]
+    figure = attention_figure(*explain(tmp_path, channels), size=32).figure
+    assert_readable(figure)
+    titles = [panel(figure, 0, column).title for column in range(8)]
+    assert not overlapping(titles)
+    words = [text for column in (5, 6, 7) for text in panel(figure, 1, column).texts]
+    # Their numbers would overlap where there are many.
+    assert bool(words) == (number <= 5) and not overlapping(words)

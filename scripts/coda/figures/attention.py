@@ -19,6 +19,10 @@ from coda.methods import method_name
 LINE = 14  # characters of a mechanism in one line
 ROW = 15.5 * MM
 CHANGES = "RdBu_r"
+LEAST_WIDE, MOST_NUMBERED = (
+    3,
+    5,
+)  # channels: strips are as wide as for these, and more have no numbers
 LEAST = 10.0  # points of probability at the end of the scale, at least
 
 
@@ -67,7 +71,8 @@ def attention_figure(
     titles = [f"{lab},\n{unadapted}", f"{other},\n{unadapted}", f"{other},\n{adapted}"]
     with style():
         figure = new_figure(len(moas) * ROW + 32 * MM)
-        ratios = [1] * len(columns) + [0.38 * panels[0].columns.str.startswith(CHANGE).sum()] * 3
+        channels = sum(name.startswith(CHANGE) for name in explanations)
+        ratios = [1] * len(columns) + [0.38 * min(max(channels, LEAST_WIDE), MOST_NUMBERED)] * 3
         grid = figure.subplots(len(moas), len(ratios), squeeze=False, width_ratios=ratios)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
@@ -147,12 +152,12 @@ def _draw_changes(
         for axes, row in zip(places, table.to_numpy(), strict=True):
             axes.imshow(row[None], norm=scale.norm, cmap=scale.cmap, aspect="auto")
             for column, value in enumerate(row):
-                if np.isfinite(value):
+                if np.isfinite(value) and len(channels) <= MOST_NUMBERED:
                     colour = "white" if abs(value) > 0.6 * most else "#333333"
                     words = f"{value:.0f}".replace("-", "−").replace("−0", "0")
                     axes.text(column, 0, words, ha="center", va="center", color=colour)
         places[-1].set_xticks(range(len(channels)), channels, rotation=90)
         places[-1].tick_params(length=0)
     bar = figure.colorbar(scale, ax=grid, location="bottom", shrink=0.6, aspect=30)
-    bar.set_label("change of the call's probability (points)")
+    bar.set_label("change of the call's\nprobability (points)")
     bar.outline.set_visible(False)
