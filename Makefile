@@ -8,7 +8,7 @@
 # make audit  known vulnerabilities of what is locked
 # make rulegraph  the picture of the rules in docs/rulegraph.md, drawn from the workflow
 # make docs   the documentation as a site, in site/index.html
-# make screenshots  pictures of the demo's report for the docs, taken in a Chromium
+# make screenshots  pictures of the demo for the docs; its pages are taken in a Chromium
 
 PYTHON ?= python3
 # What is there, as far as the memory does; to use less: make demo CORES=4
@@ -39,14 +39,15 @@ TEST = $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorde
 ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
-DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES) --quiet rules host
+DEMO := --configfile config/demo.yaml --workflow-profile profiles/cpu --cores $(CORES)
+CALM := $(BIN)/python tools/run_alone.py $(BIN)/python tools/calm_run.py
 
 .PHONY: demo test test-unit test-workflow test-fast test-cluster coverage lint format setup lock audit rulegraph docs screenshots clean
 
 demo: $(VENV)/run
-	@echo "Running the demo on $(CORES) cores; logs are in results/demo/logs."
-	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake all pack $(DEMO)
-	@$(BIN)/python tools/run_alone.py $(BIN)/snakemake predict $(subst demo.yaml,demo_own.yaml,$(DEMO))
+	@echo "Running the demo on $(CORES) cores."
+	@$(CALM) results/demo/run.log "Part 1 of 2, a study of three labs" $(BIN)/snakemake all pack $(DEMO)
+	@$(CALM) results/demo_own/run.log "Part 2 of 2, calls for a fourth lab" $(BIN)/snakemake predict $(subst demo.yaml,demo_own.yaml,$(DEMO))
 	@echo; cat results/demo/summary.txt; echo
 	@echo "Calls for a fourth lab:"; ls results/demo_own/calls.csv results/demo_own/calls.html results/demo_own/trust.csv
 	@echo; echo "Figures:"; ls results/demo/figures/*.png results/demo/figures/[acegst]*/*.png
@@ -96,7 +97,7 @@ rulegraph: $(VENV)/dev
 	$(BIN)/python tools/rulegraph.py
 
 docs: $(VENV)/dev node_modules
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "The documentation is in site/index.html."
 
 screenshots: $(VENV)/dev

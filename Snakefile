@@ -19,9 +19,9 @@ include: "rules/crops.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
 include: "rules/experiments.smk"
+include: "rules/predict.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
-include: "rules/predict.smk"
 
 
 onstart:
@@ -30,6 +30,11 @@ onstart:
         keep(Path(RESULTS) / ".run.lock", f"writes to {RESULTS}")
     except (UserError, OSError) as error:
         raise WorkflowError(str(error)) from None
+
+
+onerror:
+    # What each said is far above by now, and --quiet leaves out where its log is.
+    print(PROGRESS.failures(), file=sys.stderr)
 
 
 rule all:

@@ -49,8 +49,13 @@ class Table:
             }
         )
 
-    def finish(self) -> None:
-        """Print the table and write ``benchmarks/results/<name>.json``."""
+    def earlier(self) -> list[dict]:
+        """Give the rows that the file has of an earlier measurement."""
+        path = RESULTS / f"{self.name}.json"
+        return json.loads(path.read_text()) if path.exists() else []
+
+    def finish(self, kept: list[dict] = ()) -> None:
+        """Print the table and write ``benchmarks/results/<name>.json``; with the rows of earlier ones in `kept`."""
         print(f"{self.name} on {self.machine}")
         for row in self.rows:
             verdict = {None: "", True: "met", False: "missed"}[row["met"]]
@@ -59,4 +64,5 @@ class Table:
                 f"{row['target'] or '':<18}{verdict}"
             )
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{self.name}.json").write_text(json.dumps(self.rows, indent=2) + "\n")
+        rows = [*self.rows, *kept]
+        (RESULTS / f"{self.name}.json").write_text(json.dumps(rows, indent=2) + "\n")

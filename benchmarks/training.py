@@ -11,6 +11,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,19 @@ SMALL = dict(
 )
 
 
-def make_store(path: Path, size: dict) -> CropStore:
-    """Write random sites of several batches and plates, 8 sites a compound and plate."""
+def make_store(
+    path: Path,
+    size: dict,
+    draw: Callable[[int], np.ndarray] | None = None,
+    each: int = 64,
+) -> CropStore:
+    """Write sites of four batches and eight plates, `each` of a compound: of noise, unless `draw` gives their crops."""
     random = np.random.default_rng(0)
     side, count = size["crop"], len(size["channels"])
+
+    def noise(site: int) -> np.ndarray:
+        return random.integers(0, 256, (1, count, side, side), dtype=np.uint8)
+
     with CropWriter(path, size["channels"], side, side, {"um_per_pixel": 0.6}) as writer:
         for site in range(size["sites"]):
             writer.write(
@@ -60,28 +70,34 @@ def make_store(path: Path, size: dict) -> CropStore:
                     "Metadata_Source": "source_1",
                     "Metadata_Batch": f"b{site % 4}",
                     "Metadata_Plate": f"p{site % 8}",
-                    "Metadata_Well": f"A{site // 64:04d}",
+                    "Metadata_Well": f"A{site // each:04d}",
                     "Metadata_Site": site,
-                    "Metadata_JCP2022": f"JCP2022_{site // 64:06d}",
+                    "Metadata_JCP2022": f"JCP2022_{site // each:06d}",
                 },
-                random.integers(0, 256, (1, count, side, side), dtype=np.uint8),
+                (draw or noise)(site),
             )
     return CropStore([path])
 
 
 def make_training(
-    store: CropStore, size: dict, compute: Compute, batch: int, threads: int
+    store: CropStore,
+    size: dict,
+    compute: Compute,
+    batch: int,
+    threads: int,
+    seed: int = 0,
+    **schedule: float | str,
 ) -> Trainer:
-    """Prepare a training as the workflow would."""
+    """Prepare a training as the workflow would; it does not end, unless the `schedule` says so."""
     learner = DinoLearner(
         channels=len(store.channels),
         steps_per_epoch=len(store) // batch,
         compute=compute,
-        settings=DinoSettings(epochs=10_000, batch_size=batch),
+        settings=DinoSettings(**{"epochs": 10_000, "batch_size": batch} | schedule),
         model=size["model"],
         head=size["head"],
         views=size["views"],
-        seed=0,
+        seed=seed,
     )
     partners = find_partners(store.table, ["batch", "plate", "well", "site"])
     sites = PairedSites(store, np.arange(len(store)), partners)
@@ -123,16 +139,19 @@ def measure_end_to_end(training: Trainer, warm: int, steps: int) -> dict[str, fl
 def measure_parts(training: Trainer, steps: int) -> dict[str, float]:
     """Seconds of a step's parts, each waited for."""
     loader = iter(batches_of(training))
-    sites, draws = next(loader)
+    sites, (*draws, rows) = next(loader)
+    no_controls = sites[0, :0]
     parts = {"views": 0.0, "forward and backward": 0.0, "update": 0.0}
     for number in range(steps + 3):
         if number == 3:
             parts = dict.fromkeys(parts, 0.0)
+        if training.learner.compute.compile:
+            torch.compiler.cudagraph_mark_step_begin()
         marks = [time.perf_counter()]
         views = training.learner.make_views(sites, *draws)
         synchronize(training.learner.compute)
         marks.append(time.perf_counter())
-        training.learner.forward_backward(*views)
+        training.learner.forward_backward(*views, no_controls, rows)
         synchronize(training.learner.compute)
         marks.append(time.perf_counter())
         training.learner.update()
@@ -157,32 +176,33 @@ def measure_peak() -> float:
     return 30 * 2 * 8192**3 / (time.perf_counter() - start)
 
 
-def flops_per_sample(size: dict) -> float:
-    """Multiply-adds, twice, of a training step per site: student forward and backward (3x), teacher forward."""
+def forward_flops(size: dict, side: int) -> float:
+    """FLOPs of the CLS token of one view of `side` pixels, as `coda.training.vit` computes it: two a multiply-add."""
     from coda.training.networks import build_foundation
 
-    model = build_foundation(size["model"], len(size["channels"]), size["views"].global_size)
+    with torch.device("meta"):
+        model = build_foundation(size["model"], len(size["channels"]), size["views"].global_size)
     width, depth, patch = model.embed_dim, len(model.blocks), model.patch_embed.patch_size[0]
-    hidden = model.blocks[0].mlp.fc1.out_features
+    heads, hidden = model.blocks[0].attn.num_heads, model.blocks[0].mlp.fc1.out_features
+    tokens = (side // patch) ** 2 + 1
+    block = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
+    # Of the last one query, key and value of each head, projection and MLP of one token, and a look at all.
+    last = 4 * width**2 + 2 * width * hidden + 2 * tokens * heads * width
+    embedding = (tokens - 1) * len(size["channels"]) * patch**2 * width
+    return 2 * ((depth - 1) * block + last + embedding)
 
-    def forward(side: int) -> float:
-        tokens = (side // patch) ** 2 + 1
-        block = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
-        return 2 * (depth * block + tokens * len(size["channels"]) * patch**2 * width)
 
-    head = 2 * (
-        width * size["head"].hidden
-        + size["head"].hidden ** 2
-        + size["head"].hidden * size["head"].bottleneck
-    )
-    head += 2 * size["head"].bottleneck * size["head"].prototypes
-    views = size["views"]
-    student = (
-        2 * forward(views.global_size)
-        + views.local_count * forward(views.local_size)
-        + (2 + views.local_count) * head
-    )
-    return 3 * student + 2 * forward(views.global_size) + 2 * head
+def flops_per_sample(size: dict) -> float:
+    """FLOPs of a training step per site: student forward and backward (3x), teacher forward."""
+    from coda.training.networks import build_foundation
+
+    with torch.device("meta"):
+        width = build_foundation(size["model"], 1, size["views"].global_size).embed_dim
+    h, views = size["head"], size["views"]
+    head = width * h.hidden + h.hidden**2 + h.hidden * h.bottleneck + h.bottleneck * h.prototypes
+    teacher = 2 * (forward_flops(size, views.global_size) + 2 * head)
+    local = forward_flops(size, views.local_size) + 2 * head
+    return 3 * (teacher + views.local_count * local) + teacher
 
 
 def measure_usual_way(
@@ -201,9 +221,9 @@ def measure_usual_way(
         if number == warm:
             synchronize(compute)
             start = time.perf_counter()
-        training.learner.forward_backward(
-            global_views.to(compute.device), local_views.to(compute.device)
-        )
+        views = [each.to(compute.device) for each in (global_views, local_views)]
+        rows = torch.arange(size["batch"], device=compute.device)
+        training.learner.forward_backward(*views, views[0][:0], rows)
         training.learner.update()
     synchronize(compute)
     rate = steps * size["batch"] / (time.perf_counter() - start)

@@ -21,13 +21,15 @@ sys.path.insert(0, str(SCRIPTS))
 
 from coda.code_digest import code_digest
 from coda.columns import PLACE_COLUMNS
-from coda.config import check_config, pairs, pixel_sizes, taking_part
+from coda.config import check_config, network_settings, pairs, pixel_sizes, taking_part
 from coda.errors import UserError
 from coda.locks import keep
 from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of
+from coda.orphans import RUN
 from coda.predict.pack_files import describe, lay_over, open_pack, settings_of
 from coda.redaction import shown
-from coda.run_progress import RunProgress, jobs_of, network_work
+from coda.run_progress import RunProgress, jobs_of
+from coda.time_left import network_work
 
 try:
     schema = yaml.safe_load((HOME / "config/schema.yaml").read_text())
@@ -53,6 +55,8 @@ ADAPTED_BY = in_order(
     for name in config["methods"]
     if COMPOSED[name].adaptation in ADAPTATIONS
 )
+# What figures of a pair show beside the unadapted method; rules have inputs even if nothing asks for them.
+AFTER = config["figures"]["after"] or "coda"
 HARMONISES = any(COMPOSED[name].harmonised for name in config["methods"])
 # For profiles of executors that do not know the resource gpu and have a word of their own for it.
 os.environ.update(CODA_GPUS=str(config["compute"]["gpus"]))
@@ -85,8 +89,10 @@ workflow.register_resource("image_store", IN_FLIGHT)
 PLATE_THREADS = 2 if CORES is None else max(1, CORES // IN_FLIGHT)
 
 if workflow.is_main_process:
+    os.environ[RUN] = str(os.getpid())
     # Beside the lines of single jobs, one for the whole run.
-    logger.addHandler(RunProgress(lambda: jobs_of(workflow.dag), network_work(config), CORES))
+    PROGRESS = RunProgress(lambda: jobs_of(workflow.dag), network_work(config), CORES)
+    logger.addHandler(PROGRESS)
 
 
 def share(jobs, spare=0):
@@ -163,11 +169,3 @@ def training_crops(wildcards):
 def held_out_crops(wildcards):
     """The source's held-out plate."""
     return crops_of(wildcards.source, "validation")
-
-
-def network_settings(*depths):
-    """What it takes to build trained networks again; depths are those of the classifiers of some sections."""
-    return {
-        "model": {key: config["model"][key] for key in ("architecture", "options")},
-        "image_size": config["views"]["global_size"],
-    } | {"depth": config[section]["depth"] for section in depths}

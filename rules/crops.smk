@@ -98,6 +98,7 @@ rule inspect_plate:
         f"{RESULTS}/logs/inspect_plate/{{source}}/{{plate}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/inspect_plate/{{source}}/{{plate}}.tsv"
+    priority: 1
     conda:
         "../envs/images.yaml"
     resources:
@@ -125,7 +126,7 @@ rule collect_warnings:
         f"{RESULTS}/logs/collect_warnings.log",
     benchmark:
         f"{RESULTS}/benchmarks/collect_warnings.tsv"
-    # Images that are copies are told before networks train on them.
+    # Images that are copies are told as soon as they are known.
     priority: 100
     conda:
         "../envs/images.yaml"

@@ -5,7 +5,8 @@ Gives: <results>/predictions/<source>/seed_<n>/<method>/<target>.parquet, the so
 <results>/intensities/<source>.parquet (what the intensity control sees); <results>/features/<source>/<plate>.parquet
 (what the methods measured* read); <results>/scores/<source>/*.parquet (parts of the
 tables, with replicates); <results>/metrics.csv (every run), summary.csv (means) and summary.txt; <results>/profiles/<source>/seed_<n>/<method>/<target>/<plate>.parquet,
-their scores in <results>/representation/<source>/seed_<n>.parquet, and all of them in <results>/representation.csv.
+their scores in <results>/representation/<source>/seed_<n>.parquet, and all of them in <results>/representation.csv;
+<results>/explanations/<source>/seed_<n>/<target>.parquet.
 """
 
 PREDICTIONS = f"{RESULTS}/predictions/{{source}}/seed_{{seed}}/{{method}}/{{target}}.parquet"
@@ -120,7 +121,7 @@ rule predict_sites:
         runtime=growing(240),
     params:
         methods=told_apart(chosen("network")),
-        settings=network_settings(),
+        settings=network_settings(config),
         precision=config["compute"]["precision"],
         code=code("predict_sites"),
     script:
@@ -204,6 +205,42 @@ use rule predict_probes as predict_home_probes with:
         f"{RESULTS}/benchmarks/predict_home_probes/{{source}}/seed_{{seed}}.tsv"
     params:
         probes=probes_of(chosen("probe", at_home=True)),
+
+
+def crops_explained_at_home(wildcards):
+    """The held-out plate of the training source, which it did not learn, or all where there is none."""
+    return held_out_crops(wildcards) or training_crops(wildcards)
+
+
+rule explain_calls:
+    """Where the networks look on some crops of each mechanism, and what blanking a channel does to their calls."""
+    input:
+        home=crops_explained_at_home,
+        target=target_crops,
+        before=rules.pretrain_foundation.output.foundation,
+        after=foundation_of(AFTER),
+        filters=rules.fit_harmonisation.output.filters if COMPOSED[AFTER].harmonised else [],
+        classifier=rules.train_classifier.output.weights,
+    output:
+        explanations=f"{RESULTS}/explanations/{{source}}/seed_{{seed}}/{{target}}.parquet",
+    log:
+        f"{RESULTS}/logs/explain_calls/{{source}}/seed_{{seed}}/{{target}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/explain_calls/{{source}}/seed_{{seed}}/{{target}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: share(PREDICTED_AT_ONCE)
+    resources:
+        gpu=1,
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    params:
+        settings=network_settings(config, "classify"),
+        after=COMPOSED[AFTER].foundation,
+        precision=config["compute"]["precision"],
+        code=code("explain_calls"),
+    script:
+        "../scripts/explain_calls.py"
 
 
 rule measure_intensities:

@@ -7,6 +7,7 @@ Gives: <results>/figures/*.pdf, .png and .csv (the table behind each); of the pl
 
 PER_PAIR = "{source}_to_{target}_seed_{seed}"
 OF_A_PAIR = ("gains", "confusion", "calibration", "embedding")
+PAIR_FIGURES = (*OF_A_PAIR, "attention")
 HARMONISATION_FIGURES = ("harmonised_crops", "harmonisation")
 EXPERIMENT_FIGURES = {
     "plates": "plates_curve",
@@ -46,6 +47,32 @@ rule plot_accuracy:
         code=code("plot_accuracy"),
     script:
         "../scripts/plot_accuracy.py"
+
+
+rule plot_coverage:
+    """How often prediction sets hold the right mechanism, beside what was asked for, from one training source."""
+    input:
+        coverage=rules.score_coverage.output.coverage,
+    output:
+        **figure("coverage/{source}"),
+        png=report(
+            f"{FIGURES}/coverage/{{source}}.png",
+            caption="../report/coverage.rst",
+            category="Results",
+        ),
+    log:
+        f"{RESULTS}/logs/plot_coverage/{{source}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_coverage/{{source}}.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(20),
+    params:
+        code=code("plot_coverage"),
+    script:
+        "../scripts/plot_coverage.py"
 
 
 rule plot_matrix:
@@ -88,6 +115,7 @@ rule plot_slopes:
         mem_mb=growing(2000),
         runtime=growing(20),
     params:
+        method=AFTER,
         level=config["figures"]["level"],
         code=code("plot_slopes"),
     script:
@@ -101,7 +129,7 @@ rule plot_pair:
             method="unadapted", source="{source}", seed="{seed}", target="{source}"
         ),
         before=PREDICTIONS.replace("{method}", "unadapted"),
-        after=PREDICTIONS.replace("{method}", "coda"),
+        after=PREDICTIONS.replace("{method}", AFTER),
         plates=f"{RESULTS}/metadata/plates.csv",
     output:
         [f"{FIGURES}/{name}/{PER_PAIR}.{ending}" for name in OF_A_PAIR for ending in ("pdf", "csv")],
@@ -123,12 +151,42 @@ rule plot_pair:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
+        method=AFTER,
         level=config["figures"]["level"],
         replicates=config["evaluate"]["replicates"],
         seed=config["evaluate"]["seed"],
         code=code("plot_pair"),
     script:
         "../scripts/plot_pair.py"
+
+
+rule plot_attention:
+    """Where the networks look on some crops of a pair, and what blanking a channel does to their calls."""
+    input:
+        explanations=rules.explain_calls.output.explanations,
+        home=crops_explained_at_home,
+        target=target_crops,
+    output:
+        **figure(f"attention/{PER_PAIR}"),
+        png=report(
+            f"{FIGURES}/attention/{PER_PAIR}.png",
+            caption="../report/attention.rst",
+            category="Results",
+        ),
+    log:
+        f"{RESULTS}/logs/plot_attention/{PER_PAIR}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_attention/{PER_PAIR}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(20),
+    params:
+        size=config["views"]["global_size"],
+        code=code("plot_attention"),
+    script:
+        "../scripts/plot_attention.py"
 
 
 def training_logs(wildcards):
@@ -386,7 +444,11 @@ rule plot_class_mix:
 
 def all_figures(wildcards):
     """Pictures of all figures, in the order of the report; of the plates of a source the folder."""
-    stems = [f"accuracy/{source}" for source in sorted({source for source, _ in PAIRS})]
+    stems = [
+        f"{name}/{source}"
+        for name in ("accuracy", "coverage")
+        for source in sorted({source for source, _ in PAIRS})
+    ]
     stems += [
         "matrix",
         *(stem for name, stem in EXPERIMENT_FIGURES.items() if name in EXPERIMENTS),
@@ -398,11 +460,11 @@ def all_figures(wildcards):
             for name in HARMONISATION_FIGURES
             for source, target in PAIRS
         ]
-    if "coda" in config["methods"]:
+    if config["figures"]["after"]:
         stems.append("slopes")
         stems += [
             f"{name}/{PER_PAIR}".format(source=source, target=target, seed=SEEDS[0])
-            for name in OF_A_PAIR
+            for name in PAIR_FIGURES
             for source, target in PAIRS
         ]
     stems += [

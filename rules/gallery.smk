@@ -118,10 +118,11 @@ def root_of(source, plate):
     return own_place(source, plate).get("root", config["gallery"]["root"])
 
 
-def begun(wildcards):
-    """Rank a plate of which an earlier run left images on the disk above the others."""
+def rank(wildcards):
+    """Rank plates to fetch: one that an earlier run began finds the room it has, and trainings wait for their source's."""
     images = IMAGES.format(**wildcards)
-    return int(os.path.isdir(images) or os.path.isdir(f"{images}.partial"))
+    begun = os.path.isdir(images) or os.path.isdir(f"{images}.partial")
+    return 2 * begun + (wildcards.source in config["train_sources"])
 
 
 rule index_plate:
@@ -140,7 +141,8 @@ rule index_plate:
         f"{RESULTS}/logs/index_plate/{{source}}/{{plate}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/index_plate/{{source}}/{{plate}}.tsv"
-    priority: begun
+    # All plates are checked before any trains, and what is wrong with a table is told before images are fetched.
+    priority: 30
     conda:
         "../envs/gallery.yaml"
     resources:
@@ -284,8 +286,7 @@ rule download_plate:
         f"{RESULTS}/logs/download_plate/{{source}}/{{plate}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/download_plate/{{source}}/{{plate}}.tsv"
-    # A plate that an earlier run began goes before new ones, which find no room while it lies there.
-    priority: begun
+    priority: rank
     conda:
         "../envs/gallery.yaml"
     threads: PLATE_THREADS

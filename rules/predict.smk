@@ -1,7 +1,7 @@
 """A trained pipeline on other plates: packs, and what a pack says of plates of one's own.
 
 Needs: for a pack the networks of a training source; to predict, a pack and the crops of a target.
-Gives: <results>/packs/<source>/seed_<n>/ with everything that predicts, and a zip of it; with a pack,
+Gives: <results>/coverage.csv, how often prediction sets hold the right mechanism in the study; <results>/packs/<source>/seed_<n>/ with everything that predicts, and a zip of it; with a pack,
 <results>/models/pack/seed_1/ (its networks) and <results>/calls.csv, .parquet, calls.html and trust.csv.
 """
 
@@ -38,6 +38,30 @@ rule write_pack:
         code=code("write_pack"),
     script:
         "../scripts/write_pack.py"
+
+
+rule score_coverage:
+    """Score how often prediction sets hold the right mechanism, at home and at each target, where labels tell."""
+    input:
+        predictions=lambda wildcards: predictions_of(recommended_runs()),
+        plates=f"{RESULTS}/metadata/plates.csv",
+    output:
+        coverage=f"{RESULTS}/coverage.csv",
+    log:
+        f"{RESULTS}/logs/score_coverage.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score_coverage.tsv"
+    conda:
+        "../envs/images.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        runs=lambda wildcards: recommended_runs(),
+        coverage=config["predict"]["coverage"],
+        code=code("score_coverage"),
+    script:
+        "../scripts/score_coverage.py"
 
 
 if config["pack"]:
@@ -117,6 +141,7 @@ if config["pack"]:
             trust=rules.call_mechanisms.output.trust,
             crops=all_crops,
             thumbnails=rules.open_pack.output.thumbnails,
+            warnings=rules.collect_warnings.output.warnings,
         output:
             page=f"{RESULTS}/calls.html",
         log:

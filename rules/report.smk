@@ -4,6 +4,10 @@ Needs: scores, figures, quality tables, filters, manifests and weights.
 Gives: <results>/report.html, <results>/explorer.html, <results>/ro-crate-metadata.json with <results>/provenance, <results>/archive.zip.
 """
 
+# The explorer shows one training source, the first, with all its targets.
+EXPLORED = PAIRS[0][0] if PAIRS and config["figures"]["after"] else None
+EXPLORED_TARGETS = [target for source, target in PAIRS if source == EXPLORED]
+
 
 def all_filters(wildcards):
     """Filters of the plates of every pair, where methods are harmonised."""
@@ -17,6 +21,7 @@ rule write_report:
         summary=rules.score_predictions.output.summary,
         recommendation=rules.recommend_methods.output.recommendation,
         representation=rules.merge_representation.output.representation,
+        coverage=rules.score_coverage.output.coverage,
         quality=all_quality,
         filters=all_filters,
         plates=f"{RESULTS}/metadata/plates.csv",
@@ -41,15 +46,10 @@ rule write_report:
     params:
         config=config,
         figures=FIGURES,
-        explorer="explorer.html" if "coda" in config["methods"] and PAIRS else None,
+        explorer="explorer.html" if EXPLORED else None,
         code=code("write_report"),
     script:
         "../scripts/write_report.py"
-
-
-# The explorer shows one training source, the first, with all its targets.
-EXPLORED = PAIRS[0][0] if PAIRS and "coda" in config["methods"] else None
-EXPLORED_TARGETS = [target for source, target in PAIRS if source == EXPLORED]
 
 
 def explored(method, targets):
@@ -65,7 +65,7 @@ rule write_explorer:
     input:
         home=explored("unadapted", [EXPLORED]),
         before=explored("unadapted", EXPLORED_TARGETS),
-        after=explored("coda", EXPLORED_TARGETS),
+        after=explored(AFTER, EXPLORED_TARGETS),
         crops=lambda wildcards: [
             path for source in [EXPLORED, *EXPLORED_TARGETS] for path in crops_of(source)
         ],
@@ -110,6 +110,7 @@ rule write_crate:
             *rules.score_predictions.output,
             *rules.merge_representation.output,
             *rules.recommend_methods.output,
+            *rules.score_coverage.output,
             f"{RESULTS}/metadata/plates.csv",
             rules.label_compounds.output.compounds,
             rules.collect_warnings.output.warnings,

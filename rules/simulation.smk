@@ -16,6 +16,8 @@ if "simulation" in config:
             f"{RESULTS}/logs/simulate_gallery.log",
         benchmark:
             f"{RESULTS}/benchmarks/simulate_gallery.tsv"
+        # It takes all cores, and would wait until none is at work.
+        priority: 200
         conda:
             "../envs/images.yaml"
         threads: 16

@@ -85,7 +85,7 @@ rule pretrain_foundation:
         "../envs/torch.yaml"
     threads: share(TRAININGS, spare=1)
     resources:
-        gpu=config["compute"]["gpus"],
+        gpu=config["compute"]["gpus"] * config["compute"]["nodes"],
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:
@@ -112,8 +112,8 @@ rule train_classifier:
         f"{RESULTS}/logs/train_classifier/{{source}}/seed_{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_classifier/{{source}}/seed_{{seed}}.tsv"
-    # Shorter than the adaptations that wait for the same foundation: first, so that no core idles at the end.
-    priority: 1
+    # Shorter than the adaptations that wait for the same foundation, and some wait for it too.
+    priority: 2
     conda:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)
@@ -159,6 +159,7 @@ rule measure_tokens:
         f"{RESULTS}/logs/measure_tokens/{{source}}/seed_{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/measure_tokens/{{source}}/seed_{{seed}}.tsv"
+    priority: 2
     conda:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)
@@ -167,7 +168,7 @@ rule measure_tokens:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        settings=network_settings(),
+        settings=network_settings(config),
         precision=config["compute"]["precision"],
         code=code("measure_tokens"),
     script:
@@ -262,11 +263,12 @@ rule adapt_foundation:
                 made.foundation for made in COMPOSED.values() if made.adaptation in ADAPTATIONS
             )
         ),
+    priority: 1
     conda:
         "../envs/torch.yaml"
     threads: share(ADAPTATIONS_AT_ONCE)
     resources:
-        gpu=config["compute"]["gpus"],
+        gpu=config["compute"]["gpus"] * config["compute"]["nodes"],
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:
@@ -300,7 +302,7 @@ rule adapt_supervised:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        settings=network_settings("supervise")
+        settings=network_settings(config, "supervise")
         | {"training": config["tent"], "wells": config["data"]["wells"]},
         precision=config["compute"]["precision"],
         code=code("adapt_supervised"),

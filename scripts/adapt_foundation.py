@@ -31,7 +31,7 @@ with reported(snakemake.log[0]):
         seed=int(snakemake.wildcards.seed),
         machine=Machine.given(
             snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]
-        ),
+        ).spread(snakemake.config["compute"]["nodes"], snakemake.resources.get("mpi")),
         what=f"adapt {source} to {target} ({method}, {experiment})",
         choice=snakemake.input.get("choice"),
         task_model=snakemake.input.get("task_model"),

@@ -9,19 +9,19 @@ from coda.predict.trust import trust
 
 with reported(snakemake.log[0]):
     given = snakemake.input
-    calibration = read_predictions(given.calibration, embeddings=True)
-    tables = {
-        name: pd.concat(
-            [read_predictions(path, embeddings=True) for path in given[name]], ignore_index=True
-        )
-        for name in snakemake.params.methods
-    }
     params = snakemake.params
-    believed = trust(tables, calibration, params.coverage)
+
+    def predicted(method: str, embeddings: bool) -> pd.DataFrame:
+        """Give the predictions of all targets by a method."""
+        tables = [read_predictions(path, embeddings) for path in given[method]]
+        return pd.concat(tables, ignore_index=True)
+
+    calibration = read_predictions(given.calibration, embeddings=True)
+    believed = trust({name: predicted(name, False) for name in params.methods}, calibration)
     chosen = believed.loc[believed["use"], "method"].iat[0]
     print(believed["reason"].iat[0])
     calls = call_mechanisms(
-        tables[chosen],
+        predicted(chosen, True),
         calibration,
         pd.read_parquet(given.compounds),
         params.coverage,

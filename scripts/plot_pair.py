@@ -11,6 +11,7 @@ from coda.logs import reported
 
 with reported(snakemake.log[0]):
     level = snakemake.params.level
+    method = snakemake.params.method
     resampling = dict(replicates=snakemake.params.replicates, seed=snakemake.params.seed)
     tables = [
         read_predictions(snakemake.input[name], embeddings=True)
@@ -19,9 +20,9 @@ with reported(snakemake.log[0]):
     pair = [table.drop(columns="Embedding") for table in tables[1:]]
     plates = read_table(snakemake.input.plates)
     drawings = {
-        "gains": recall_gains(*pair, plates, level=level, **resampling),
-        "confusion": confusion_matrices(*pair, level=level),
-        "calibration": reliability(*pair, plates, level=level, **resampling),
+        "gains": recall_gains(*pair, plates, level=level, method=method, **resampling),
+        "confusion": confusion_matrices(*pair, level=level, method=method),
+        "calibration": reliability(*pair, plates, level=level, method=method, **resampling),
         "embedding": embedding_map(*tables),
     }
     for name, drawing in drawings.items():

@@ -6,5 +6,7 @@ from coda.figures.style import save_figure
 from coda.logs import reported
 
 with reported(snakemake.log[0]):
-    drawing = slope_chart(read_scores(snakemake.input.summary), snakemake.params.level)
+    drawing = slope_chart(
+        read_scores(snakemake.input.summary), snakemake.params.level, snakemake.params.method
+    )
     save_figure(drawing, snakemake.output.png.removesuffix(".png"))

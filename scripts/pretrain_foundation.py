@@ -22,7 +22,7 @@ with reported(snakemake.log[0]):
         seed=int(snakemake.wildcards.seed),
         machine=Machine.given(
             snakemake.resources.gpu, snakemake.threads, snakemake.config["compute"]
-        ),
+        ).spread(snakemake.config["compute"]["nodes"], snakemake.resources.get("mpi")),
         what=f"pretrain {snakemake.wildcards.source}",
     )
     train_foundation(job)

@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import pandas as pd
+from coda.config import pairs
 from coda.evaluation.embedding_scores import read_representation
 from coda.evaluation.experiment_scores import read_experiment_scores
 from coda.evaluation.recommendation import read_recommendations
 from coda.evaluation.scores import read_scores
 from coda.files import read_table
 from coda.logs import reported
+from coda.predict.coverage_scores import read_coverage
 from coda.report.caveats import caveats
 from coda.report.findings import findings
-from coda.report.front import front_page
+from coda.report.front import front_page, scope
 from coda.report.input_notes import doubts
 from coda.report.page import Front, write_report
 from coda.report.recommendation import recommended
@@ -31,10 +33,12 @@ with reported(snakemake.log[0]):
     folders = [sorted(path.glob("*.png")) or [path] for path in map(Path, snakemake.input.figures)]
     figures = [str(path) for paths in folders for path in paths]
     warnings = read_table(snakemake.input.warnings)
+    level = config["figures"]["level"]
+    headline, numbers = front_page(summary, level)
     write_report(
         snakemake.output.report,
-        "CODA: classifiers of mechanism of action between labs",
-        findings(summary, representation, config["figures"]["level"]),
+        "Does a classifier of mechanisms work in another lab?",
+        findings(summary, representation, level),
         caveats(
             summary,
             plates,
@@ -53,9 +57,13 @@ with reported(snakemake.log[0]):
             config,
             experiments,
             filters,
+            read_coverage(snakemake.input.coverage),
         ),
         Front(
-            *front_page(summary, config["figures"]["level"]),
+            headline,
+            scope(plates, quality, pairs(config)),
+            f"Share of the {level}s whose mechanism of action is named right, with 95 % intervals:",
+            numbers,
             opening(snakemake.params.figures, figures),
             recommended(read_recommendations(snakemake.input.recommendation)),
         ),

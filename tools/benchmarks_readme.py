@@ -18,6 +18,8 @@ def section(path: Path) -> str:
     """Make the section of one benchmark."""
     rows = json.loads(path.read_text())
     lines = [f"## {path.stem}", "", f"`{rows[0]['command']}` on {rows[0]['machine']}", ""]
+    states = dict.fromkeys(row["state"] for row in rows if "state" in row)
+    lines += [line for state in states for line in (f"**{state}**", "")]
     lines += ["| measurement | value | unit | target | met |", "|---|---|---|---|---|"]
     for row in rows:
         met = {None: "", True: "yes", False: "**no**"}[row["met"]]

@@ -1,6 +1,7 @@
 """Write docs/cost.md: time, disk space and GPU hours, extrapolated from benchmarks/results/*.json."""
 
 import json
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -17,18 +18,45 @@ LINE = 1e9 / 8  # bytes per second, assumed: the bandwidth to the gallery was no
 # Training plates (without held-out plates), and adapted plates summed over pairs, by config; a test counts them again.
 RUNS = {"pair.yaml": (6, 3), "config.yaml": (56, 168), "target2.yaml": (129, 1290)}
 
+# All plates of JUMP by the sites that one has: wells and sites of a well. A test counts the plates again.
+JUMP = {
+    1536 * 4: 108,
+    WELLS * 6: 451,
+    WELLS * SITES: 1966,
+}  # source_9, source_2 and source_10, the others
+
 JUDGED = ("source_3", 24)  # a source and its number of training plates, besides one held-out plate
+
+
+def rows_of(benchmark: str) -> list[dict]:
+    """Give the rows of a benchmark, none if it was not run."""
+    path = ROOT / f"benchmarks/results/{benchmark}.json"
+    return json.loads(path.read_text()) if path.exists() else []
 
 
 def measured(benchmark: str, start: str) -> float:
     """Give the largest value among the rows of a benchmark whose names start with `start`."""
-    rows = json.loads((ROOT / f"benchmarks/results/{benchmark}.json").read_text())
-    return max(row["value"] for row in rows if row["name"].startswith(start))
+    return max(row["value"] for row in rows_of(benchmark) if row["name"].startswith(start))
+
+
+SPEED, MEMORY = "end to end, batch 128", "peak memory, batch 128"
+
+
+def training() -> str:
+    """Name the benchmark that measured trainings on a GPU last: benchmarks/gpu.py, where it got that far."""
+    names = [row["name"] for row in rows_of("gpu")]
+    return "gpu" if {SPEED, MEMORY} <= {*names} else "training"
 
 
 def machine(benchmark: str) -> str:
     """Give the machine on which a benchmark was measured."""
-    return json.loads((ROOT / f"benchmarks/results/{benchmark}.json").read_text())[0]["machine"]
+    return rows_of(benchmark)[0]["machine"]
+
+
+def older(benchmark: str) -> str:
+    """Say of which older state of the code a benchmark is, if of one."""
+    state = rows_of(benchmark)[0].get("state")
+    return f"\n  {state}" if state else ""
 
 
 def by_plates() -> str:
@@ -59,7 +87,7 @@ def by_plates() -> str:
 
 def training_hours() -> float:
     """GPU hours of one DINO training per plate: every labelled site, once per epoch."""
-    return EPOCHS * LABELLED * SITES / measured("training", "end to end, batch 128") / 3600
+    return EPOCHS * LABELLED * SITES / measured(training(), SPEED) / 3600
 
 
 def judging() -> str:
@@ -85,10 +113,38 @@ def by_run() -> str:
     return "\n".join(lines)
 
 
+def all_of_jump() -> str:
+    """Work out what all plates would cost, from the same measurements."""
+    plates, sites = sum(JUMP.values()), sum(size * count for size, count in JUMP.items())
+    images, field = sites * CHANNELS, 96 * 5
+    bytes_ = images * FILE
+    crop = [measured("crops", f"{kind}: ours, 1 process") for kind in ("uncompressed", "LZW")]
+    low, high = (seconds / field * images / 3600 for seconds in crop)
+    epoch = sites / measured(training(), SPEED) / 3600
+    hours = EPOCHS * epoch
+    return f"""On paper, from the figures above; nothing of this size has been run. JUMP has {plates:,} plates.
+With {WELLS} wells of {SITES} sites, but for source_2 and source_10 (6 sites) and source_9 (1,536 wells of 4), they have
+{sites / 1e6:.1f} million sites, of which all are used here, labelled or not. Source_1 is counted like most, though its
+few plates may be larger ones too, which would add 2 %.
+
+| | {plates:,} plates |
+|---|---|
+| download, {CHANNELS} channels, TB | {bytes_ / 1e12:.1f} |
+| download time at 1 Gbit/s (assumed), days | {bytes_ / LINE / 86400:.1f} |
+| crops (kept), TB | {images * CROP**2 / 1e12:.1f} |
+| making crops, core hours | {low:,.0f} to {high:,.0f} |
+| one epoch of DINO, GPU hours | {epoch:.1f} |
+| one DINO training of {EPOCHS} epochs, GPU hours | {hours:,.0f} |
+
+A training on several GPUs or nodes (`compute.gpus`, `compute.nodes`) takes at least its share of these hours:
+{hours / 8:,.0f} on 8 GPUs, were they 8 times as fast as one. How fast they are has not been measured, nor have
+predictions on a GPU."""
+
+
 def demo() -> str:
     """Make the table of the demo's stages."""
     rows = json.loads((ROOT / "benchmarks/results/demo.json").read_text())
-    rows = [row for row in rows if not row["name"].endswith("AVX2 only")]
+    rows = [row for row in rows if re.search(r"largest memory$|, \d+ jobs$", row["name"])]
     memory = {row["name"].split(",")[0]: row["value"] for row in rows if row["unit"] == "MiB"}
     lines = ["| rule, jobs | seconds, sum over jobs | peak memory, MiB |", "|---|---|---|"]
     for row in rows:
@@ -104,8 +160,8 @@ def page() -> str:
     """Make the whole page."""
     peak = IN_FLIGHT * WELLS * SITES * CHANNELS * FILE / 1e9
     wide = 1536 * 4 * CHANNELS * LARGEST / 1e9
-    speed = measured("training", "end to end, batch 128")
-    memory = measured("training", "peak memory, batch 128")
+    speed = measured(training(), SPEED)
+    memory = measured(training(), MEMORY)
     return f"""# Time, disk space and GPU hours
 
 <!-- Written by tools/cost_page.py from benchmarks/results/*.json. -->
@@ -130,9 +186,9 @@ mechanism of action; only these are used for training. The estimates are for {CH
   plan` shows it for yours. With `choose.labelled: true`, only labelled wells are downloaded.
 - Crops: one process on {machine("crops")}, 96 sites. Two processes were
   {measured("crops", "uncompressed: 2 processes over 1"):.1f} times as fast.
-- Training: {machine("training")},
-  DeiT-S/16 with batch size 128: {speed:,.0f} sites per second, {memory:.0f} GiB of GPU memory. To measure your
-  own GPU, run `python benchmarks/training.py`.
+- Training: {machine(training())},
+  DeiT-S/16 with batch size 128: {speed:,.0f} sites per second, {memory:.0f} GiB of GPU memory.{older(training())}
+  To measure your own GPU, run `python benchmarks/gpu.py`.
 {judging()}
 - Not measured: the bandwidth to the gallery; classifier, supervised baseline and predictions on a GPU.
 
@@ -143,6 +199,10 @@ Each source is pretrained once per seed, and adapted to each of its targets by b
 {by_run()}
 
 Jobs are independent, so n GPUs need about 1/n of this time until only a few jobs are left.
+
+## All of JUMP
+
+{all_of_jump()}
 
 ## The demo, by rule
 

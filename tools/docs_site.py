@@ -27,8 +27,8 @@ WORKERS, WORKERS_ELSEWHERE = (
 )
 FIGURES = """# How to read the figures
 
-These are the captions of the report, in alphabetical order. Every figure is also in the folder `figures/` of the
-results, as PDF and PNG, with its data as CSV.
+These are the captions of the report, in alphabetical order, with the figures of the demo. Every figure is also in the
+folder `figures/` of the results, as PDF and PNG, with its data as CSV.
 """
 
 
@@ -88,5 +88,14 @@ def figures_page() -> str:
     parts = [FIGURES]
     for path in sorted((ROOT / "report").glob("*.rst")):
         if path.stem != "report":
-            parts.append(f"## {path.stem.replace('_', ' ').capitalize()}\n\n{path.read_text()}")
+            title = path.stem.replace("_", " ").capitalize()
+            parts.append(f"## {title}\n\n{_picture(path.stem, title)}{path.read_text()}")
     return "\n".join(parts)
+
+
+def _picture(stem: str, title: str) -> str:
+    """Show the figure, as the demo draws it, where the documentation has a picture of it."""
+    for folder in ("images/figures", "images"):
+        if (ROOT / f"docs/{folder}/{stem}.png").exists():
+            return f"![{title}]({folder}/{stem}.png)\n\n"
+    return ""

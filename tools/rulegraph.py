@@ -22,7 +22,16 @@ Each box is a file in `rules/`. Drawn for one pair of labs with every experiment
 
 """
 SOURCES = {"source_8": "A1166127", "source_11": "EC103-132LM2"}
-ROOMS = ("gallery", "crops", "training", "evaluation", "experiments", "figures", "report")
+ROOMS = (
+    "gallery",
+    "crops",
+    "training",
+    "evaluation",
+    "experiments",
+    "predict",
+    "figures",
+    "report",
+)
 # Left out: targets, which make nothing.
 TARGETS = {"all"}
 

@@ -37,48 +37,54 @@ def code_digest(script: Path) -> str:
         new = _imported(waiting.pop(), script.parent) - found
         found |= new
         waiting += new
-    trees = sorted((path.relative_to(script.parent).as_posix(), _syntax(path)) for path in found)
+    trees = sorted((path.relative_to(script.parent).as_posix(), _read(path)[0]) for path in found)
     return hashlib.sha256(repr(trees).encode()).hexdigest()[:16]
 
 
 @cache
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+def _read(path: Path) -> tuple[str, frozenset[tuple[str, str]]]:
+    """Hash the syntax tree of one file, without docstrings, messages and places in the text; and list what it imports.
+
+    `ast.dump` would not do: what it writes differs between versions of Python.
+    """
+    imports: set[tuple[str, str]] = set()
+
+    def plain(node: object) -> str:
+        # The text of nested tuples. One pass for both, since this is half of what Snakemake takes to start.
+        if type(node) is list:
+            return _tuple([plain(item) for item in node if not _is_docstring(item)])
+        if not isinstance(node, ast.AST):
+            return repr(repr(node))
+        kind, fields = type(node), node._fields
+        if kind is ast.Call and getattr(node.func, "id", None) in MESSAGES:
+            fields = ("func",)
+        elif kind is ast.ImportFrom and (node.module or "").split(".")[0] == PACKAGE:
+            imports.update((node.module, name.name) for name in node.names)
+        parts = [f"'{kind.__name__}'"]
+        for name in fields:
+            # Fields that newer versions added are empty in code that older ones can read.
+            value = getattr(node, name, None)
+            if value is not None and value != []:
+                parts.append(f"('{name}', {plain(value)})")
+        return _tuple(parts)
+
+    text = plain(ast.parse(path.read_text()))
+    return hashlib.sha256(text.encode()).hexdigest(), frozenset(imports)
+
+
+def _tuple(parts: list[str]) -> str:
+    return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
 
 
 @cache
 def _imported(path: Path, folder: Path) -> set[Path]:
     """Files of the library that a file imports, but for those that only say something."""
     files: set[Path] = set()
-    for node in ast.walk(_parsed(path)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
-            place = folder.joinpath(*node.module.split("."))
-            names = [place, *(place / name.name for name in node.names)]
-            files |= {name.with_suffix(".py") for name in names}
+    for module, name in _read(path)[1]:
+        place = folder.joinpath(*module.split("."))
+        files |= {place.with_suffix(".py"), (place / name).with_suffix(".py")}
     silent = {folder / PACKAGE / f"{name}.py" for name in SILENT}
     return {file for file in files - silent if file.is_file()}
-
-
-@cache
-def _syntax(path: Path) -> str:
-    """Hash the syntax tree of one file, without docstrings, messages and places in the text."""
-    return hashlib.sha256(repr(_plain(_parsed(path))).encode()).hexdigest()
-
-
-def _plain(node: object) -> object:
-    """Turn a syntax tree into tuples.
-
-    `ast.dump` would not do: what it writes differs between versions of Python.
-    """
-    if isinstance(node, list):
-        return tuple(_plain(item) for item in node if not _is_docstring(item))
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    said = isinstance(node, ast.Call) and getattr(node.func, "id", None) in MESSAGES
-    fields = {"func": node.func} if said else dict(ast.iter_fields(node))
-    # Fields that newer versions added are empty in code that older ones can read.
-    kept = {name: _plain(value) for name, value in fields.items() if value not in (None, [])}
-    return (type(node).__name__, *kept.items())
 
 
 def _is_docstring(node: object) -> bool:

@@ -28,7 +28,7 @@ def sources_in_order(sources: Iterable[str]) -> list[str]:
 
 def natural_order(name: str) -> list[str | int]:
     """Key for sorting by which numbers within names count as numbers."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def source_name(source: str) -> str:

@@ -1,8 +1,8 @@
 """Checks of the config, against its schema and for contradictions, before anything runs."""
 
 import math
+import os
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,12 +10,15 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from coda.errors import UserError, did_you_mean
-from coda.methods import COMPOSED, chosen_methods
+from coda.methods import COMPOSED, chosen_methods, shown_after
 from coda.paths import check_name, expanded_path
 from coda.simulated_gallery import simulated_places
 
 # Keys that have another name now.
 RENAMED = {"protocols": "experiments"}
+
+DEEPEST = 20  # sections within sections
+LARGEST = 2**53  # to which all whole numbers are exact
 
 # The types of a JSON schema in words.
 KINDS = {
@@ -104,6 +107,11 @@ def _expand_paths(config: dict[str, Any]) -> None:
         )
     for source in config["sources"]:
         check_name(source, "sources")
+        if alike := [other for other in config["sources"] if other.lower() == source.lower()][1:]:
+            raise UserError(
+                f"sources has {source} and {alike[0]}, which differ in case alone: on many disks their results would "
+                "be the same files; rename one."
+            )
         if source == "all":  # as means over pairs are called in tables of scores
             raise UserError("sources has a source named all, which means all sources; rename it.")
 
@@ -112,9 +120,15 @@ def _refuse_no_numbers(section: dict[str, Any] | list, place: str = "") -> None:
     """Refuse values that are numbers to YAML but none to compute with: no limit holds back a nan."""
     for key, value in section.items() if isinstance(section, dict) else enumerate(section):
         if isinstance(value, dict | list):
+            if place.count(".") > DEEPEST:  # an alias of YAML within what it stands for
+                raise UserError(f"The config key {place.split('.')[0]} has no end; write it out.")
             _refuse_no_numbers(value, f"{place}{key}.")
         elif isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"The config key {place}{key} is {value}; give a finite number.")
+        elif isinstance(value, int | float) and abs(value) > LARGEST:
+            raise UserError(
+                f"The config key {place}{key} is larger than {LARGEST:,}; give the number that was meant."
+            )
 
 
 def steps_to_calls(name: str) -> list[str]:
@@ -181,6 +195,8 @@ def _as_meant(value: Any, schema: dict[str, Any]) -> Any:
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
     numeric = "integer" in kinds or "number" in kinds
+    if isinstance(value, float) and value.is_integer() and "integer" in kinds:
+        return int(value)
     if isinstance(value, int) and "string" in kinds and not numeric:
         return str(value)  # ids of digits alone, such as plates', are numbers to YAML
     if not isinstance(value, str) or not kinds:
@@ -269,7 +285,7 @@ def _check_contradictions(config: dict[str, Any]) -> None:
             f"simulation.effect is [{least}, {most}]; the first number must not be larger."
         )
     weights = config["model"]["weights"]
-    if weights not in ("imagenet", "random") and not Path(weights).is_file():
+    if weights not in ("imagenet", "random") and not os.path.isfile(weights):
         raise UserError(
             f"model.weights is {weights!r}: neither imagenet, nor random, nor a file that exists."
         )
@@ -305,10 +321,11 @@ def _check_trainings(config: dict[str, Any]) -> None:
     """Refuse batches that cannot be split evenly, schedules longer than the training, and terms without controls."""
     for name in ("pretrain", "adapt"):
         batch, parts = config[name]["batch_size"], config[name]["accumulate"]
-        if batch % (parts * config["compute"]["gpus"]):
+        gpus = config["compute"]["gpus"] * config["compute"]["nodes"]
+        if batch % (parts * gpus):
             raise UserError(
                 f"{name}.batch_size ({batch}) cannot be cut into equal parts: {parts} ({name}.accumulate) on each "
-                f"of {config['compute']['gpus']} GPUs (compute.gpus)."
+                f"of {gpus} GPUs (compute.gpus on each of compute.nodes)."
             )
     for name in ("pretrain", "adapt", "classify", "supervise"):
         epochs = config[name]["epochs"]
@@ -328,6 +345,7 @@ def _check_trainings(config: dict[str, Any]) -> None:
 def _check_methods(config: dict[str, Any]) -> None:
     """Resolve the methods, and refuse those whose requirements the rest of the config does not meet."""
     config["methods"] = chosen_methods(config["methods"])
+    config["figures"]["after"] = shown_after(config["methods"], config["figures"]["after"])
     if config["harmonise"]["rescale"]:
         for source in taking_part(config):
             if config["sources"][source]["um_per_pixel"] is None:
@@ -364,6 +382,13 @@ def taking_part(config: dict[str, Any]) -> list[str]:
 def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
     """All pairs of a training source and another target source."""
     return [(a, b) for a in config["train_sources"] for b in config["target_sources"] if a != b]
+
+
+def network_settings(config: dict[str, Any], classifier: str | None = None) -> dict[str, Any]:
+    """What it takes to build trained networks again; with the depth of the classifier of a section."""
+    model = {key: config["model"][key] for key in ("architecture", "options")}
+    settings = {"model": model, "image_size": config["views"]["global_size"]}
+    return settings | ({"depth": config[classifier]["depth"]} if classifier else {})
 
 
 def pixel_sizes(config: dict[str, Any], raw: bool = False) -> dict[str, float]:

@@ -87,7 +87,7 @@ def _lock(handle: BinaryIO) -> bool:
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Write a table as Parquet or CSV, by the suffix of `path`, whole or not at all.
 
-    In CSV, text that a spreadsheet would compute gets an apostrophe before it.
+    In CSV, text that a spreadsheet would compute gets an apostrophe before it, and line ends in text are spaces.
     """
     with replacing(path) as temporary:
         if temporary.suffix == ".parquet":
@@ -102,10 +102,16 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re.
 
 
 def _escaped(table: pd.DataFrame) -> pd.DataFrame:
-    """Put an apostrophe before text that a spreadsheet would compute; `parse_table` takes it away again."""
+    """Put an apostrophe before text that a spreadsheet would compute; `parse_table` takes it away again.
+
+    Line ends become spaces: behind one, whatever quotes say, some programs begin a row.
+    """
 
     def text_of(cell: object) -> object:
-        formula = isinstance(cell, str) and re.match(FORMULA, cell) and not NUMBER.fullmatch(cell)
+        if not isinstance(cell, str):
+            return cell
+        cell = re.sub(r"[\r\n]+", " ", cell)
+        formula = re.match(FORMULA, cell) and not NUMBER.fullmatch(cell)
         return f"'{cell}" if formula else cell
 
     table = table.rename(columns=text_of)
@@ -168,11 +174,11 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
 
     Text loses the spaces around it, and what stands for nothing (`MISSING`) is missing. Ids of plates look
     like numbers, so all cells of CSV and TSV are text, as are the columns `IDS` of Parquet. The encoding
-    is UTF-8, UTF-16 with its mark, or else Latin-1; cells are parted by what the suffix says, or where the
-    heading has none of it by commas, semicolons or tabs. Leading lines with ``!`` (the Repurposing Hub's
-    header), rows without a value and columns without a name are left out, and so is an empty cell behind
-    the last column. An apostrophe before what a spreadsheet would compute, as `write_table` puts it, goes. In
-    tables with tabs a quote is a character, unless it closes its own cell.
+    is UTF-8, UTF-16 with its mark, or else Latin-1; cells are parted by what a line ``sep=;`` before the heading
+    or else the suffix says, or where the heading has none of it by commas, semicolons or tabs. Leading lines with
+    ``!`` (the Repurposing Hub's header), rows without a value and columns without a name are left out, and so is an
+    empty cell behind the last column. An apostrophe before what a spreadsheet would compute, as `write_table` puts it,
+    goes. In tables with tabs a quote is a character, unless it closes its own cell.
 
     Parameters
     ----------
@@ -200,11 +206,15 @@ def parse_table(data: bytes, name: str | os.PathLike) -> pd.DataFrame:
         raise ValueError("it is a spreadsheet or an archive; save it as CSV")
     while data.startswith(b"!"):
         data = data.partition(b"\n")[2]
-    heading, _, rows = _decoded(data).lstrip("\r\n").partition("\n")
+    text = _decoded(data).lstrip("\r\n")
+    said = re.match(r"sep=([,;\t])\r?\n", text)  # Excel's own line
+    text = text[said.end() if said else 0 :]
+    heading, _, rows = text.partition("\n")
     if not heading.strip():
         raise ValueError("it is empty")
     by_suffix = "," if ".csv" in suffixes else "\t"
     separator = next((mark for mark in (by_suffix, *",;\t") if mark in heading), by_suffix)
+    separator = said[1] if said else separator
     try:
         (names,) = csv.reader([heading.rstrip("\r")], delimiter=separator)
     except csv.Error as error:

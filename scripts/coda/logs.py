@@ -1,5 +1,6 @@
 """Output of scripts: to the terminal and to a log, errors in one sentence."""
 
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,9 @@ from typing import TextIO
 
 from coda.errors import UserError, raise_shortage
 from coda.redaction import shown
+
+# In the environment of a script that runs once more, on another node, beside the one whose log it is.
+COPY = "CODA_COPY_OF_A_SCRIPT"
 
 
 class Tee:
@@ -51,7 +55,8 @@ def reported(log: str) -> Iterator[None]:
     A `UserError` becomes one sentence and exit status 1, as does a lack of memory or open files.
     Any other exception keeps its traceback, in the log too.
     """
-    open(log, "w").close()
+    if COPY not in os.environ:
+        open(log, "w").close()
     with copied(log):
         try:
             yield

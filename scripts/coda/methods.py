@@ -1,6 +1,6 @@
 """Methods: what is compared, each made of images, an adaptation, an alignment and a head, whose name they make up."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -216,9 +216,6 @@ METHODS = {
     "position": "How much does the position on the plate tell?",
 }
 
-# What figures of a single pair show, before and after adaptation.
-BEFORE_AFTER = ("unadapted", "coda")
-
 # Rows of scores that are no method have names too.
 NAMES = {
     "in_domain": "In domain",
@@ -291,6 +288,41 @@ def chosen_methods(entries: list[str | dict[str, str | bool]]) -> list[str]:
             "The config key methods lacks unadapted, which all others are compared with."
         )
     return list(dict.fromkeys(names))
+
+
+def shown_after(methods: Sequence[str], wanted: str | None = None) -> str | None:
+    """Give the method that figures of a single pair show beside the unadapted one.
+
+    Parameters
+    ----------
+    methods
+        Names of all that are compared.
+    wanted
+        One of them; None for the last that adapts without labels and is read through the task model.
+
+    Returns
+    -------
+    str or None
+        None where no method does.
+
+    Raises
+    ------
+    UserError
+        If the one that is wanted is not compared, or does not adapt so.
+    """
+    able = [
+        name
+        for name in methods
+        if COMPOSED[name].closes_gap and COMPOSED[name].adaptation != "oracle"
+    ]
+    if wanted is None:
+        return able[-1] if able else None
+    if wanted not in able:
+        raise UserError(
+            f"figures.after is {wanted}, which is not among the methods that adapt without labels under the task model"
+            f"{did_you_mean(wanted, able, '; choose one of: ' + ', '.join(able) + '.')}"
+        )
+    return wanted
 
 
 def names_of(kind: str) -> list[str]:

@@ -37,10 +37,10 @@ def expanded_path(path: str, where: str) -> str:
 
 def check_name(name: object, where: str) -> None:
     """Refuse an id that cannot be part of a path: results are stored under it."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", name):
         raise UserError(
             f"In {where}, {name!r} is no id of a source, batch or plate: "
-            "it may hold letters, digits and _ . + - only."
+            "it may hold up to 100 letters, digits and _ . + - only."
         )
     if name.endswith((".partial", ".lock")):
         raise UserError(

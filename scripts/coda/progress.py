@@ -1,5 +1,6 @@
 """Progress as lines of text: readable in a terminal, in a log file and with several jobs at once."""
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -87,3 +88,22 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+SAID = re.compile(
+    r": (?P<done>[\d,]+)/(?P<total>[\d,]+) .*?(?:(?P<h>\d+) h )?(?:(?P<min>\d+) min)? ?(?:(?P<s>\d+) s)? left$"
+)
+
+
+def said_left(line: str) -> tuple[float, float] | None:
+    """Read a line of `Progress`: the share that is done, and the seconds left; None if it is no such line.
+
+    >>> said_left("pretrain source_5: 1,280/11,520 samples, epoch 2/18, 7.56 samples/s, 22 min 34 s left")
+    (0.1111111111111111, 1354.0)
+    """
+    found = SAID.search(line)
+    if not found:
+        return None
+    done, total = (int(found[name].replace(",", "")) for name in ("done", "total"))
+    hours, minutes, seconds = (float(found[name] or 0) for name in ("h", "min", "s"))
+    return done / max(total, 1), 3600 * hours + 60 * minutes + seconds

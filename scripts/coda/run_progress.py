@@ -1,111 +1,27 @@
-"""Progress of a whole run: how many jobs are done, and how long the others still take.
+"""Progress of a whole run: how many jobs are done, how long the others still take, what is at work, what failed.
 
-A training says how long it takes itself; this counts the jobs still to come too. What a job takes is what jobs of its
-rule took in this run. Trainings that no other came before are judged by the trainings that are over, in proportion to
-what they compute; until there is one, no time is given.
+A training says how long it takes itself; this counts the jobs still to come too (`coda.time_left`). It is one line,
+now and then among all others on standard error; or alone, where ``tools/calm_run.py`` sends the others into a file.
 """
 
 import logging
+import os
+import shutil
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from statistics import mean
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
 
-from coda.progress import duration
+from coda.progress import duration, said_left
+from coda.time_left import Job, SteadyEnd, roughly, seconds_left
 
-EVERY = 20.0  # seconds between lines
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job that is not done.
-
-    Attributes
-    ----------
-    rule : str
-        What it is an instance of.
-    threads : int
-        Cores that it takes.
-    ran : float
-        Seconds since it began; 0 if it waits.
-    after : tuple of int
-        Numbers of the jobs that wait for it.
-    """
-
-    rule: str
-    threads: int = 1
-    ran: float = 0.0
-    after: tuple[int, ...] = ()
-
-
-def network_work(config: Mapping[str, Any]) -> dict[str, float]:
-    """Say what each kind of training computes: passes of the network over each site of a source.
-
-    A step forwards and back counts as three passes. DINO's student sees all views so, its teacher the two global ones
-    forwards; a task model learns on tokens that are computed anew in each epoch.
-    """
-    views = config["views"]
-    local = views["local_count"] * (views["local_size"] / views["global_size"]) ** 2
-    dino = 3 * (2 + local) + 2
-    adapt, classify = config["adapt"]["epochs"] * dino, config["classify"]["epochs"] * (1 + 3)
-    return {
-        "pretrain_foundation": config["pretrain"]["epochs"] * dino,
-        "train_classifier": classify,
-        "train_shuffled": classify,
-        "train_known_compounds": classify,
-        "train_supervised": config["supervise"]["epochs"] * 3,
-        "adapt_foundation": adapt,
-        "adapt_to_plates": adapt,
-        "adapt_to_mix": adapt,
-    }
-
-
-def seconds_left(
-    jobs: Mapping[int, Job], took: Mapping[str, list[float]], work: Mapping[str, float], cores: int
-) -> float | None:
-    """Estimate how long the jobs that are not done still take.
-
-    Parameters
-    ----------
-    jobs
-        Those jobs by their numbers.
-    took
-        Seconds that jobs took in this run, by rule.
-    work
-        What `network_work` gives.
-    cores
-        Cores that the jobs share.
-
-    Returns
-    -------
-    float or None
-        Seconds, by the cores' time or by the longest chain of jobs, whichever is more; None if there is nothing to
-        judge a training by.
-    """
-    done = {rule: mean(times) for rule, times in took.items() if times}
-    trained = [rule for rule in done if rule in work]
-    others = [seconds for rule, seconds in done.items() if rule not in work]
-    unknown = {job.rule for job in jobs.values()} - set(done)
-    if unknown & set(work) and not trained:
-        return None
-    rate = sum(done[rule] for rule in trained) / max(sum(work[rule] for rule in trained), 1e-9)
-    usual = mean(others) if others else 0.0
-    expected = done | {rule: work[rule] * rate if rule in work else usual for rule in unknown}
-    left = {number: max(0.0, expected[job.rule] - job.ran) for number, job in jobs.items()}
-    chains: dict[int, float] = {}
-
-    def chain(number: int) -> float:
-        if number not in chains:
-            behind = (chain(other) for other in jobs[number].after if other in jobs)
-            chains[number] = left[number] + max(behind, default=0.0)
-        return chains[number]
-
-    shared = sum(left[number] * min(job.threads, cores) for number, job in jobs.items()) / cores
-    return max([shared, *map(chain, jobs)], default=0.0)
+# What tools/calm_run.py says to the run it starts: where the terminal is, and the name of this part of the whole.
+TERMINAL, TITLE = "CODA_TERMINAL", "CODA_TITLE"
+TAIL = 4096  # bytes of a log in which its last line is looked for
 
 
 class RunProgress(logging.Handler):
@@ -114,16 +30,17 @@ class RunProgress(logging.Handler):
     Parameters
     ----------
     to_do
-        Gives the jobs that are not done, by their numbers, with when they began (0 in `Job.ran` for those that wait).
+        Gives the jobs that are not done, by their numbers, with when they began (0 in `Job.ran` for those that wait);
+        and whether the plates are still to be chosen, after which there are more.
     work
-        What `network_work` gives.
+        What `coda.time_left.network_work` gives.
     cores
         Cores that jobs share; None where they run on other machines, and no time is told.
     """
 
     def __init__(
         self,
-        to_do: Callable[[], Iterable[tuple[int, Job]]],
+        to_do: Callable[[], tuple[Iterable[tuple[int, Job]], bool]],
         work: Mapping[str, float],
         cores: int | None,
     ):
@@ -131,19 +48,27 @@ class RunProgress(logging.Handler):
         self.to_do, self.work, self.cores = to_do, work, cores
         self.rules: dict[int, str] = {}
         self.begun: dict[int, float] = {}
+        self.failed: dict[int, tuple[str, list[str]]] = {}
         self.took: dict[str, list[float]] = defaultdict(list)
         self.start: float | None = None
+        self.end = SteadyEnd()
+        self.title = os.environ.get(TITLE, "Whole run")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note which jobs begin and end."""
+        """Note which jobs begin, end and fail."""
         event, now = str(getattr(record, "event", "")), time.monotonic()
         if event == "job_info":
             self.rules[record.jobid] = record.rule_name
         elif event == "job_started":
             self.begun |= dict.fromkeys(record.jobs, now)
+            for number in record.jobs:  # a failed one is tried again
+                self.failed.pop(number, None)
             if self.start is None:
                 self.start = now
                 threading.Thread(target=self._tell_now_and_then, daemon=True).start()
+        elif event == "job_error":
+            self.failed[record.jobid] = (record.rule_name, list(record.log))
+            self.begun.pop(record.jobid, None)
         elif event == "job_finished" and record.job_id in self.begun:
             seconds = now - self.begun.pop(record.job_id)
             self.took[self.rules.get(record.job_id, "")].append(seconds)
@@ -156,28 +81,122 @@ class RunProgress(logging.Handler):
         """
         now, begun = time.monotonic(), dict(self.begun)
         try:
-            jobs = {
-                number: Job(job.rule, job.threads, now - begun.get(number, now), job.after)
-                for number, job in self.to_do()
-            }
+            waiting, more = self.to_do()
+            jobs = dict(waiting)
         except RuntimeError:  # changed while it was read
             return None
         done = sum(map(len, self.took.values()))
         if not jobs or not done:
             return None
-        told = f"Whole run: {done} of {done + len(jobs)} jobs, {duration(now - self.start)}"
-        left = seconds_left(jobs, dict(self.took), self.work, self.cores) if self.cores else None
-        return told if left is None else f"{told}, about {duration(left)} left"
+        for number in begun.keys() & jobs.keys():
+            jobs[number] = as_it_says(replace(jobs[number], ran=now - begun[number]))
+        told = f"{self.title}: {done} of {done + len(jobs)} jobs, {duration(now - self.start)}"
+        if self.failed:
+            told += f", {len(self.failed)} failed"
+        left = None
+        if self.cores and not more:
+            left = seconds_left(jobs, dict(self.took), self.work, self.cores)
+        if left is not None:
+            told += f", about {roughly(self.end.left(now, left))} left"
+        running = at_work(jobs[number] for number in begun.keys() & jobs.keys())
+        return f"{told}; now {running}" if running else told
+
+    def failures(self) -> str:
+        """Say which jobs failed in the end, why by their logs, and where these are; empty if none did."""
+        if not self.failed:
+            return ""
+        lines = [f"Failed: {len(self.failed)} job{'s' * (len(self.failed) > 1)}."]
+        for rule, logs in self.failed.values():
+            lines.append(f"  {rule}: {reason(logs[0]) if logs else ''}".rstrip(": "))
+            lines += [f"    log: {path}" for path in logs]
+        return "\n".join(lines)
 
     def _tell_now_and_then(self) -> None:
+        place = Place.of_environment()
         while True:
-            time.sleep(EVERY)
+            time.sleep(place.every)
             if line := self.line():
-                print(line, file=sys.stderr, flush=True)
+                place.show(line)
 
 
-def jobs_of(dag: Any) -> Iterable[tuple[int, Job]]:
-    """Give the jobs of a Snakemake run that are not done."""
-    for job in list(dag.needrun_jobs()):
+class Place:
+    """Where the line is shown.
+
+    Parameters
+    ----------
+    stream
+        The terminal, or what is in its place.
+    alone
+        Whether nothing else is written there; on a terminal the line then stays in its place.
+    """
+
+    def __init__(self, stream: TextIO, alone: bool = False):
+        self.stream = stream
+        self.stays = alone and stream.isatty()
+        self.every = 2.0 if self.stays else 20.0  # seconds between lines
+
+    @classmethod
+    def of_environment(cls) -> "Place":
+        """Give the terminal that ``tools/calm_run.py`` keeps for the line, else standard error."""
+        if number := os.environ.get(TERMINAL):
+            return cls(os.fdopen(int(number), "w", closefd=False), alone=True)
+        return cls(sys.stderr)
+
+    def show(self, line: str) -> None:
+        """Write the line, over the one before where it stays."""
+        if self.stays:
+            width = shutil.get_terminal_size().columns - 1
+            self.stream.write(f"\r{line[:width]}\x1b[K")
+        else:
+            self.stream.write(f"{line}\n")
+        self.stream.flush()
+
+
+def at_work(jobs: Iterable[Job]) -> str:
+    """Name what runs, by stage: ``"figures (plot_quality, 2 plot_pair), training (adapt_foundation)"``."""
+    counts = Counter((job.stage, job.rule) for job in jobs)
+    stages: dict[str, list[str]] = defaultdict(list)
+    for (stage, rule), count in sorted(counts.items()):
+        stages[stage].append(f"{count} {rule}" if count > 1 else rule)
+    return ", ".join(f"{stage} ({', '.join(rules)})" for stage, rules in stages.items())
+
+
+def last_line(path: str, beginning: str = "") -> str:
+    """Give the last line of a log, of those with a `beginning`; empty if there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.stat(path).st_size - TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next(
+        (line for line in reversed(lines) if line.strip() and line.startswith(beginning)), ""
+    )
+
+
+def reason(path: str) -> str:
+    """Give the sentence in which a log says why its job ended: its error, else its last line."""
+    return last_line(path, "Error: ") or last_line(path)
+
+
+def as_it_says(job: Job) -> Job:
+    """Add what a running job says in its log of the time that it takes."""
+    said = said_left(last_line(job.log)) if job.log else None
+    if said is None:
+        return job
+    share, left = said
+    since = time.time() - os.stat(job.log).st_mtime
+    return replace(
+        job, left=max(0.0, left - since), whole=left / (1 - share) if share < 1 else None
+    )
+
+
+def jobs_of(dag: Any) -> tuple[Iterable[tuple[int, Job]], bool]:
+    """Give the jobs of a Snakemake run that are not done, and whether it will have more once a checkpoint is over."""
+    needed = list(dag.needrun_jobs())
+    jobs = []
+    for job in needed:
         after = tuple(other.jobid for other in dag.depending[job])
-        yield job.jobid, Job(job.rule.name, job.threads, after=after)
+        stage, log = Path(job.rule.snakefile).stem, next(iter(job.log), "")
+        jobs.append((job.jobid, Job(job.rule.name, job.threads, 0.0, after, stage, str(log))))
+    return jobs, any(job.is_checkpoint for job in needed)

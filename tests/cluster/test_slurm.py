@@ -1,5 +1,6 @@
 """The workflow on a real Slurm of one node, through everything that happens to jobs on a cluster."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import torch
 from cluster_run import CONFIG, PATIENCE, Run, jobs, kill, kill_all, overlapping
 from one_node import NoSlurm, one_node
 from places import ROOT
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 # The tiny config's training would be over before a test could catch it at work: more epochs, and in the copies a
@@ -141,3 +143,29 @@ def test_a_stopped_training_goes_on_to_the_same_weights(finished, disturbed, sto
     weights, same = load_file(foundation(finished)), load_file(foundation(run))
     assert weights.keys() == same.keys() and len(weights) > 10
     assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+# As docs/cluster.md shows, but both "nodes" are the one there is, with a GPU and a core each.
+TWO_NODES = {
+    "tasks": 2,
+    "tasks_per_gpu": 0,
+    "cpus_per_task": 1,
+    "mpi": "'srun --overcommit --cpu-bind=none --kill-on-bad-exit=1'",
+}
+
+
+def test_a_training_spreads_over_two_nodes(finished, partition, tmp_path):
+    spread = {**CHANGES, "compute": {"nodes": 2}}
+    run = Run.prepare(tmp_path / "two", partition, spread, {"pretrain_foundation": TWO_NODES})
+    shutil.copytree(finished.results, run.results)
+    foundation(run).unlink()
+    target = str(foundation(run).relative_to(run.folder))
+    run.finish(run.start("--rerun-triggers", "mtime", "--", target))
+    (job,) = jobs(run.folder)
+    assert job.state == "COMPLETED" and job.gpus == 2
+    with safe_open(foundation(run), "pt") as file:
+        assert json.loads(file.metadata()["coda"])["ranks"] == 2
+    (log,) = run.results.glob("logs/pretrain_foundation/*/*.log")
+    assert log.read_text().count("crops on CPU") == 1
+    devices = (run.folder / "devices.txt").read_text().splitlines()
+    assert len({line.split()[2] for line in devices if line.endswith("taken")}) == 2

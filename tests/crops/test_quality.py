@@ -173,7 +173,8 @@ def inspected(plate, tmp_path):
         for row in quality.index:
             if row not in (11, 13):  # 13 had no nucleus to cut
                 pixels = rng.integers(0, 256, (2, 1, 16, 16), dtype=np.uint8)
-                writer.write(quality.loc[row].drop(["status", "reason"]).to_dict(), pixels)
+                facts = quality.loc[row].drop(["status", "reason"]).to_dict()
+                writer.write({"Metadata_Source": "source_3"} | facts, pixels)
     store = CropStore([tmp_path / "a.arrow"])
     out = tmp_path / "quality.parquet"
     return inspect_plate(index, sites, store.table, ["DNA"], LIMITS, out), out, store

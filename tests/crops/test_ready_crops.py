@@ -1,11 +1,21 @@
 """Crops that were cut elsewhere become a store with the same pixels, whatever holds them."""
 
+import struct
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 from coda.crops.image_copies import find_copies
-from coda.crops.ready_crops import import_crops, index_crops, read_crop, read_rows
+from coda.crops.ready_crops import (
+    MOST_BYTES,
+    import_crops,
+    index_crops,
+    read_array,
+    read_crop,
+    read_rows,
+)
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.gallery.tiff import BrokenImage
@@ -154,6 +164,7 @@ def test_crops_that_are_too_small_are_refused(tmp_path):
         (np.zeros((2, 20, 2), np.uint8), "2 channels are not the first or last axis"),
         (np.zeros((2, 20, 20), np.int64), "is int64; crops are of 8 or 16 bits"),
         (np.full((2, 20, 20), np.nan), "not finite"),
+        (np.full((2, 20, 20), 1e300), "not finite"),
         (np.array([{}], dtype=object), "cannot be read"),
     ],
 )
@@ -161,3 +172,88 @@ def test_crops_that_cannot_be_understood_are_named(tmp_path, pixels, word):
     np.save(tmp_path / "x.npy", pixels, allow_pickle=True)
     with pytest.raises(BrokenImage, match=word):
         read_crop((str(tmp_path / "x.npy"),), 2)
+
+
+def png(bits, kind, rows, between=b""):
+    """A PNG of 4 x 4 pixels, written by hand."""
+
+    def chunk(name, data):
+        return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+
+    head = struct.pack(">IIBBBBB", 4, 4, bits, kind, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", head), between, chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "bytes_of_row"),
+    [(16, 2, 24), (16, 6, 32), (16, 4, 16), (8, 4, 8), (8, 3, 4), (4, 0, 2), (1, 0, 1)],
+)
+def test_pngs_that_pillow_would_change_are_refused(tmp_path, bits, kind, bytes_of_row):
+    """It cuts colours of 16 bits to 8, and gives places in a palette for grey values."""
+    palette = (12).to_bytes(4) + b"PLTE" + bytes(range(12))
+    palette += zlib.crc32(palette[4:]).to_bytes(4)
+    rows = [bytes([row] * bytes_of_row) for row in range(4)]
+    (tmp_path / "x.png").write_bytes(png(bits, kind, rows, palette if kind == 3 else b""))
+    with pytest.raises(BrokenImage, match=f"a PNG of {bits} bits and colour type {kind}"):
+        read_crop([str(tmp_path / "x.png")], 1)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(8, 0), (16, 0), (8, 2), (8, 6)])
+def test_other_pngs_are_read_to_the_bit(tmp_path, bits, kind):
+    channels = {0: 1, 2: 3, 6: 4}[kind]
+    pixels = (
+        np.random.default_rng(1).integers(0, 2**bits, (4, 4, channels)).astype(f">u{bits // 8}")
+    )
+    (tmp_path / "x.png").write_bytes(png(bits, kind, [row.tobytes() for row in pixels]))
+    crop = read_array(tmp_path / "x.png")
+    np.testing.assert_array_equal(crop.reshape(pixels.shape), pixels)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "TIFF", "BMP"])
+def test_what_is_called_png_is_one(tmp_path, name):
+    Image.fromarray(np.eye(9, dtype=np.uint8)).save(tmp_path / "x.png", name)
+    with pytest.raises(BrokenImage, match="cannot be read"):
+        read_crop([str(tmp_path / "x.png")], 1)
+
+
+def test_an_array_larger_than_any_image_is_not_read(tmp_path):
+    with open(tmp_path / "x.npy", "wb") as file:
+        file.truncate(MOST_BYTES + 1)  # sparse
+    with pytest.raises(BrokenImage, match="more than 536,936,448 bytes"):
+        read_crop([str(tmp_path / "x.npy")], 1)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "words"), [("miniswhite", "zero is white"), ("palette", "places in a palette")]
+)
+def test_tiffs_whose_values_are_not_grey_are_refused(tmp_path, photometric, words):
+    colours = np.zeros((3, 256), np.uint16) if photometric == "palette" else None
+    pixels = np.eye(9, dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric=photometric, colormap=colours)
+    with pytest.raises(BrokenImage, match=words):
+        read_crop([str(tmp_path / "x.tif")], 1)
+
+
+def test_strips_that_are_absent_are_no_zeros(tmp_path):
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, np.full((9, 9), 7, np.uint8), rowsperstrip=3)
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["StripByteCounts"]
+        place, size = tag.valueoffset, {3: 2, 4: 4}[tag.dtype]
+    content = bytearray(path.read_bytes())
+    content[place + size : place + 2 * size] = bytes(size)
+    path.write_bytes(content)
+    with pytest.raises(BrokenImage, match="some of its pixels are absent"):
+        read_crop([str(path)], 1)
+
+
+def test_one_crop_among_others_that_is_a_copy_is_found(tmp_path):
+    """Each crop of a site counts, not only all of them together."""
+    write(tmp_path, "apart", ".png")
+    (tmp_path / "3_ER.png").write_bytes((tmp_path / "1_ER.png").read_bytes())
+    (tmp_path / "1_DNA.png").write_bytes((tmp_path / "0_DNA.png").read_bytes())
+    _, _, quality, _ = imported(tmp_path)
+    assert find_copies(quality)["kind"].tolist() == ["two crops", "two sites"]

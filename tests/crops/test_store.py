@@ -61,6 +61,24 @@ def test_round_trip_in_order_with_types(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a.arrow", ".a.arrow.checked"}
 
 
+def test_each_source_has_its_pixel_size(tmp_path):
+    paths = []
+    for source, um in (
+        ("source_3", 0.598),
+        ("source_5", 0.65),
+        ("source_5", 0.7),
+        ("source_8", None),
+    ):
+        paths.append(tmp_path / f"{len(paths)}.arrow")
+        with CropWriter(paths[-1], ["DNA"], 4, 4, {"um_per_pixel": um}) as writer:
+            writer.write({"Metadata_Source": source}, np.zeros((1, 1, 4, 4), np.uint8))
+    store = CropStore(paths)
+    sizes = [store.um_per_pixel(f"source_{number}") for number in (3, 5, 8, 11)]
+    assert sizes == [0.598, 0.65, None, None]
+    make(tmp_path / "nameless.arrow", [1])
+    assert CropStore([tmp_path / "nameless.arrow"]).um_per_pixel("source_3") is None
+
+
 @pytest.mark.parametrize("batch", [1, 500, 10**9])
 def test_several_plates_and_batch_sizes_gather_alike(tmp_path, monkeypatch, batch):
     monkeypatch.setattr(store_module, "BATCH_BYTES", batch)
@@ -171,8 +189,9 @@ def test_misuse_is_refused(tmp_path):
     for wrong in [[-1], [2]]:
         with pytest.raises(IndexError):
             store.gather(wrong)
-    with pytest.raises(ValueError, match="expected uint8"):
-        store.gather([0], np.zeros((2, 3, 8, 8), np.uint8))
+    for shape in [(2, 3, 8, 8), (1, 3, 9, 4), (1, 2, 4, 4), (1, 3, 8)]:
+        with pytest.raises(ValueError, match="expected uint8"):
+            store.gather([0], np.zeros(shape, np.uint8))
     assert store.gather([]).shape == (0, 3, 8, 8)
     with (
         pytest.raises(ValueError, match="differ"),

@@ -5,6 +5,7 @@ import io
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from coda.columns import SITE_KEYS
 from coda.crops.store import CropStore, CropWriter
@@ -74,17 +75,29 @@ def test_every_crop_has_its_own_thumbnail(predictions, tmp_path):
     paths = []
     for source, part in table.groupby("Metadata_Source"):
         paths.append(tmp_path / f"{source}.arrow")
-        with CropWriter(paths[-1], ["DNA"], 80, 80, {}) as writer:
+        with CropWriter(paths[-1], ["DNA"], 128, 128, {}) as writer:
             for row, site in part.sample(frac=1, random_state=1).iterrows():
-                pixels = np.zeros((1, 1, 80, 80), np.uint8)
-                pixels[..., :40] = 20 + row
+                pixels = np.zeros((1, 1, 128, 128), np.uint8)
+                pixels[..., :64] = 20 + row
                 writer.write({key: site[key] for key in SITE_KEYS}, pixels)
     pictures, side = thumbnails(table, [CropStore([path]) for path in paths])
-    assert pictures.shape == (len(table), side, side, 3) and side == 40
+    assert pictures.shape == (len(table), side, side, 3) and side == 64
     assert pictures[:, :, side // 2 :].max() == 0
     for _, part in table.groupby("Metadata_Source"):
         light = pictures[part.index, side // 2, 2, 0].astype(int)
         assert (np.diff(light) >= 0).all() and light[-1] > light[0]
+
+
+@pytest.mark.parametrize(("few", "many", "side"), [(4, 5, 32), (4, 500, 40), (500, 501, 64)])
+def test_the_more_crops_the_smaller_are_their_pictures(monkeypatch, tmp_path, few, many, side):
+    monkeypatch.setattr(explorer, "FEW", few)
+    monkeypatch.setattr(explorer, "MANY", many)
+    sites = [dict(zip(SITE_KEYS, ["s", "p", "A01", site], strict=True)) for site in range(6)]
+    table = pd.DataFrame(sites)
+    with CropWriter(tmp_path / "p.arrow", ["DNA"], 64 * 5, 64 * 5, {}) as writer:
+        for site in table.to_dict("records"):
+            writer.write(site, np.full((1, 1, 320, 320), 9, np.uint8))
+    assert thumbnails(table, [CropStore([tmp_path / "p.arrow"])])[1] == side
 
 
 def test_sheets_hold_all_pictures_in_order(monkeypatch):
@@ -114,3 +127,20 @@ def test_the_page_stands_alone_and_no_name_breaks_out(predictions, tmp_path):
     assert "<script>alert" not in page
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.?http", page)
     assert [path.name for path in tmp_path.iterdir()] == ["explorer.html"]
+
+
+def test_forty_thousand_crops_stay_under_sixty_megabytes(predictions, tmp_path):
+    home, before, after = predictions
+    few = crops_table(home, [before], [after])
+    random, sizes = np.random.default_rng(0), []
+    for times in (10, 30):
+        table = pd.concat([few] * times, ignore_index=True)
+        table["Metadata_Site"] = np.arange(len(table))
+        for name in ("x_before", "y_before", "x_after", "y_after", "confidence_after"):
+            table[name] = random.normal(size=len(table))
+        # As grainy as pictures get: noise that is no smoother than a pixel, in every colour.
+        pictures = random.integers(0, 256, (len(table), 32, 32, 3)).astype(np.uint8)
+        write_explorer(tmp_path / "explorer.html", table, pictures, "Many", len(table))
+        sizes.append((len(table), (tmp_path / "explorer.html").stat().st_size))
+    (rows, size), (more, larger) = sizes
+    assert (larger - size) / (more - rows) * explorer.MOST + size < 60e6

@@ -11,6 +11,7 @@ from coda.evaluation.scores import score_predictions
 from coda.evaluation.units import classes_of
 from coda.figures.accuracy import accuracy_bars
 from coda.figures.confusion import confusion_matrices
+from coda.figures.coverage import coverage_dots
 from coda.figures.embedding import embedding_map
 from coda.figures.montage import montage
 from coda.figures.plates import sites_lost
@@ -18,6 +19,7 @@ from coda.figures.style import save_figure
 from coda.figures.training import training_curves
 from drawings import assert_readable, overlapping
 from predictions import make_predictions, write_world
+from score_tables import coverage
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,21 @@ def test_bars_are_as_long_as_the_accuracies(summary):
     assert [width for width in drawn if width > 0] == pytest.approx(sorted(wanted["value"]))
     low, high = axes.get_xlim()
     assert low == 0 and high > drawing.table["high"].max()
+
+
+def test_dots_stand_at_the_coverage_of_each_method_and_mechanism():
+    drawing = coverage_dots(coverage())
+    assert_readable(drawing.figure)
+    axes = drawing.figure.axes[0]
+    assert axes.get_title() == "source 1 to source 2"
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["at home", "Unadapted", "CODA"]
+    places = {
+        (round(x, 6), round(y))
+        for line in axes.lines
+        for x, y in zip(*line.get_data(), strict=True)
+    }
+    assert {(0.9, 0), (0.45, 0), (0.25, 1), (0.125, 1), (1.0, 2), (0.5, 2)} <= places
 
 
 def test_files_are_whole_and_the_same_twice(summary, tmp_path):
@@ -161,6 +178,9 @@ class Crops:
             for index, source in enumerate(sources)
         ]
         self.table = pd.concat(tables, ignore_index=True)
+
+    def um_per_pixel(self, source):
+        return 2.0 if source == "source_1" else None
 
     def gather(self, indices):
         ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)

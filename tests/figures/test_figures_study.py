@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from coda.errors import UserError
 from coda.evaluation.estimates import Key, estimates_table
 from coda.evaluation.metrics import score
@@ -22,6 +23,7 @@ from drawings import assert_readable, overlapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text
+from places import ROOT
 from predictions import make_predictions, write_world
 
 MANY = ["unadapted", "oda", "coda", "coda_batch", "coda_labs", "unadapted_aligned", "unadapted_aligned_dmso",
@@ -146,6 +148,12 @@ def test_numbers_of_the_matrix_fit_their_fields_or_are_left_out(sources, methods
     assert bool(panels[0].texts) == (sources <= 4 or (methods == 2 and sources < 12))
     bars = [axes for axes in figure.axes if not axes.get_title() and axes.get_visible()]
     assert len(bars) == 2
+
+
+def test_the_matrix_has_the_methods_that_are_compared_by_default():
+    config = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    networks = [name for name in config["methods"] if COMPOSED[name].head == "task_model"]
+    assert "harmonised_coda_consensus" in networks and all(map(is_shown, networks))
 
 
 def test_every_column_of_the_matrix_names_its_targets():

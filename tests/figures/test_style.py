@@ -15,6 +15,7 @@ from coda.figures.style import (
     look,
     new_figure,
     save_figure,
+    scale_bar,
     style,
 )
 from coda.figures.training import training_curves
@@ -205,3 +206,25 @@ def test_experiments_of_eleven_sources_fit_a_page(draw):
     assert figure.get_size_inches()[1] <= PAGE + 1e-9
     names = [axes.yaxis.label for axes in figure.axes if axes.get_ylabel()]
     assert len(names) == 11 and not overlapping(names)
+
+
+@pytest.mark.parametrize(
+    ("um", "side", "length"), [(0.598, 448, 50), (1.3, 128, 50), (0.1, 64, 2), (5.0, 512, 500)]
+)
+def test_a_scale_bar_is_as_long_as_it_says_and_a_third_of_the_picture_at_most(um, side, length):
+    axes = new_figure(2.0).add_subplot()
+    axes.imshow(np.zeros((side, side)))
+    limits = axes.get_xlim(), axes.get_ylim()
+    scale_bar(axes, um)
+    ((start, end), _) = axes.lines[0].get_data()
+    assert (end - start) * um == pytest.approx(length)
+    assert side / 3 / 2.5 < end - start <= side / 3
+    assert axes.texts[0].get_text() == f"{length} µm"
+    assert (axes.get_xlim(), axes.get_ylim()) == limits
+
+
+def test_without_a_pixel_size_there_is_no_bar():
+    axes = new_figure(2.0).add_subplot()
+    axes.imshow(np.zeros((9, 9)))
+    scale_bar(axes, None)
+    assert not axes.lines and not axes.texts

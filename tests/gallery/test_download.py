@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,7 @@ from coda.gallery.download_log import Journal
 from coda.gallery.local import LocalGallery
 from coda.gallery.s3 import S3Gallery
 from faulty_server import KINDS, TWICE, Faults, faulty_server
+from orphan import SNAKEMAKE
 from plates import CHANNELS, make_plate, tiff
 from s3_server import s3_server
 
@@ -405,3 +407,59 @@ def test_hundreds_of_faults_and_two_kills(tmp_path):
     last = Counter(request.key.removeprefix("bucket/jump/") for request in runs[-1])
     last.pop("no-such", None)  # asked for to see whether the gallery is there
     assert all(attempts[key] == count for key, count in last.items() if "?" not in key)
+
+
+def test_a_plate_that_outlives_its_snakemake_is_not_fetched_again(plate, tmp_path):
+    root, index, folder, manifest = plate
+    index.to_parquet(tmp_path / "index.parquet")
+    environment = os.environ | {"PYTHONPATH": str(Path(journal.__file__).parents[2])}
+    partial = folder.with_name("0012.partial")
+    with s3_server(tmp_path / "buckets") as endpoint, faulty_server(endpoint) as server:
+        places = [server.endpoint, tmp_path / "index.parquet", folder, manifest, "0"]
+        command = [sys.executable, "-c", RUN, *map(str, places)]
+        begun = threading.Event()
+        note = server.note
+
+        def held_back(*arguments):
+            begun.set()
+            time.sleep(0.05)
+            return note(*arguments)
+
+        server.note = held_back
+        snakemake = subprocess.Popen(
+            [*SNAKEMAKE, *command], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        assert begun.wait(60)
+        snakemake.kill()
+        _, said = snakemake.communicate(timeout=60)  # which the orphan writes to until its end
+        assert "stay in" in said and not folder.exists() and not manifest.exists()
+        assert len(list(partial.glob("*.tiff"))) == 60
+        asked = len(server.requests)
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        assert len(server.requests) == asked
+    check_images(read_table(manifest), folder, root)
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b'{"bytes": 1' + b"0" * 5000 + b"}",
+        b'{"file": "/dev/zero", "key": 1, "bytes": 0, "md5": "x", "status": "ok"}',
+        b'{"file": "../a.tiff", "key": 1, "bytes": 5, "md5": null, "status": "ok"}',
+        b'{"file": "pipe", "key": 1, "bytes": 0, "md5": "x", "status": "ok"}',
+        b'{"file": "a\\u0000", "key": 1, "bytes": 5, "md5": null, "status": "ok"}',
+        b'{"file": "\\ud800", "key": 1, "bytes": 5, "md5": null, "status": "ok"}',
+        b'{"file": "", "key": 1, "bytes": 4096, "md5": "x", "status": "ok"}',
+    ],
+)
+def test_lines_of_a_journal_that_nobody_wrote_here_are_passed_over(tmp_path, line):
+    (tmp_path / "a.tiff").write_bytes(b"12345")
+    (tmp_path.parent / "a.tiff").write_bytes(b"12345")
+    os.mkfifo(tmp_path / "pipe")
+    md5 = hashlib.md5(b"12345").hexdigest()
+    whole = {"file": "a.tiff", "key": "k", "bytes": 5, "md5": md5, "status": "ok"}
+    (tmp_path / Journal.NAME).write_bytes(line + b"\n" + json.dumps(whole).encode() + b"\n")
+    with Journal(tmp_path, 2) as opened:
+        assert opened.done == {"a.tiff": whole}

@@ -278,3 +278,28 @@ def test_a_gallery_of_planes_hands_on_all_that_a_gallery_can():
                 inspect.signature(own).parameters.keys()
                 == inspect.signature(method).parameters.keys()
             )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "words"),
+    [
+        (r"(?P<well>(\w+\s?)*)!", "a" * 200, "takes more than 1 s"),
+        ("*a" * 40 + "{well}", "a" * 250, "takes more than 1 s"),
+        (r"(?P<well>A01)_(?P<site>.*)", "A01_s1.tif", "'s1.tif' in A01_s1.tif for the site"),
+        (r"(?P<well>A01)_(?P<plane>.*)", "A01_².tif", "for the plane, which is a whole number"),
+        (r"(?P<well>.*)", "A-01.tif", "None of the 1 files"),
+        (r"(?P<row>.)(?P<column>.*)_x", "²01_x", "None of the 1 files"),
+        (r"(?P<well>\d{0,99999999999})", "A01", "no regular expression"),
+    ],
+)
+def test_patterns_that_take_anything_get_one_sentence(tmp_path, monkeypatch, pattern, name, words):
+    monkeypatch.setattr("coda.gallery.image_names.SECONDS", 1)
+    gallery = gallery_of(tmp_path, [name])
+    with pytest.raises(UserError, match=words):
+        list_own_images(gallery, OwnImages("", pattern), "lab", "P1", CHANNELS)
+
+
+@pytest.mark.parametrize("number", ["²", "-1", "1e3", ""])
+def test_a_plane_is_a_whole_number(number):
+    with pytest.raises(UserError, match="a plane is a whole number"):
+        own_images({"images": "x", "plane": number}, {})

@@ -145,3 +145,21 @@ def test_any_compound_name_comes_back(wells, names, kinds, heading, compound, su
         table.assign(Metadata_Source="s", Metadata_Plate="P1"), compounds_of(table), "s", "P1"
     )
     assert layout["Metadata_pert_iname"].tolist() == rows[compound].tolist()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0", "10", True), ("1e1", "10", True), ('"0,5"', "0.5", True), ("1.", "1", True),
+        ("1.0000001", "1", False), ("1234567", "1234568", False), ('"1,000"', "1", False), ("1e400", "2e400", False),
+        ("1_0", "10", False), ("٣", "3", False),
+    ],
+)  # fmt: skip
+def test_doses_are_one_only_where_they_are_the_same_number(tmp_path, one, other, same):
+    table = read(tmp_path, f"well,compound,dose\nA01,x,{one}\nA02,x,{other}\nA03,DMSO,\n")
+    assert (table["Metadata_JCP2022"].nunique() == 2) == same
+
+
+def test_a_row_of_wells_is_a_letter_or_a_plain_number(tmp_path):
+    with pytest.raises(UserError, match="the well '²1'"):
+        read(tmp_path, "row,column,compound\n²,1,x\n")

@@ -293,3 +293,14 @@ def test_an_id_that_yaml_reads_as_octal_is_told():
         select_plates(plates, "TARGET2", {"lab": {"validation_plate": 0o41}})
     with pytest.raises(UserError, match="exclude_plates names 34, .*YAML reads 0042 as 34"):
         select_plates(plates, "TARGET2", {"lab": {"validation_plate": "0041"}}, [0o42])
+
+
+def test_plates_that_differ_in_case_alone_are_refused():
+    """On disks that do not tell cases apart, one would overwrite the other's results."""
+    plates = pd.DataFrame(
+        [("lab", "b", "exp1a", "T"), ("lab", "b", "exp1A", "T"), ("other", "b", "EXP1A", "T")],
+        columns=PLATE_COLUMNS,
+    )
+    with pytest.raises(UserError, match="exp1A and exp1a of lab differ in case alone"):
+        select_plates(plates, "T", {"lab": {}, "other": {}})
+    assert len(select_plates(plates, "T", {"lab": {}, "other": {}}, ["exp1a"])) == 2

@@ -1,16 +1,11 @@
 """Tables are fetched whole or not at all, from the web, a bucket or a folder."""
 
-import contextlib
 import gzip
 import hashlib
 import os
 import re
 import shutil
-import ssl
 import subprocess
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +19,7 @@ from coda.gallery.public_tables import COLUMNS, fetch_table
 from coda.gallery.s3 import S3Gallery
 from places import ROOT
 from s3_server import free_port, s3_server
+from web_server import body, raw, status, web_server
 
 SHARED = Path("../shared/data/metadata")
 PLATES = (
@@ -39,62 +35,6 @@ def no_pauses(monkeypatch):
     pauses = []
     monkeypatch.setattr(tables.time, "sleep", pauses.append)
     return pauses
-
-
-@contextmanager
-def web_server(answers, certificate=None, key=None):
-    """Serve GET requests by the functions in `answers`, one a request, the last one for good."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            answer = answers[min(len(asked), len(answers) - 1)]
-            asked.append(self.path)
-            answer(self)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # clients that leave early
-    server.pause, server.daemon_threads, server.block_on_close = threading.Event(), True, False
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def body(data, length=None):
-    """Answer with `data`, claiming `length` bytes."""
-
-    def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data) if length is None else length))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-    return answer
-
-
-def status(code, location=None):
-    """Answer with a status and no body."""
-
-    def answer(handler):
-        handler.send_response(code)
-        if location:
-            handler.send_header("Location", location)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    return answer
 
 
 def test_local_table_keeps_ids_as_text(tmp_path):
@@ -244,21 +184,6 @@ def test_real_tables(tmp_path, name, file, rows):
     table = pd.read_parquet(tmp_path / "table.parquet")
     assert len(table) == rows
     assert all(pd.api.types.is_string_dtype(table[column]) for column in table)
-
-
-def raw(*pieces, endless=b""):
-    """Answer with bytes as they are, then close the connection, or go on for ever."""
-
-    def answer(handler):
-        with contextlib.suppress(OSError):
-            for piece in pieces:
-                handler.wfile.write(piece)
-            while endless:
-                handler.wfile.write(endless)
-                handler.server.pause.wait(0.02 if len(endless) < 9 else 0)
-        handler.close_connection = True
-
-    return answer
 
 
 CUT = PLATES.encode()[: PLATES.index("source_6")]  # a whole table, as far as it goes

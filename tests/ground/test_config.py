@@ -159,6 +159,30 @@ def test_powers_of_ten_are_numbers():
     assert config["adapt"]["learning_rate"] == 1e-4 and config["crops"]["flags"]["blurred"] == 6
 
 
+@pytest.mark.parametrize("number", [10**30, -(10**16), 1e300, 10**400])
+def test_numbers_that_nobody_means_are_refused(number):
+    for key in ("pretrain__epochs", "crops__flags", "gallery__timeout"):
+        with pytest.raises(UserError, match=key.replace("__", ".")):
+            checked(**{key: {"blurred": number} if key == "crops__flags" else number})
+
+
+def test_whole_numbers_are_whole_whatever_they_look_like():
+    epochs = checked(pretrain__epochs=30.0)["pretrain"]["epochs"]
+    assert epochs == 30 and isinstance(epochs, int)
+
+
+def test_an_alias_within_itself_is_refused():
+    options = {}
+    options["deeper"] = options
+    with pytest.raises(UserError, match="model has no end"):
+        checked(model__options=options)
+
+
+def test_weights_with_the_longest_of_names_do_not_exist():
+    with pytest.raises(UserError, match="nor a file that exists"):
+        checked(model__weights="x" * 10_000)
+
+
 @pytest.mark.parametrize(
     ("given", "meant"), [("auto", "auto"), ("0.99", 0.99), (1, 1), ("1", 1), (0.5, 0.5)]
 )

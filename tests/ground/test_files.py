@@ -266,3 +266,16 @@ def test_a_table_that_asks_for_too_much_is_refused_at_once(monkeypatch):
 def test_a_line_end_within_the_heading_is_told_in_a_sentence():
     with pytest.raises(ValueError, match="its heading cannot be read"):
         parse_table(b"a,b\rc,d\n1,2,3\n", "t.csv")
+
+
+def test_line_ends_within_text_begin_no_row(tmp_path):
+    """Readers that know no quotes would find a formula at the beginning of the next row."""
+    write_table(pd.DataFrame({"a": ["x\r=1+1", "y\n@z", "\r=1"]}), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_bytes() == b"a\nx =1+1\ny @z\n =1\n"
+    assert read_table(tmp_path / "t.csv")["a"].tolist() == ["x =1+1", "y @z", "=1"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_line_by_which_excel_tells_the_separator_is_no_heading(separator):
+    text = f"sep={separator}\r\na{separator}b\r\n1{separator}2\r\n"
+    assert parse_table(text.encode(), "t.csv").to_dict("list") == {"a": ["1"], "b": ["2"]}

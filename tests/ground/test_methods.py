@@ -15,6 +15,7 @@ from coda.methods import (
     method,
     method_name,
     names_of,
+    shown_after,
 )
 from configs import checked
 
@@ -217,3 +218,13 @@ def test_order_and_words_follow_the_parts_and_strangers_come_last():
 )
 def test_steps_lead_from_the_unadapted_network_to_a_method(name, steps):
     assert method(name).steps == steps
+
+
+def test_figures_of_a_pair_show_the_last_method_that_adapts_without_labels():
+    methods = ["unadapted", "coda", "harmonised_coda_consensus", "oracle", "intensity", "coda_knn"]
+    assert shown_after(methods) == "harmonised_coda_consensus"
+    assert shown_after(methods, "coda") == "coda"
+    assert shown_after(["unadapted", "position"]) is None
+    for other in ("intensity", "oracle", "unadapted", "coda_aligned"):
+        with pytest.raises(UserError, match=f"figures.after is {other}, which is not among"):
+            shown_after(methods, other)

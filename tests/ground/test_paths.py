@@ -106,3 +106,14 @@ def test_what_is_no_number_is_refused_wherever_it_stands(value):
 def test_a_pixel_size_in_nanometres_is_refused():
     with pytest.raises(UserError, match="um_per_pixel is wrong: 598.*micrometres"):
         checked(sources__source_3__um_per_pixel=598)
+
+
+def test_sources_that_differ_in_case_alone_are_refused():
+    with pytest.raises(UserError, match="source_3 and Source_3, which differ in case alone"):
+        checked(sources__Source_3={"validation_plate": None})
+
+
+def test_names_that_are_too_long_for_files_are_refused():
+    check_name("P" * 100, "sources")
+    with pytest.raises(UserError, match="up to 100 letters"):
+        check_name("P" * 101, "sources")

@@ -37,3 +37,34 @@ def representation():
     table = pd.DataFrame(rows).assign(train_source="source_1", target_source="source_2", seed=0)
     table.loc[0, ["value", "reason"]] = np.nan, "one plate only"
     return table
+
+
+def coverage(sources=(HOME, TARGET)):
+    """Coverage of the sets of two methods between two sources, and at home."""
+    rows = []
+    for number, source in enumerate(sources):
+        target = sources[1 - number]
+        for method, place, split, reached in (
+            ("unadapted", source, "validation", 0.9),
+            ("unadapted", target, "adapted", 0.25 + number / 4),
+            ("coda", target, "adapted", 1.0),
+        ):
+            for level in ("compound", "well"):
+                told = {"train_source": source, "target_source": place, "seed": 1, "method": method}
+                told |= {
+                    "split": split,
+                    "level": level,
+                    "asked": 0.9,
+                    "set_size": 1.5,
+                    "empty": 0.25,
+                }
+                told |= {"too_large": 0.0, "units": 20, "compounds": 20, "name": "all", "of": "all"}
+                spread = {
+                    "coverage": reached,
+                    "low": reached - 0.25,
+                    "high": min(1, reached + 0.25),
+                }
+                rows.append(told | spread)
+                for name, share in (("moa a", reached), ("moa b", reached / 2)):
+                    rows.append(rows[-1] | {"of": "mechanism", "name": name, "coverage": share})
+    return pd.DataFrame(rows)

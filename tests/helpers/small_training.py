@@ -1,14 +1,16 @@
 """Trainings so small that tests can run them many times; also a program, so that tests can kill it.
 
 python small_training.py FOLDER PLATE [PLATE ...]   trains into FOLDER: a foundation by DINO, or with
-NETWORK=classifier in the environment the supervised baseline
+NETWORK=classifier in the environment the supervised baseline; NODES=2 spreads it over two "nodes",
+and HELD=1 makes it wait on its way until it is asked to stop
 """
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from coda.training.checkpoints import StateFolder
 from coda.training.classifier_trainer import ClassifierLearner
 from coda.training.compute import Compute
 from coda.training.dino_trainer import DinoLearner, PairedSites, steps_per_epoch
-from coda.training.distributed import run_ranks
+from coda.training.distributed import launch, run_ranks
 from coda.training.partners import find_partners
 from coda.training.settings import (
     DinoSettings,
@@ -28,8 +30,9 @@ from coda.training.settings import (
     WatchSettings,
 )
 from coda.training.site_selection import usable_rows
-from coda.training.trainer import Trainer
+from coda.training.trainer import Interruption, Trainer
 from places import SCRIPTS
+from two_nodes import LAUNCHER
 
 SETTINGS = {
     "model": {
@@ -53,6 +56,8 @@ SETTINGS = {
 CLASSIFIER = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16, "learning_rate": 2e-3}
 
 OFTEN = WatchSettings(save_minutes=1e-9)
+ALIKE = {"precision": "fp32", "validation": ()}
+HELD_AFTER = 13  # steps, within an epoch
 
 
 def settings_with(**training) -> dict:
@@ -77,6 +82,7 @@ def train(
     seed: int = 3,
     gpus: int = 0,
     precision: str = "auto",
+    nodes: int = 1,
     **options,
 ) -> None:
     """Train on `plates`, all but the last, and judge by the last unless told otherwise."""
@@ -85,7 +91,7 @@ def train(
 
     options.setdefault("validation", plates[-1:])
     options.setdefault("outputs", outputs_in(folder))
-    machine = Machine(gpus, 1, precision)
+    machine = Machine(gpus, 1, precision).spread(nodes, LAUNCHER)
     common = dict(settings=settings, seed=seed, machine=machine, what="test")
     train_foundation(FoundationJob(plates[:-1], **common, **options))
 
@@ -148,9 +154,11 @@ def batches(training: Trainer):
         yield torch.from_numpy(pixels).unflatten(0, indices.shape), draws
 
 
-def start_training(folder: Path, plates: list[str], **variables: object) -> subprocess.Popen:
-    """Start small_training.py as a program of its own."""
-    words = [sys.executable, __file__, str(folder), *plates]
+def start_training(
+    folder: Path, plates: list[str], above: Sequence[str] = (), **variables: object
+) -> subprocess.Popen:
+    """Start small_training.py as a program of its own; `above` is the command of the program that starts it."""
+    words = [*above, sys.executable, __file__, str(folder), *plates]
     settings = {"PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"}
     settings |= {name: str(value) for name, value in variables.items()}
     return subprocess.Popen(
@@ -165,7 +173,7 @@ def start_training(folder: Path, plates: list[str], **variables: object) -> subp
 def finish_training(folder: Path, plates: list[str], **variables: object) -> str:
     """Start a training again, see it through, and give what it said."""
     running = start_training(folder, plates, **variables)
-    said, _ = running.communicate(timeout=120)
+    said, _ = running.communicate(timeout=600)
     assert running.returncode == 0, said
     return said
 
@@ -179,6 +187,26 @@ def count_steps(rank: int, ranks: int, function, job, inputs: dict) -> None:
     """Train as one of several processes, and keep its number of steps in the file ``steps_<rank>``."""
     update, file = DinoLearner.update, Path(job.outputs["log"]).with_name(f"steps_{rank}")
     DinoLearner.update = lambda self: update(self) or file.write_text(str(self.step))
+    function(rank, ranks, job, inputs)
+
+
+def run_held(function, gpus: int, job, inputs: dict) -> None:
+    """Train in processes that wait after some steps until they are asked to stop."""
+    launch(hold, gpus, function, job, inputs)
+
+
+def hold(rank: int, ranks: int, function, job, inputs: dict) -> None:
+    """Train as one of them, and say by the file ``held_<rank>`` that it waits."""
+    agreed, asked = Interruption.agreed, iter(range(HELD_AFTER))
+
+    def wait_and_agree(self) -> bool:
+        if next(asked, None) is None:
+            Path(job.outputs["log"]).with_name(f"held_{rank}").touch()
+            while not self.asked:
+                time.sleep(0.02)
+        return agreed(self)
+
+    Interruption.agreed = wait_and_agree
     function(rank, ranks, job, inputs)
 
 
@@ -204,8 +232,16 @@ if __name__ == "__main__":
         import small_training  # what other processes are to find by name
 
         coda.training.pretrain.launch = small_training.run_in_two
+    if "HELD" in os.environ:
+        import small_training
+
+        coda.training.pretrain.launch = small_training.run_held
     place, plates, epochs = Path(sys.argv[1]), sys.argv[2:], int(os.environ.get("EPOCHS", 2))
     if os.environ.get("NETWORK") == "classifier":
         classify(place, plates, epochs=epochs, watch=OFTEN)
     else:
-        train(place, plates, settings_with(epochs=epochs), watch=OFTEN)
+        # Stochastic depth is drawn by each process, and rounding may choose another epoch: without the two, and in
+        # float32, two nodes give what one gives.
+        spread = {"nodes": int(os.environ["NODES"])} | ALIKE if "NODES" in os.environ else {}
+        depth = {"drop_path": 0.0} if spread else {}
+        train(place, plates, settings_with(epochs=epochs, **depth), watch=OFTEN, **spread)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.crops.store import CropStore, CropWriter
-from coda.predict.bench_report import write_bench_report
+from coda.predict.bench_report import rounded, says_anything, write_bench_report
 from coda.predict.crop_panels import crop_panels
 from coda.predict.pack import thumbnails
 from coda.predict.plate_maps import ABSTAINS, CONTROL, OTHER, PALETTE, mixed, plate_maps
@@ -17,7 +17,7 @@ from pages import Page
 from PIL import Image
 
 CHANNELS = ["DNA", "ER"]
-ODD = 'x "7", <b>new</b>'  # a name with everything that a page or a CSV has to quote
+ODD = '=x "7", <b>new</b>'  # a name with everything that a page, a CSV or a spreadsheet could take for its own
 SIDE = 16
 
 
@@ -94,7 +94,8 @@ def page(tmp_path, store, known):
     trust = pd.DataFrame(
         {"use": [False, True], "reason": ["no", "Replicates agree more than before."]}
     )
-    write_bench_report(tmp_path / "calls.html", make_calls(), trust, store, known)
+    doubts = ["12 images are <copies>."]
+    write_bench_report(tmp_path / "calls.html", make_calls(), trust, store, known, doubts)
     return tmp_path / "calls.html"
 
 
@@ -103,7 +104,7 @@ def greys(panel, channel):
     data = base64.b64decode(panel.url.partition(",")[2])
     image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     across = (image.shape[1] + 2) // (SIDE + 2)
-    assert panel.width == pytest.approx(96 / SIDE * image.shape[1])
+    assert panel.width == pytest.approx(72 / SIDE * image.shape[1])
     row = (1 + CHANNELS.index(channel)) * (SIDE + 2) + SIDE // 2
     return [image[row, crop * (SIDE + 2) + SIDE // 2].mean() for crop in range(across)]
 
@@ -148,10 +149,30 @@ def test_the_page_nests_and_quotes_names(page):
     html = page.read_text()
     assert "<b>new</b>" not in html and "Replicates agree more than before." in html
     assert "2 of 4 compound(s) have a call" in html
+    assert "Check the inputs:</strong> 12 images are &lt;copies&gt;." in html
     assert not re.findall(r"(?:src|href)=\"(?!data:)", html)
     markup = re.sub(r"<script>.*?</script>", "", html, flags=re.S)
     read = Page(re.sub(r"<input[^>]*>|<br>|<rect[^>]*/>", "", markup))
     assert len(read.ids) == len(set(read.ids))
+
+
+def test_numbers_near_0_and_1_are_not_rounded_to_certainty():
+    assert [rounded(value, 2) for value in (0.9999, 1.0, 0.994, 0.001, 0.0)] == [
+        ">0.99", "1.00", "0.99", "<0.01", "0.00",
+    ]  # fmt: skip
+    assert rounded(0.0002, 3) == "<0.001" and rounded(12, 0) == "12"
+
+
+def test_columns_that_say_nothing_are_left_out():
+    calls = make_calls()
+    compounds = calls[calls["level"] == "compound"]
+    assert says_anything(compounds, "moa_1") and says_anything(compounds, "abstains")
+    called = compounds[compounds["call"] != ""].assign(
+        moa_1=lambda rows: rows["call"], agreement=None
+    )
+    assert not any(
+        says_anything(called, name) for name in ("moa_1", "abstains", "agreement", "none")
+    )
 
 
 SHOWN = "[...document.querySelectorAll('#calls tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent)"
@@ -171,9 +192,9 @@ def test_the_table_sorts_filters_and_saves_what_is_shown(page, browser):
     # Ascending; the empty ones last.
     assert browser.evaluate(SHOWN) == ["middle", ODD, "quiet", "gone"]
     browser.evaluate(click.format("compound"))
-    assert browser.evaluate(SHOWN) == ["gone", "middle", "quiet", ODD]
+    assert browser.evaluate(SHOWN) == [ODD, "gone", "middle", "quiet"]
     browser.evaluate("document.getElementById('only-called').click()")
-    assert browser.evaluate(SHOWN) == ["middle", ODD]
+    assert browser.evaluate(SHOWN) == [ODD, "middle"]
     browser.evaluate(
         "search.value = 'TUBULIN new'; search.dispatchEvent(new Event('input', {bubbles: true}))"
     )
@@ -185,7 +206,11 @@ def test_the_table_sorts_filters_and_saves_what_is_shown(page, browser):
     )
     heading, row = csv.reader(io.StringIO(bytes(saved).decode("utf-8-sig"), newline=""))
     table = dict(zip(heading, row, strict=True))
-    assert (table["compound"], table["call"], table["probability"]) == (ODD, "tubulin", "0.91")
+    assert (table["compound"], table["call"], table["probability"]) == (
+        "'" + ODD,
+        "tubulin",
+        "0.91",
+    )
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -13,6 +13,7 @@ from coda.evaluation.predict import Pipeline, predict_sites
 from coda.files import write_table
 from coda.predict.pack import CROPS_OF_COMPOUND, CROPS_OF_CONTROLS, Pack, shrunk, write_pack
 from coda.predict.pack_files import FILES, zip_pack
+from coda.predict.trust import trust
 from coda.training.alignment import measure_tokens
 from coda.training.compute import Machine
 from harmonised_plates import blurred_lab, rewritten
@@ -149,6 +150,35 @@ def test_a_zip_adapts_and_predicts_plates_without_labels(pack_folder, target, tm
     assert adapted.folder == pack.folder and Pack.load(pack.folder).foundation == pack.foundation
     log = pd.read_parquet(tmp_path / "adapted/adaptation.parquet")
     assert len(log)
+
+
+def test_one_plate_without_controls_is_adapted_and_called_but_not_aligned(
+    pack_folder, target, tmp_path
+):
+    def change(row, pixels):
+        name = "other" if row["Metadata_pert_type"] == "negcon" else row["Metadata_JCP2022"]
+        return row | {"Metadata_pert_type": "trt", "Metadata_JCP2022": name}, pixels
+
+    plate = [rewritten(target[0], tmp_path / "plate.arrow", change)]
+    pack = Pack.load(pack_folder)
+    aligned = pack.predict(plate, machine=CPU)
+    assert aligned.filter(like="Logit_").isna().all(axis=None)  # by controls that it does not have
+    with pytest.raises(UserError, match="No site of the plates has a prediction"):
+        pack.call(aligned)
+    adapted = pack.adapt(plate, tmp_path / "adapted", machine=CPU, epochs=1)
+    tables = {
+        "unadapted": pack.predict(plate, images="raw", alignment=None, machine=CPU),
+        "harmonised_coda": adapted.predict(plate, alignment=None, machine=CPU),
+        "harmonised_coda_aligned_dmso": aligned,
+    }
+    told = trust(tables, pd.read_parquet(pack_folder / FILES["calibration"]))
+    assert told["use"].tolist() == [False, True, False] and told["control_wells"].eq(0).all()
+    assert told["reason"].iat[0].startswith("Nothing on these plates tells")
+    assert "lack negative controls" in told["reason"].iat[0]
+    calls = pack.call(tables["harmonised_coda"])
+    compounds = calls[calls["level"] == "compound"]
+    assert len(compounds) == 8 and (compounds["wells"] == 2).all()
+    assert compounds[["agreement", "activity"]].isna().all(axis=None)
 
 
 def test_crops_that_do_not_fit_are_refused(pack_folder, target, tmp_path):

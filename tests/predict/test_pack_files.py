@@ -6,12 +6,12 @@ import random
 import threading
 import zipfile
 from functools import partial
-from http.client import IncompleteRead
 
 import pytest
 import yaml
 from coda.errors import UserError
-from coda.gallery.base import FetchError
+from coda.gallery import public_tables
+from coda.predict import pack_files
 from coda.predict.pack_files import (
     DESCRIPTION,
     FILES,
@@ -24,6 +24,7 @@ from coda.predict.pack_files import (
     zip_pack,
 )
 from places import CONFIG
+from web_server import body, status, web_server
 
 SCHEMA = yaml.safe_load((CONFIG / "schema.yaml").read_text())
 SETTINGS = {
@@ -199,17 +200,50 @@ def test_other_channels_than_the_packs_are_refused(given):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [FetchError("the bucket has no such object"), IncompleteRead(b"PK", 9), OSError("gone")],
+    ("answer", "words"),
+    [
+        (status(404), "refuses it .HTTP 404"),
+        (body(b"PK", 9_000_000_000), "9,000,000,000 bytes, more than the 8,589,934,592 allowed"),
+        (body(b"no zip"), "is no pack, or is broken"),
+        (body(b"PK", 9), "2 of 9 bytes|cut off"),
+    ],
 )
-def test_what_does_not_arrive_is_told_in_a_sentence(tmp_path, monkeypatch, error):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr("coda.gallery.public_tables.read_location", fail)
-    with pytest.raises(UserError, match="could not be fetched"):
-        open_pack("s3://bucket/pack.zip", tmp_path / "pack")
+def test_what_does_not_arrive_is_told_in_a_sentence_and_leaves_nothing(
+    tmp_path, monkeypatch, answer, words
+):
+    monkeypatch.setattr(public_tables.time, "sleep", lambda _: None)
+    with web_server([answer]) as (address, _), pytest.raises(UserError, match=words) as told:
+        open_pack(f"{address}/pack.zip?key=secret", tmp_path / "results/mine/pack")
+    assert f"{address}/pack.zip" in str(told.value) and "secret" not in str(told.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pack_of_another_version_or_altered_is_named_by_its_address(pack, tmp_path):
+    said = json.loads((pack / DESCRIPTION).read_text()) | {"version": 2, "code": "0.9.0"}
+    (pack / DESCRIPTION).write_text(json.dumps(said))
+    zip_pack(pack, path := tmp_path / "pack.zip")
+    (tmp_path / "kept").mkdir()
+    with web_server([body(path.read_bytes())]) as (address, _):
+        with pytest.raises(UserError) as told:
+            open_pack(f"{address}/pack.zip", tmp_path / "kept/pack")
+        assert str(told.value) == (
+            f"{address}/pack.zip/pack.json is a pack of version 2, and this release reads version 1; make "
+            "the pack again with `snakemake pack`, or use the release that made it, 0.9.0."
+        )
+        checksum = "0" * 64
+        with pytest.raises(UserError, match="has another checksum .sha256 "):
+            open_pack(f"{address}/pack.zip#sha256={checksum}", tmp_path / "kept/pack")
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def test_a_zip_that_grows_without_end_is_refused(pack, tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in FILES.values():
+            archive.write(pack / name, name)
+        archive.writestr(DESCRIPTION, " " * (pack_files.LARGEST_DESCRIPTION + 1))
+    with pytest.raises(UserError, match="would unpack to .* bytes; it is no pack"):
+        open_pack(str(tmp_path / "bomb.zip"), tmp_path / "x/pack")
+    assert not (tmp_path / "x").exists()
 
 
 def test_settings_of_another_release_are_left_out_or_refused(capsys):
@@ -224,3 +258,80 @@ def test_settings_of_another_release_are_left_out_or_refused(capsys):
         UserError, match="trained with head.long_gone, which this release does not have"
     ):
         lay_over({"sources": {}}, DESCRIBED | {"settings": settings}, SCHEMA)
+
+
+@pytest.mark.parametrize("name", [DESCRIPTION, FILES["card"]])
+def test_a_zip_that_grows_a_thousandfold_is_not_unpacked(pack, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("coda.predict.pack_files.LARGEST_DESCRIPTION", 1 << 16)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for each in (DESCRIPTION, *FILES.values()):
+            archive.writestr(each, bytes(1 << 23) if each == name else (pack / each).read_bytes())
+    with pytest.raises(UserError, match="would unpack to 8,"):
+        open_pack(str(tmp_path / "bomb.zip"), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_damaged_zips_are_refused_in_a_sentence(pack, tmp_path):
+    """Stored, deflated and by LZMA, whose errors are of types of their own."""
+    draw, refused = random.Random(4), 0
+    for number in range(240):
+        with zipfile.ZipFile(tmp_path / "x.zip", "w", (0, 8, 14)[number % 3]) as archive:
+            for name in (DESCRIPTION, *FILES.values()):
+                archive.writestr(name, (pack / name).read_bytes())
+        content = bytearray((tmp_path / "x.zip").read_bytes())
+        for _ in range(3):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        (tmp_path / "x.zip").write_bytes(content)
+        try:
+            verify(open_pack(str(tmp_path / "x.zip"), tmp_path / f"{number}/pack"))
+        except UserError:
+            refused += 1
+    assert refused > 200
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"um_per_pixel": 10**400}, "um_per_pixel"),
+        ({"um_per_pixel": "0.6"}, "um_per_pixel"),
+        ({"um_per_pixel": 0}, "um_per_pixel"),
+        ({"um_per_pixel": float("nan")}, "NaN"),
+        ({"classes": [1, 2]}, "classes"),
+        ({"channels": []}, "channels"),
+        ({"channels": ["ER", "DNA"]}, "settings"),
+        ({"settings": []}, "settings"),
+        ({"settings": SETTINGS | {"views": None}}, "settings"),
+        ({"settings": {"channels": ["DNA", "ER"]}}, "settings"),
+    ],
+)
+def test_what_cannot_be_is_not_believed(pack, change, words):
+    (pack / DESCRIPTION).write_text(
+        json.dumps(json.loads((pack / DESCRIPTION).read_text()) | change)
+    )
+    with pytest.raises(UserError, match=words):
+        verify(pack)
+
+
+def test_brackets_without_end_are_told_in_a_sentence(pack):
+    (pack / DESCRIPTION).write_text("[" * 100_000)
+    with pytest.raises(UserError, match="cannot be read"):
+        verify(pack)
+
+
+def test_what_lies_in_the_place_of_a_pack_gives_way_and_what_a_link_points_to_stays(pack, tmp_path):
+    zip_pack(pack, tmp_path / "pack.zip")
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    (tmp_path / "link").symlink_to(precious)
+    verify(open_pack(str(tmp_path / "pack.zip"), tmp_path / "link"))
+    assert (precious / "file").exists() and not (tmp_path / "link").is_symlink()
+    (tmp_path / "half").mkdir()  # as a copy that was cut off leaves it
+    verify(open_pack(str(tmp_path / "pack.zip"), tmp_path / "half"))
+
+
+def test_a_password_in_an_address_is_not_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("coda.gallery.public_tables.read_location", lambda *_, **__: b"no zip")
+    with pytest.raises(UserError) as told:
+        open_pack("https://me:secret@host/p.zip?X-Amz-Signature=secret", tmp_path / "pack")
+    assert "secret" not in capsys.readouterr().err + str(told.value)

@@ -1,5 +1,7 @@
 """The page on costs: in step with the benchmarks, and its constants with the plates and the config."""
 
+import json
+
 import cost_page
 import pandas as pd
 import pytest
@@ -64,6 +66,34 @@ def test_the_arithmetic_by_hand():
     }
     assert rows["download, uncompressed images, GB"] == "24.2"
     assert rows["crops (kept), GB"] == "2.1"
-    speed = cost_page.measured("training", "end to end, batch 128")
+    speed = cost_page.measured(cost_page.training(), "end to end, batch 128")
     assert "31,725 images" in cost_page.judging()  # 25 plates of 141 wells of 9 sites
     assert cost_page.training_hours() == pytest.approx(300 * 141 * 9 / speed / 3600)
+
+
+def test_all_plates_of_jump_are_counted(reference):
+    plates = pd.read_csv(reference / "metadata/plate.csv.gz", dtype=str)["Metadata_Source"]
+    few, wide = plates.isin(["source_2", "source_10"]).sum(), (plates == "source_9").sum()
+    assert {6144: wide, 2304: few, 3456: len(plates) - few - wide} == cost_page.JUMP
+
+
+def test_all_of_jump_by_hand():
+    """8,497,152 sites: 108 x 1,536 x 4 + 451 x 384 x 6 + 1,966 x 384 x 9."""
+    page = cost_page.all_of_jump()
+    assert "2,525 plates" in page and "8.5 million" in page
+    speed = cost_page.measured(cost_page.training(), cost_page.SPEED)
+    assert f"| one epoch of DINO, GPU hours | {8_497_152 / speed / 3600:.1f} |" in page
+    assert "| crops (kept), TB | 5.1 |" in page and "| download, 3 channels, TB | 64.5 |" in page
+
+
+def test_what_benchmarks_gpu_measured_takes_the_place_of_older_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(cost_page, "ROOT", tmp_path)
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
+    rows = [dict(name=name, value=3000.0, machine="a chip") for name in (cost_page.SPEED, "views")]
+    results = tmp_path / "benchmarks/results/gpu.json"
+    assert cost_page.training() == "training"
+    results.write_text(json.dumps(rows))
+    assert cost_page.training() == "training"  # it did not get as far
+    results.write_text(json.dumps([*rows, dict(name=cost_page.MEMORY, value=10.0)]))
+    assert cost_page.training() == "gpu" and cost_page.older("gpu") == ""
+    assert cost_page.training_hours() == pytest.approx(300 * 141 * 9 / 3000 / 3600)

@@ -108,7 +108,17 @@ def test_the_page_of_benchmarks_is_in_step_with_their_results():
 def test_the_readme_is_short():
     prose = re.sub(r"^```.*?^```", "", README, flags=re.M | re.S)
     assert len(prose.split()) <= 700
-    assert README.count("```mermaid") == 1  # the diagram of the stages
+    pictures = re.findall(r"!\[[^]]+\]\((docs/images/[\w-]+\.\w+)\)", README)
+    assert "docs/images/method.svg" in pictures and len(pictures) >= 3
+    # No sentence is a paragraph; links and code count as a word.
+    plain = re.sub(r"!?\[([^]]*)\]\([^)]*\)|`[^`]*`", "word", prose.split("## Citation")[0])
+    sentences = [line for line in re.split(r"[.:?!]\s|\n\n|\|", plain) if line]
+    assert max(len(sentence.split()) for sentence in sentences) <= 32
+
+
+def test_pictures_of_the_documentation_are_small():
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs/images").rglob("*.*")}
+    assert {name: size for name, size in sizes.items() if size > 200_000} == {}
 
 
 def test_every_rule_is_on_the_page_of_outputs_and_no_other():

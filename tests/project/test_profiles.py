@@ -1,10 +1,12 @@
 """Every shipped profile: its words exist, its rules exist, and GPUs are asked for in the scheduler's own way."""
 
+import ast
 import dataclasses
 import importlib.metadata
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 import yaml
@@ -122,6 +124,37 @@ def test_the_pins_of_plugins_are_those_of_the_requirements():
     for plugin in ("slurm", "slurm-jobstep"):
         version = importlib.metadata.version(f"snakemake-executor-plugin-{plugin}")
         assert f"snakemake-executor-plugin-{plugin}=={version} --hash" in pins
+
+
+class Resources(dict):
+    """Resources of a job as Snakemake gives them: by item and by attribute."""
+
+    __getattr__ = dict.__getitem__
+
+
+def test_the_example_of_a_training_on_two_nodes_asks_slurm_for_them():
+    """What the plugin makes of the resources that docs/cluster.md shows."""
+    submit = pytest.importorskip("snakemake_executor_plugin_slurm.submit_string")
+    page = (ROOT / "docs/cluster.md").read_text()
+    (example,) = (part for part in re.findall(r"```yaml\n(.*?)```", page, re.S) if "mpi:" in part)
+    rules = yaml.safe_load(example)["set-resources"]
+    assert rules.keys() <= WITH_GPU
+    resources = Resources(gpu=8, mem_mb=16000)
+    for name, value in rules["adapt_foundation"].items():
+        # Snakemake evaluates text, so what is meant as such stands in quotes within quotes.
+        quoted = isinstance(value, str) and value.startswith("'")
+        resources[name] = ast.literal_eval(value) if quoted else value
+    job = types.SimpleNamespace(resources=resources, threads=8)
+    params = dict(
+        run_uuid="x", slurm_logfile="x", comment_str="x", account="", partition="", workdir=None
+    )
+    from snakemake_executor_plugin_slurm.utils import set_gres_string
+
+    command = (submit.get_submit_command(job, params) + set_gres_string(job)).split()
+    asked = {"--nodes=2", "--ntasks=2", "--gpus=8", "--gpus-per-node=4", "--signal=TERM@120"}
+    assert asked <= {*command}
+    assert not [word for word in command if word.startswith("--ntasks-per-gpu")]
+    assert {"--ntasks-per-node=1", "--kill-on-bad-exit=1"} <= {*resources.mpi.split()}
 
 
 @pytest.mark.parametrize("rule", RULES)

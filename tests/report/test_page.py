@@ -114,7 +114,19 @@ def test_a_picture_taller_than_webp_allows_is_made_smaller(tmp_path):
     write_report(tmp_path / "report.html", "T", [], [], sections)
     content = re.search(r"base64,([^\"]*)", (tmp_path / "report.html").read_text())[1]
     with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
-        assert shown.height == 16_383 and shown.width == round(1000 * 16_383 / 20_000)
+        assert shown.height == 16_383 and shown.width == round(1000 * 16_383 / 20_000) < 850
+
+
+def test_a_picture_as_tall_as_a_page_is_narrower(tmp_path):
+    for name, size in (("wide", (2200, 2000)), ("page", (2200, 3600))):
+        Image.new("RGB", size, "white").save(tmp_path / f"{name}.png")
+    sections = [
+        Section("A", figures=[(tmp_path / f"{name}.png", "c") for name in ("wide", "page")])
+    ]
+    write_report(tmp_path / "report.html", "T", [], [], sections)
+    found = re.findall(r"base64,([^\"]*)", (tmp_path / "report.html").read_text())
+    sizes = [Image.open(io.BytesIO(base64.b64decode(content))).size for content in found]
+    assert sizes == [(1100, 1000), (850, 1391)]
 
 
 def test_pictures_of_more_pairs_than_a_page_holds_are_linked(tmp_path):

@@ -23,7 +23,7 @@ from coda.report.tables import (
 from pages import PIXEL, Page
 from plates import inspected
 from predictions import SKILL, write_world
-from score_tables import pick, representation
+from score_tables import coverage, pick, representation
 
 
 @pytest.fixture(scope="module")
@@ -155,15 +155,26 @@ def test_the_section_on_harmonisation_shows_each_pair_and_the_front_page_the_fir
     assert "Harmonisation" not in titles
     sections = report_sections(*given, settings, filters=filters())
     (section,) = [each for each in sections if each.title == "Harmonisation"]
-    assert [path for path, _ in section.folded["source_1 to source_2"]] == figures
+    assert [path for path, _ in section.folded["source 1 to source 2"]] == figures
     ((table, _),) = section.tables
     assert table.to_dict("records") == [
         {"trained on": "source 1", "target": "source 2", "plates": 2, "control wells a plate": 12.0,
          "difference undone": "85 %"}
     ]  # fmt: skip
     ((path, words),) = opening(str(tmp_path), figures[::-1])
-    assert path == figures[0] and words.startswith("source_1 to source_2. ")
+    assert path == figures[0] and words.startswith("source 1 to source 2. What the cells")
     assert opening(str(tmp_path), figures[1:]) == []
+
+
+def test_the_section_on_prediction_sets_has_the_figure_and_the_table(summary, tmp_path):
+    figure = str(tmp_path / "coverage/source_1.png")
+    plates = chosen()
+    given = summary, representation(), inspected(plates), plates, str(tmp_path), [figure]
+    settings = {"figures": {"level": "image"}}
+    sections = report_sections(*given, settings, coverage=coverage())
+    (section,) = [each for each in sections if each.title == "Prediction sets"]
+    assert [path for path, _ in section.figures] == [figure] and len(section.tables) == 1
+    assert "90%" in section.text
 
 
 def test_a_method_undefined_for_a_pair_has_no_mean_over_the_others(summary, tmp_path):
@@ -297,8 +308,8 @@ def test_sections_stand_in_their_order_and_every_figure_is_there(summary, tmp_pa
     assert titles == ["Data", "Quality", "Training", "Results", "Pair by pair", "Controls", "Settings",
                       "Versions"]  # fmt: skip
     by = dict(zip(titles, sections, strict=True))
-    assert list(by["Quality"].folded) == ["source_3 P_1"]
-    assert list(by["Pair by pair"].folded) == ["source_3 to source_5, seed 1"]
+    assert list(by["Quality"].folded) == ["source 3 P_1"]
+    assert list(by["Pair by pair"].folded) == ["source 3 to source 5, seed 1"]
     shown = [path for section in sections for path, _ in section.figures]
     shown += [path for section in sections for part in section.folded.values() for path, _ in part]
     assert sorted(shown) == sorted(map(str, paths))

@@ -338,3 +338,12 @@ def test_a_link_among_the_states_is_left_alone(tmp_path):
     (states.parent / "link").symlink_to(other)
     states.save(20, {"x": torch.zeros(1)}, {})
     assert (other / "precious").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"best": "x"}, {"best": None}, {"log": None}, {"step": [1]}])
+def test_a_state_with_values_of_other_kinds_is_left_aside(tmp_path, wrong, capsys):
+    states = StateFolder(tmp_path / "run.states", "me")
+    header = {"log": [], "best": -1.0, "step": 10} | wrong
+    save_state(states.folder / "000000010.safetensors", {"x": torch.ones(1)}, header)
+    assert StateSaver(states, minutes=10).load() is None
+    assert "it is left aside" in capsys.readouterr().out

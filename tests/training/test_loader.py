@@ -36,6 +36,28 @@ def test_a_store_that_harmonises_gives_its_batches_harmonised(tiny_plates, tmp_p
     )
 
 
+@pytest.mark.parametrize("side", [48, 33, 16, 60])
+def test_the_centre_of_a_crop_is_that_of_the_whole_crop(tiny_plates, side):
+    store, rows = CropStore(tiny_plates), np.array([[3, 1], [40, 3]])
+    ((batch, _),) = Loader(store, iter([(rows, None)]), CPU, threads=2, side=side)
+    end = min(side, 48)
+    top = (48 - end) // 2
+    whole = store.gather(rows.reshape(-1)).reshape(2, 2, 2, 48, 48)
+    assert np.array_equal(batch.numpy(), whole[..., top : top + end, top : top + end])
+
+
+def test_a_store_that_harmonises_filters_whole_crops(tiny_plates, tmp_path):
+    plates = blurred_lab(tiny_plates[2:], tmp_path)
+    store = HarmonisedStore(
+        plates, save_filters(plates, tiny_plates[:2], tmp_path / "filters.parquet")
+    )
+    whole, asked = (
+        next(iter(Loader(store, iter([(np.arange(4), None)]), CPU, side=side)))[0]
+        for side in (None, 16)
+    )
+    assert torch.equal(whole, asked)
+
+
 def test_batches_do_not_share_memory(tiny_plates):
     store = CropStore(tiny_plates)
     loader = iter(Loader(store, ((np.array([n]), n) for n in range(6)), CPU))

@@ -20,6 +20,7 @@ from coda.training.dino_trainer import DinoLearner
 from coda.training.settings import WatchSettings
 from coda.training.site_selection import usable_rows
 from coda.training.trainer import PREEMPTED, Means, Stopwatch, Trainer
+from orphan import SNAKEMAKE
 from safetensors.torch import load_file
 from small_training import (
     OFTEN,
@@ -76,6 +77,32 @@ def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(tiny_pl
     assert equal(*(outputs_in(folder)["networks"] for folder in (calm, killed)))
     assert len(pd.read_parquet(outputs_in(killed)["log"])) == 2
     assert not (killed / "foundation.states").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restarted", ["beside it", "after it"])
+def test_a_training_that_outlives_its_snakemake_is_not_made_again(tiny_plates, tmp_path, restarted):
+    calm, orphan = tmp_path / "calm", tmp_path / "orphan"
+    train(calm, tiny_plates, watch=OFTEN)
+    running = start_training(orphan, tiny_plates, SNAKEMAKE)
+    wait_for_a_state(orphan, running)
+    running.kill()
+    if restarted == "after it":
+        said, _ = running.communicate(timeout=120)  # which the orphan writes to until its end
+        assert "stays in" in said and Path(outputs_in(orphan)["networks"]).exists()
+    for output in outputs_in(
+        orphan
+    ).values():  # as Snakemake does with what it does not know to be whole
+        Path(output).unlink(missing_ok=True)
+    said = finish_training(orphan, tiny_plates)
+    steps = int(pd.read_parquet(outputs_in(calm)["log"])["step"].iloc[-1])
+    if restarted == "after it":
+        assert f"goes on from the state after step {steps} of {steps}" in said
+    else:
+        assert "its result is taken" in said or f"state after step {steps}" in said
+    assert equal(*(outputs_in(folder)["networks"] for folder in (calm, orphan)))
+    assert len(pd.read_parquet(outputs_in(orphan)["log"])) == 2
+    assert not (orphan / "foundation.states").exists()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from coda.training.dino import DinoHead, DinoNetwork
 from coda.training.networks import TaskModel
 from coda.training.vit import SteadyAttention, all_tokens, attend, cls_after, cls_tokens, is_plain
 from timm.layers import Attention, DropPath
@@ -72,6 +73,34 @@ def test_all_tokens_and_gradients_are_timms(options, checkpointed):
     assert ours[0].shape == (4, 17 + options.get("reg_tokens", 0), 32)
     for one, two in zip(ours, timms, strict=True):
         assert torch.allclose(one, two, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_student_and_teacher_see_what_the_plain_way_shows_them(whole):
+    """Features of a DINO network in float64: all views' CLS tokens, the global views' first, with gradients."""
+    batches, nets = views(), [DinoNetwork(network(), DinoHead(32, 16, 8, 12), whole) for _ in "ab"]
+    student, teacher = (each.double() for each in nets)
+    for head in (student.head, teacher.head):
+        head.prototypes.data = (
+            head.prototypes.data.float()
+        )  # the last layer is float32 whatever comes before
+    logits, features, tokens = student(*batches)
+    timms = plainly(student.foundation, *batches)
+    assert torch.allclose(features, timms, rtol=1e-9, atol=1e-9)
+    assert torch.allclose(logits, student.head(timms), atol=1e-6)
+    parameters = [*student.foundation.parameters()]
+    weights = torch.arange(features.numel(), dtype=torch.float64).view_as(features)
+    ours, theirs = (
+        torch.autograd.grad((each * weights).sum(), parameters) for each in (features, timms)
+    )
+    assert all(
+        torch.allclose(*pair, rtol=1e-9, atol=1e-8) for pair in zip(ours, theirs, strict=True)
+    )
+    with torch.no_grad():
+        _, seen, teacher_tokens = teacher(batches[0])
+        expected = teacher.foundation.forward_features(batches[0])
+    assert torch.allclose(seen, expected[:, 0], rtol=1e-9, atol=1e-9)
+    assert not whole or torch.allclose(teacher_tokens, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_recomputed_activations_change_nothing():

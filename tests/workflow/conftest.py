@@ -15,8 +15,7 @@ from workflow_run import rules_of, run_snakemake, write_config
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Whatever waits for the whole run is slow; and these tests go first, so that short ones fill the end."""
-    items.sort(key=lambda item: Path(__file__).parent not in item.path.parents)
+    """Whatever waits for the whole run is slow."""
     for item in items:
         if "finished" in item.fixturenames:
             item.add_marker("slow")

@@ -108,6 +108,8 @@ def test_the_explorer_shows_pins_and_filters(results, browser):
     # Without a GPU, Chromium itself remarks that it draws WebGL in software.
     assert [fault for fault in page.faults if "WebGL" not in fault] == []
     assert page.requested == [path.as_uri()]
+    # This browser has no graphics card, so the points are drawn on a plain canvas.
+    assert browser.evaluate("document.createElement('canvas').getContext('webgl')") is None
 
 
 def test_the_browser_notices_what_is_wrong(tmp_path, browser):

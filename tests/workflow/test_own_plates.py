@@ -1,11 +1,17 @@
-"""Plates of one's own, by a load_data and by a pattern with a platemap, beside plates of the gallery."""
+"""Plates of one's own: beside plates of the gallery, and from odd names to calls as docs/own-data.md has it."""
+
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 import yaml
-from workflow_run import run_snakemake
+from coda.simulated_gallery import TABLES
+from places import ROOT
+from tutorial import follow
+from workflow_run import copy_run, run_snakemake
 
 PLACE = "my_lab/images/2026_01/images/0042"
 
@@ -89,3 +95,77 @@ def test_an_own_plate_is_planned_indexed_and_fetched_beside_the_gallerys(workdir
     run_snakemake(folder, path, own.format("manifests"), other)
     assert set(pd.read_parquet(folder / own.format("manifests"))["status"]) == {"ok"}
     assert (folder / other).stat().st_mtime_ns == before
+
+
+PAGE = (ROOT / "docs/own-data.md").read_text()
+COMMANDS = [("", commands) for commands in re.findall(r"```bash\n(.*?)```", PAGE, re.S)]
+STAINS = {"1": "DAPI", "2": "488 ConA"}
+PLATES = {"exp7": "JCPQC90101", "exp8": "JCPQC90201"}  # by the name of the page
+
+
+def block(kind):
+    """The block of a kind that the page has."""
+    (text,) = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.S)
+    return text
+
+
+def write_odd_lab(folder):
+    """Lay out the page's example with simulated plates: two, the second without negative controls."""
+    gallery = folder / "results/tiny/gallery"
+    wells = pd.read_csv(gallery / "tables" / TABLES["well"], dtype=str).set_index("Metadata_Plate")
+    names = {"JCP2022_033924": "DMSO"}
+    sheet = pd.read_csv(folder / "sheet.csv", dtype=str)
+    for plate, simulated in PLATES.items():
+        (images,) = gallery.rglob(f"images/*{simulated}*/Images")
+        for path in images.glob("*.tif*"):
+            row, column, site, stain = re.match(r"r(\d+)c(\d+)f(\d+)p01-ch(\d)", path.name).groups()
+            if stain in STAINS:
+                well = f"{chr(64 + int(row))}{column}"
+                place = (
+                    folder / f"microscope/Screen 12/{plate}_{well}-f{int(site)}_{STAINS[stain]}.tif"
+                )
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place)
+        mine = wells.loc[simulated]
+        compounds = mine["Metadata_JCP2022"].map(lambda name: names.get(name, f"lib {name[-3:]}"))
+        rows = pd.DataFrame(
+            {"Well": mine["Metadata_Well"], "Compound": compounds, "Dose (uM)": "10"}
+        )
+        control = compounds == "DMSO"
+        rows["Control"] = control.map({True: "negative", False: ""})
+        rows = rows[~control] if plate == "exp8" else rows
+        rows.to_csv(folder / f"{plate}.csv", index=False)
+    both = sheet.loc[[0, 0]].assign(
+        plate=list(PLATES), platemap=[f"{plate}.csv" for plate in PLATES]
+    )
+    both.to_csv(folder / "sheet.csv", index=False)
+
+
+def test_the_page_s_commands_lead_from_odd_names_to_calls(finished, tmp_path):
+    run = copy_run(finished[0], tmp_path / "workflow")
+    run_snakemake(run, run / "config/tiny.yaml", "pack")
+    (run / "sheet.csv").write_text(block("csv sheet"))
+    write_odd_lab(run)
+    config = yaml.safe_load(block("yaml pack"))
+    config["pack"] = "results/tiny/packs/source_5/seed_1.zip"
+    config["sources"]["my_lab"]["um_per_pixel"] = 1.195952
+    config |= {
+        "predict": {"method": "harmonised_coda_consensus"},
+        "adapt": {"epochs": 1, "frozen_epochs": 0},
+    }
+    (run / "mine.yaml").write_text(yaml.safe_dump(config))
+    plan, _, predict = follow(run, COMMANDS)
+    assert "my_lab exp7" in plan and "my_lab exp8" in plan and "DAPI.tif" in plan
+    assert "calls.html" in predict
+    calls = pd.read_csv(run / "results/mine/calls.csv")
+    compounds = calls[calls["level"] == "compound"].set_index("Metadata_JCP2022")
+    assert compounds.index.str.startswith("lib ").all() and (compounds["plates"] == 2).any()
+    assert {"exp7", "exp8"} == set(calls["Metadata_Plate"].dropna())
+    trust = pd.read_csv(run / "results/mine/trust.csv").set_index("method")
+    steps = ["unadapted", "harmonised_unadapted", "harmonised_coda_consensus"]
+    assert trust.index.tolist() == steps and (trust["called_plates"] == 2).all()
+    assert trust["use"].sum() == 1 and set(calls["method"]) == set(trust.index[trust["use"]])
+    page = (run / "results/mine/calls.html").read_text()
+    assert "exp8" in page and "data:image/webp" in page
+    warnings = pd.read_csv(run / "results/mine/warnings.csv")
+    assert len(warnings)

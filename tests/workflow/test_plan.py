@@ -63,7 +63,10 @@ def test_a_misspelt_method_is_refused_with_the_nearest_right_one(workdir):
 
 
 def jobs_of(folder, name, **changes):
-    """Count the jobs of each rule that a ready config plans, once two plates of each source are chosen."""
+    """Count the jobs of each rule that a ready config plans, once two plates of each source are chosen.
+
+    Gives the config, the counts and all that the plan says.
+    """
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     update_config(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
     update_config(config, changes)
@@ -83,15 +86,16 @@ def jobs_of(folder, name, **changes):
     config["exclude_plates"] = []
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
     run_snakemake(folder, folder / "run.yaml", "results/metadata/plates.csv")
-    said = run_snakemake(folder, folder / "run.yaml", "--dry-run", "--quiet", "rules").stdout
-    jobs = [line.split() for line in said.splitlines() if len(line.split()) == 2]
-    return config, {rule: int(count) for rule, count in jobs if count.isdigit()}
+    said = run_snakemake(folder, folder / "run.yaml", "--dry-run").stdout
+    table = said[said.index("Job stats:") :].split("\n\n")[0]
+    jobs = [line.split() for line in table.splitlines() if len(line.split()) == 2]
+    return config, {rule: int(count) for rule, count in jobs if count.isdigit()}, said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("pair", 4), ("target2", 22)])
 def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, name, count):
-    config, jobs = jobs_of(tmp_path, name)
+    config, jobs, _ = jobs_of(tmp_path, name)
     sources = {*config["train_sources"], *config["target_sources"]}
     assert jobs["download_plate"] == jobs["extract_crops"] == count == 2 * len(sources)
     assert jobs["measure_intensities"] == len(sources)  # however many learn from one
@@ -108,9 +112,8 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
 @pytest.mark.slow
 def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
     aligned = [name for name in names_of("network") if COMPOSED[name].alignment]
-    _, jobs = jobs_of(tmp_path, "pair", methods=list(COMPOSED), experiments={"run": ["mix"]})
+    _, jobs, said = jobs_of(tmp_path, "pair", methods=list(COMPOSED), experiments={"run": ["mix"]})
     assert jobs["adapt_foundation"] == jobs["adapt_to_mix"] == 2 * len(ADAPTATIONS)
-    said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run").stdout
     (outputs,) = re.findall(r"^rule predict_mix:\n    input: .*\n    output: (.*)", said, re.M)
     predicted = [path.split("/mix/")[1].split("/")[0] for path in outputs.split(", ")]
     consensus = ["coda_consensus", "harmonised_coda_consensus"]
@@ -121,14 +124,15 @@ def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path
 def test_filters_made_of_all_wells_take_no_part_where_mechanisms_are_left_away(tmp_path):
     methods = ["unadapted", "coda", "unadapted_aligned", "harmonised_coda_aligned"]
     given = {"methods": methods, "experiments": {"run": ["mix"]}}
-    _, jobs = jobs_of(tmp_path, "pair", **given, harmonise={"reference": "all"})
+    _, jobs, _ = jobs_of(tmp_path, "pair", **given, harmonise={"reference": "all"})
     assert jobs["adapt_foundation"] == 2 and jobs["adapt_to_mix"] == 1
 
 
 @pytest.mark.slow
 def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
     methods = ["unadapted", "oda", "coda", "unadapted_aligned", "coda_replay_aligned_dmso"]
-    _, jobs = jobs_of(tmp_path, "pair", methods=methods, experiments={"run": ["mix", "compounds"]})
+    experiments = {"run": ["mix", "compounds"]}
+    _, jobs, _ = jobs_of(tmp_path, "pair", methods=methods, experiments=experiments)
     assert jobs["adapt_to_mix"] == 2  # CODA, and with replay
 
 
@@ -142,8 +146,7 @@ def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
     ids=lambda part: "-".join(sorted(part)) or "nothing",
 )
 def test_an_adaptation_waits_for_what_its_terms_need_and_no_more(tmp_path, terms, needed):
-    jobs_of(tmp_path, "pair", adapt=terms, methods=["unadapted", "coda"])
-    said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run").stdout
+    _, _, said = jobs_of(tmp_path, "pair", adapt=terms, methods=["unadapted", "coda"])
     (inputs,) = re.findall(r"^rule adapt_foundation:\n    input: (.*)", said, re.M)
     names = {Path(path).name for path in inputs.split(", ")}
     assert names & {"tokens.safetensors", "task_model.safetensors"} == needed
@@ -151,8 +154,7 @@ def test_an_adaptation_waits_for_what_its_terms_need_and_no_more(tmp_path, terms
 
 @pytest.mark.slow
 def test_a_consensus_waits_for_the_task_model_that_makes_it(tmp_path):
-    jobs_of(tmp_path, "pair", methods=["unadapted", "coda_consensus"])
-    said = run_snakemake(tmp_path, tmp_path / "run.yaml", "--dry-run").stdout
+    _, _, said = jobs_of(tmp_path, "pair", methods=["unadapted", "coda_consensus"])
     (inputs,) = re.findall(r"^rule adapt_foundation:\n    input: (.*)", said, re.M)
     assert {"tokens.safetensors", "task_model.safetensors"} <= {
         Path(path).name for path in inputs.split(", ")
@@ -161,7 +163,7 @@ def test_a_consensus_waits_for_the_task_model_that_makes_it(tmp_path):
 
 @pytest.mark.slow
 def test_predictions_take_one_job_a_target_and_kind(tmp_path):
-    _, jobs = jobs_of(
+    _, jobs, _ = jobs_of(
         tmp_path, "pair", methods=list(METHODS), experiments={"run": ["mix", "compounds"]}
     )
     counted = {rule: count for rule, count in jobs.items() if rule.startswith("predict_")}

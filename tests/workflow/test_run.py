@@ -26,7 +26,7 @@ def test_a_run_gives_metrics_figures_and_report(results):
     assert "source 5" in text and "source 3" in text and "gap closed" in text
     pairs = [
         f"{kind}/source_5_to_source_3_seed_1"
-        for kind in ("confusion", "gains", "calibration", "embedding")
+        for kind in ("confusion", "gains", "calibration", "embedding", "attention")
     ]
     for stem in (
         "accuracy/source_5",

@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy import fft
 
 from coda.crops.store import CropStore
 from coda.errors import UserError
@@ -196,6 +195,8 @@ class Rings:
 
     def spectra(self, crops: np.ndarray, threads: int = 1) -> np.ndarray:
         """Cross-spectral matrices (N, rings, C, C), float64, of uint8 crops (N, C, H, W)."""
+        from scipy import fft  # to apply filters, on a machine for trainings, takes no SciPy
+
         count, channels = crops.shape[:2]
         waves = fft.dctn(standardised(crops), axes=(2, 3), norm="ortho", workers=threads)
         waves = waves.reshape(count, channels, -1)[..., self.order]

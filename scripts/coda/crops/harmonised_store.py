@@ -53,6 +53,10 @@ class HarmonisedStore(CropStore):
         """Checksums of the store files and of the filters."""
         return super().checksums() | {self.filters: file_checksum(self.filters)}
 
+    def enough(self, side: int) -> tuple[int, int]:
+        """Whole crops: a filter changes the centre by what lies around it."""
+        return self.height, self.width
+
     def on_device(self, crops: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """Filter uint8 crops (..., C, H, W) of the rows (...), each by the filter of its plate; float32, 0 to 255."""
         if self._harmoniser is None:

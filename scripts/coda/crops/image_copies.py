@@ -9,7 +9,7 @@ from coda.columns import PLATE_KEYS, SITE_KEYS
 
 CHECKSUM = "Checksum_"
 # What two places of one image can be, from the nearest to the farthest.
-CHANNELS, SITES, PLATES = KINDS = ("two channels", "two sites", "two plates")
+CROPS, CHANNELS, SITES, PLATES = KINDS = ("two crops", "two channels", "two sites", "two plates")
 
 
 def pixel_checksum(image: np.ndarray) -> str:
@@ -26,7 +26,7 @@ def find_copies(sites: pd.DataFrame) -> pd.DataFrame:
     ----------
     sites
         One row a site, of all plates of a run, with `SITE_KEYS` and ``Checksum_<channel>`` (missing where an
-        image was lost).
+        image was lost; several, with spaces between, where a site has several crops that were cut elsewhere).
 
     Returns
     -------
@@ -36,6 +36,8 @@ def find_copies(sites: pd.DataFrame) -> pd.DataFrame:
     sums = [column for column in sites if column.startswith(CHECKSUM)]
     images = sites.melt(SITE_KEYS, sums, "channel", "checksum").dropna(subset="checksum")
     images["channel"] = images["channel"].str.removeprefix(CHECKSUM)
+    images = images.assign(checksum=images["checksum"].str.split()).explode("checksum")
+    images = images.reset_index(drop=True)
     images = images[images["checksum"].duplicated(keep=False)]
     images = images.sort_values([*SITE_KEYS, "channel"], kind="stable")
     first = images.groupby("checksum")[[*SITE_KEYS, "channel"]].transform("first")
@@ -48,6 +50,7 @@ def find_copies(sites: pd.DataFrame) -> pd.DataFrame:
             kind = PLATES
         else:
             kind = SITES if any(copy[key] != other[key] for key in SITE_KEYS) else CHANNELS
+            kind = CROPS if copy["channel"] == other["channel"] and kind == CHANNELS else kind
         place = "{Metadata_Source} {Metadata_Plate} {Metadata_Well} site {Metadata_Site} {channel}"
         message = f"{copy['channel']} has the same pixels as {place.format(**other)}"
         rows.append((*(copy[key] for key in SITE_KEYS), kind, message))

@@ -32,6 +32,9 @@ from coda.logs import some, warn
 
 SITE_HEADINGS = ("site", "siteid", "field", "fieldid", "fov")
 FILE_HEADINGS = ("file", "filename", "path", "image", "crop")
+MOST_BYTES = 8 * MOST_PIXELS + 2**16  # of an NPY
+# Bits and colour type of PNGs: grey, RGB and RGBA.
+PNG_KINDS = {(8, 0), (16, 0), (8, 2), (8, 6)}
 # Of this many crops of a plate the range of grey values is taken.
 SAMPLES = 200
 # Shares of pixels that the stretch to 8 bits cuts off at both ends, in percent, as for images.
@@ -158,17 +161,37 @@ def read_array(path: str | Path) -> np.ndarray:
     suffix = Path(path).suffix.lower()
     try:
         if suffix == ".npy":
+            if os.path.getsize(path) > MOST_BYTES:
+                raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
             return read_npy(Path(path).read_bytes())
         if suffix in (".tif", ".tiff"):
             return read_pages(path)
         if suffix == ".png":
-            with Image.open(path) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise ValueError(f"it claims {image.width} x {image.height} pixels")
-                return np.asarray(image)
+            return read_png(path)
     except Exception as error:  # decoders raise errors of many unrelated types
         raise BrokenImage(f"{path} cannot be read: {error}") from error
     raise BrokenImage(f"{path} is no PNG, TIFF or NPY file")
+
+
+def read_png(path: str | Path) -> np.ndarray:
+    """Read the pixels of a PNG that holds them as they are: not as places in a palette, nor cut to 8 bits.
+
+    Raises
+    ------
+    ValueError
+        If it is another, or claims too much. What Pillow raises if it is damaged.
+    """
+    with open(path, "rb") as file, Image.open(file, formats=["PNG"]) as image:
+        file.seek(24)  # within the first chunk, which Pillow has read
+        kind = tuple(file.read(2))
+        if kind not in PNG_KINDS:
+            raise ValueError(
+                f"it is a PNG of {kind[0]} bits and colour type {kind[1]}; save grey values of 8 or 16 bits, or RGB or "
+                "RGBA of 8"
+            )
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"it claims {image.width} x {image.height} pixels")
+        return np.asarray(image)
 
 
 def read_crop(files: Sequence[str], channels: int) -> np.ndarray:
@@ -198,7 +221,9 @@ def read_crop(files: Sequence[str], channels: int) -> np.ndarray:
         crop = crop if first else np.moveaxis(crop, -1, 0)
     if crop.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
         raise BrokenImage(f"{files[0]} is {crop.dtype}; crops are of 8 or 16 bits, or floats")
-    if not np.isfinite(crop).all():
+    with np.errstate(over="ignore"):  # what is stretched is float32
+        finite = np.isfinite(crop.astype(np.float32, copy=False)).all()
+    if not finite:
         raise BrokenImage(f"{files[0]} holds values that are not finite")
     return crop
 
@@ -257,7 +282,7 @@ def import_crops(
             continue
         found = [measured(crop, channels) for crop in crops]
         checksums = {
-            f"{CHECKSUM}{channel}": pixel_checksum(np.stack([crop[number] for crop in crops]))
+            f"{CHECKSUM}{channel}": " ".join(pixel_checksum(crop[number]) for crop in crops)
             for number, channel in enumerate(channels)
         }
         measures[site] = pd.DataFrame(found).mean().to_dict() | checksums

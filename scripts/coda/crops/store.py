@@ -219,9 +219,18 @@ class CropStore:
                 )
         self.channels, self.settings = first["channels"], first["settings"]
         self.height, self.width = first["height"], first["width"]
+        self._um = {}  # by source
+        for description, table, _ in opened:
+            if table.num_rows and "Metadata_Source" in table.column_names:
+                source = table["Metadata_Source"][0].as_py()
+                self._um.setdefault(source, description["settings"].get("um_per_pixel"))
         self.table = pa.concat_tables([table for _, table, _ in opened]).to_pandas()
         self._blocks = [block for _, _, blocks in opened for block in blocks]
         self._starts = np.cumsum([0] + [len(block) for block in self._blocks])
+
+    def um_per_pixel(self, source: str) -> float | None:
+        """Pixel size of the crops of a source, by its first plate; None where it is unknown."""
+        return self._um.get(source)
 
     def __len__(self) -> int:
         """Count the crops."""
@@ -242,6 +251,10 @@ class CropStore:
         """Give gathered crops (a tensor) of some rows as networks are to see them: here as they are."""
         return crops
 
+    def enough(self, side: int) -> tuple[int, int]:
+        """Height and width of what must be gathered of each crop for the sake of its centre of `side` pixels."""
+        return min(side, self.height), min(side, self.width)
+
     def checksums(self) -> dict[str, str]:
         """Checksum of each of the files."""
         return {str(path): crops_checksum(path) for path in self.paths}
@@ -256,8 +269,8 @@ class CropStore:
         indices
             Row numbers, in any order, also repeated.
         out
-            uint8 array (B, C, H, W) to fill, for example the numpy view of a pinned tensor.
-            A new array by default.
+            uint8 array (B, C, height, width) to fill, for example the numpy view of a pinned tensor. Where it is
+            smaller than the crops, it gets their centres. A new array of whole crops by default.
 
         Returns
         -------
@@ -270,12 +283,18 @@ class CropStore:
         shape = (len(indices), len(self.channels), self.height, self.width)
         if out is None:
             out = np.empty(shape, np.uint8)
-        elif out.shape != shape or out.dtype != np.uint8:
-            raise ValueError(f"out is {out.dtype} {out.shape}, expected uint8 {shape}")
+        fits = out.ndim == 4 and out.shape[:2] == shape[:2] and all(np.less_equal(out.shape, shape))
+        if not fits or out.dtype != np.uint8:
+            raise ValueError(
+                f"out is {out.dtype} {out.shape}, expected uint8 {shape}, or less of each crop"
+            )
+        height, width = out.shape[2:]
+        top, left = (self.height - height) // 2, (self.width - width) // 2
+        part = np.s_[:, top : top + height, left : left + width]
         blocks = np.searchsorted(self._starts, indices, side="right") - 1
         rows = indices - self._starts[blocks]
         for place, block, row in zip(out, blocks.tolist(), rows.tolist(), strict=True):
-            np.copyto(place, self._blocks[block][row])
+            np.copyto(place, self._blocks[block][row][part])
         return out
 
 

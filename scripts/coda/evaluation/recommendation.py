@@ -18,12 +18,11 @@ from coda.columns import WELL_KEYS
 from coda.errors import UserError
 from coda.evaluation.replicate_agreement import (
     COMPOUND,
-    has_predictions,
     joints_of_compounds,
     mutual_information,
     replicate_agreement,
 )
-from coda.evaluation.units import LOGIT, classes_of, probabilities_of
+from coda.evaluation.units import LOGIT, classes_of, has_predictions, probabilities_of
 from coda.files import read_table
 
 RESAMPLINGS = 200
@@ -91,8 +90,13 @@ def control_distance(predictions: pd.DataFrame, home: pd.DataFrame) -> float:
         if controls.empty:
             return np.nan
         means.append(probabilities_of(controls[names].to_numpy(np.float64)).mean(axis=0))
-    middle = np.mean(means, axis=0)
-    return float(np.mean([(each * np.log2(each / middle)).sum() for each in means]))
+    return divergence(*means)
+
+
+def divergence(one: np.ndarray, other: np.ndarray) -> float:
+    """Jensen-Shannon divergence of two distributions over classes, all above 0, in bits: 0 to 1."""
+    middle = (one + other) / 2
+    return float(np.mean([(each * np.log2(each / middle)).sum() for each in (one, other)]))
 
 
 def choose(compared: pd.DataFrame) -> str | None:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from coda.columns import PLATE_KEYS, WELL_KEYS
+from coda.columns import WELL_KEYS
 from coda.errors import UserError
-from coda.evaluation.units import LOGIT, classes_of
+from coda.evaluation.units import LOGIT, classes_of, usable
 
 COMPOUND = "Metadata_JCP2022"
 PERMUTATIONS = 100
@@ -121,21 +121,16 @@ def _count_calls(
 def _called_wells(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row a treated well: its plate, compound and call, the number of a class."""
     logits = [LOGIT + name for name in classes_of(predictions)]
-    keep = predictions[COMPOUND].notna().to_numpy() & has_predictions(predictions)
-    if "Metadata_pert_type" in predictions:
-        keep &= (predictions["Metadata_pert_type"] != "negcon").to_numpy()
-    if "Quality_ok" in predictions:
-        keep &= predictions["Quality_ok"].to_numpy(bool)
-    sites = predictions[keep].astype(dict.fromkeys(logits, np.float64))
+    good = usable(predictions)
+    keep = good[COMPOUND].notna()
+    if "Metadata_pert_type" in good:
+        keep &= good["Metadata_pert_type"] != "negcon"
+    sites = good[keep].astype(dict.fromkeys(logits, np.float64))
     wells = sites.groupby([*WELL_KEYS, COMPOUND])[logits].mean()
     calls = wells.to_numpy().argmax(axis=1)
     wells = wells.index.to_frame(index=False)
-    return wells.assign(plate=wells[PLATE_KEYS].agg("/".join, axis=1), call=calls)
-
-
-def has_predictions(table: pd.DataFrame) -> np.ndarray:
-    """Mark the rows with finite logits."""
-    return np.isfinite(table[[LOGIT + name for name in classes_of(table)]].to_numpy()).all(axis=1)
+    plates = wells["Metadata_Source"] + "/" + wells["Metadata_Plate"]
+    return wells.assign(plate=plates, call=calls)
 
 
 def _between_plates(counts: np.ndarray) -> np.ndarray:

@@ -59,6 +59,20 @@ def classes_of(predictions: pd.DataFrame) -> list[str]:
     )
 
 
+def has_predictions(predictions: pd.DataFrame) -> np.ndarray:
+    """Mark the rows with finite logits."""
+    logits = [LOGIT + name for name in classes_of(predictions)]
+    return np.isfinite(predictions[logits].to_numpy()).all(axis=1)
+
+
+def usable(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Sites of good quality that a method has predictions for."""
+    keep = has_predictions(predictions)
+    if "Quality_ok" in predictions:
+        keep = keep & predictions["Quality_ok"].to_numpy(bool)
+    return predictions[keep]
+
+
 def read_predictions(path: str | Path, embeddings: bool = False) -> pd.DataFrame:
     """Read a file of predictions, by default without the embeddings, which are most of its bytes.
 

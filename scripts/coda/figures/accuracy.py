@@ -39,9 +39,9 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
             "There is no pair of sources to draw; the config needs a target besides the training source."
         )
     methods = [name for name in in_order(pairs["method"]) if name != "chance"]
-    rows = _rows(pairs)
+    rows = rows_of_pairs(pairs)
     with style():
-        figure = new_figure(_height(len(rows), len(methods)) * MM)
+        figure = new_figure(height_of(len(rows), len(methods)) * MM)
         grid = figure.subplots(
             len(rows), max(map(len, rows)), sharex=True, sharey=True, squeeze=False
         )
@@ -59,7 +59,17 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
         grid[0, 0].set_xlim(0, min(1.04, 1.08 * np.nanmax(shown)))  # the axes share it
         handles, labels = grid[0, 0].get_legend_handles_labels()
         if (pairs["p_holm"] < ALPHA).any():
-            handles.append(Line2D([], [], color=INK, marker="$*$", markersize=4, linewidth=0))
+            handles.append(
+                Line2D(
+                    [],
+                    [],
+                    color=INK,
+                    marker=(5, 2),
+                    markersize=3.5,
+                    markeredgewidth=0.5,
+                    linewidth=0,
+                )
+            )
             labels.append("significant difference from before adaptation (see text)")
         figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return Drawing(figure, table)
@@ -89,7 +99,7 @@ def accuracies(summary: pd.DataFrame, level: str) -> pd.DataFrame:
     return plain.merge(tested[[*keys, "p", "p_holm"]], on=keys, how="left")
 
 
-def _rows(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
+def rows_of_pairs(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
     """Pairs in rows of at most `ACROSS`; each training source starts a new one."""
     rows = []
     for source in sources_in_order(pairs["train_source"]):
@@ -99,7 +109,7 @@ def _rows(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
     return rows
 
 
-def _height(rows: int, methods: int) -> float:
+def height_of(rows: int, methods: int) -> float:
     """Height of the figure in mm: that of a page at most, unless names would then overlap."""
     most = ((PAGE / MM - 16) / rows - 13) / methods
     pitch = max(NARROWEST, min(5.2 if methods <= 8 else 3.6, most))

@@ -9,7 +9,7 @@ from coda.evaluation.bootstrap import metric_interval, resampling_weights
 from coda.evaluation.metrics import BINS, calibration_error, confidence_bins
 from coda.evaluation.units import Units, target_units
 from coda.figures.style import FAINT, MM, PALETTE, Drawing, new_figure, style
-from coda.methods import BEFORE_AFTER, method_name
+from coda.methods import method_name
 
 LOOKS = {ADAPTED: (PALETTE[0], "o"), HELD_OUT: (PALETTE[1], "s")}
 
@@ -21,6 +21,7 @@ def reliability(
     level: str = "image",
     replicates: int = 1000,
     seed: int = 0,
+    method: str = "coda",
 ) -> Drawing:
     """Draw accuracy over confidence, and below it the share of predictions in each bin of confidence.
 
@@ -34,6 +35,8 @@ def reliability(
         ``"image"``, ``"well"`` or ``"compound"``.
     replicates, seed
         Of the bootstrap behind the interval of the calibration error.
+    method
+        Name of the method after.
 
     Raises
     ------
@@ -49,7 +52,8 @@ def reliability(
     with style():
         figure = new_figure(82 * MM)
         grid = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
-        for column, part, title in zip(grid.T, parts, map(method_name, BEFORE_AFTER), strict=True):
+        titles = [method_name(name) for name in ("unadapted", method)]
+        for column, part, title in zip(grid.T, parts, titles, strict=True):
             for split, counted in part.items():
                 if len(counted):
                     bins = bin_table(counted)

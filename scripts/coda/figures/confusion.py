@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from coda.errors import UserError
 from coda.evaluation.units import classes_of, units
 from coda.figures.style import MM, SEQUENTIAL, TEXT, Drawing, new_figure, shortened, style
-from coda.methods import BEFORE_AFTER, method_name
+from coda.methods import method_name
 
 FEW = 16  # most classes with names below the columns and numbers in the cells
 
@@ -17,6 +17,7 @@ def confusion_matrices(
     before: pd.DataFrame,
     after: pd.DataFrame,
     level: str = "image",
+    method: str = "coda",
 ) -> Drawing:
     """Draw two confusion matrices with one scale; each row is one true class and adds up to 1.
 
@@ -28,13 +29,15 @@ def confusion_matrices(
         Predictions of the same sites.
     level
         ``"image"``, ``"well"`` or ``"compound"``.
+    method
+        Name of the method after.
 
     Raises
     ------
     UserError
         If the two have different classes or no labelled sites.
     """
-    classes, titles = classes_of(before), [method_name(name) for name in BEFORE_AFTER]
+    classes, titles = classes_of(before), [method_name(name) for name in ("unadapted", method)]
     if classes_of(after) != classes:
         raise UserError(
             "The predictions before and after adaptation have different classes; predict both again."

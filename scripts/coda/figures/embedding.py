@@ -112,16 +112,8 @@ def _by_class(axes: Axes, points: pd.DataFrame, table: pd.DataFrame) -> None:
         label = f"{len(commonest) - len(shown)} other classes"
         axes.scatter(others["x"], others["y"], s=4, color=EMPTY, linewidths=0, label=label)
     for name, colour, marker in zip(shown, PALETTE, MARKERS, strict=False):
-        rows = points[points["Metadata_moa"] == name]
-        axes.scatter(
-            rows["x"],
-            rows["y"],
-            s=9,
-            color=colour,
-            marker=marker,
-            linewidths=0,
-            alpha=0.85,
-            label=shortened(name),
+        _scatter(
+            axes, points[points["Metadata_moa"] == name], colour, marker, 0.85, shortened(name)
         )
 
 
@@ -132,13 +124,11 @@ def _by_source(axes: Axes, points: pd.DataFrame) -> None:
     ):
         rows = points[points["set"] == part] if part else points[points["set"] != "source"]
         label = f"{source_name(rows['Metadata_Source'].iloc[0])} ({words})"
-        axes.scatter(
-            rows["x"],
-            rows["y"],
-            s=9,
-            color=colour,
-            marker=marker,
-            linewidths=0,
-            alpha=0.7,
-            label=label,
-        )
+        _scatter(axes, rows, colour, marker, 0.7, label)
+
+
+def _scatter(
+    axes: Axes, rows: pd.DataFrame, colour: str, marker: str, alpha: float, label: str
+) -> None:
+    look = {"color": colour, "marker": marker, "alpha": alpha, "label": label}
+    axes.scatter(rows["x"], rows["y"], s=9, linewidths=0, **look)

@@ -35,11 +35,12 @@ from coda.crops.store import CropStore
 from coda.evaluation.units import LOGIT, classes_of, probabilities_of
 from coda.figures.style import PALETTE
 from coda.files import replacing
-from coda.wells import well_place
+from coda.wells import row_letters, well_place
 
 TEMPLATE = Path(__file__).with_name("explorer.html.jinja")
 MOST = 40_000  # crops on the page
-MANY = 10_000  # crops from which on thumbnails are smaller
+MANY = 10_000  # crops from which on thumbnails and points are smaller
+FEW = 4_000  # crops up to which thumbnails are larger
 LANDMARKS = 1_000  # crops that t-SNE places; it takes minutes with ten times as many
 NEIGHBOURS = 6
 SHEET = 2_048  # pixels; browsers decode pictures of this side on any device
@@ -133,7 +134,7 @@ def thumbnails(table: pd.DataFrame, stores: Sequence[CropStore]) -> tuple[np.nda
         uint8 of shape (N, side, side, 3), in the order of the table, and the side in pixels.
     """
     first = stores[0]
-    most = 40 if len(table) <= MANY else 32
+    most = 64 if len(table) <= FEW else 40 if len(table) <= MANY else 32
     block = max(1, min(first.height, first.width) // most)
     side = min(first.height, first.width) // block
     small = np.zeros((len(table), len(first.channels), side, side), np.float32)
@@ -260,6 +261,7 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
     wells = ColumnDataSource(
         {"row": [], "column": [], "colour": [], "first": [], "line": []}, name="wells"
     )
+    size = 6 if len(source.data["row"]) <= MANY else 4
     hover = CustomJS(code="window.explorer.hover(cb_data.index.indices)")
     panels = []
     for moment, words in (("before", "Before adaptation"), ("after", "After adaptation")):
@@ -271,7 +273,7 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
         panel.grid.visible = False
         panel.toolbar.logo = None
         points = panel.scatter(
-            f"x_{moment}", f"y_{moment}", source=source, view=CDSView(filter=shown), size=6,
+            f"x_{moment}", f"y_{moment}", source=source, view=CDSView(filter=shown), size=size,
             fill_color="colour", line_color=None, fill_alpha=0.8, nonselection_fill_alpha=0.35,
         )  # fmt: skip
         panel.scatter(
@@ -295,6 +297,9 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
         x_axis_location="above", x_range=Range1d(0.5, 24.5), y_range=Range1d(16.5, 0.5),
     )  # fmt: skip
     plate.grid.visible = False
+    rows = [1, 8, 16, 24, 32]
+    plate.yaxis.ticker = rows
+    plate.yaxis.major_label_overrides = {row: row_letters(row - 1) for row in rows}
     plate.rect(
         "column",
         "row",

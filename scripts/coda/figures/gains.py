@@ -1,4 +1,4 @@
-"""Gain in recall of each mechanism of action, CODA over unadapted."""
+"""Gain in recall of each mechanism of action by adaptation."""
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from coda.errors import UserError
 from coda.evaluation.bootstrap import draws, interval
 from coda.evaluation.units import Units, target_units
 from coda.figures.style import FAINT, INK, MM, PALETTE, Drawing, new_figure, shortened, style
+from coda.methods import method_name
 
 FEWEST = 5  # wells (or compounds) of a mechanism that an interval needs
 
@@ -20,6 +21,7 @@ def recall_gains(
     level: str = "image",
     replicates: int = 1000,
     seed: int = 0,
+    method: str = "coda",
 ) -> Drawing:
     """Draw the gain in recall of every mechanism, sorted by the gain on adapted plates, with 95 % intervals.
 
@@ -33,6 +35,8 @@ def recall_gains(
         ``"image"``, ``"well"`` or ``"compound"``.
     replicates, seed
         Of the bootstrap over wells (compounds at their level), in which both share their resamples.
+    method
+        Name of the method after.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def recall_gains(
         for axes, split in zip(panels, parts, strict=True):
             _bars(axes, table[table["split"] == split].set_index("moa").loc[order])
             axes.set_title(SPLIT_NAMES[split].capitalize())
-            axes.set_xlabel(f"gain in recall per {level}, CODA over unadapted")
+            axes.set_xlabel(f"gain in recall per {level}, {method_name(method)} over unadapted")
         panels[0].set_yticks(range(len(order)), [shortened(name) for name in order])
         panels[0].set_ylim(-0.6, len(order) - 0.4)
     return Drawing(figure, table)

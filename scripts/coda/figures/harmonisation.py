@@ -12,7 +12,18 @@ from coda.columns import natural_order, source_name
 from coda.crops.harmonisation import Harmonisation, Harmoniser, describe_reference, standardised
 from coda.crops.store import CropStore
 from coda.errors import UserError
-from coda.figures.style import FAINT, INK, MM, PALETTE, WIDTH, Drawing, look, new_figure, style
+from coda.figures.style import (
+    FAINT,
+    INK,
+    MM,
+    PALETTE,
+    WIDTH,
+    Drawing,
+    look,
+    new_figure,
+    scale_bar,
+    style,
+)
 
 ROWS = ("power (µm²)", "gain", "gain from the\nother channels")
 BEFORE = {"linewidth": 0.8, "linestyle": (0, (1, 1.5))}
@@ -159,17 +170,22 @@ def compound_strip(
         source_name(name) for name in (harmonisation.source, harmonisation.training_source)
     )
     images = {source: crops[0], f"{source},\nharmonised": after, other: crops[1]}
+    own = target.um_per_pixel(harmonisation.source)
+    # Harmonised crops may have the pixel size of the training source.
+    sizes = [own, own and harmonisation.to_um_per_pixel]
+    sizes.append(training.um_per_pixel(harmonisation.training_source))
     with style():
         across = len(target.channels) + 0.3
         tile = min(WIDTH / across, TILE)
         figure = new_figure(3 * tile + 10 * MM, tile * across)
         grid = figure.subplots(3, len(target.channels), squeeze=False)
-        for line, (words, image) in zip(grid, images.items(), strict=True):
+        for line, (words, image), um in zip(grid, images.items(), sizes, strict=True):
             line[0].set_ylabel(words)
             for axes, pixels in zip(line, standardised(image)[0], strict=True):
                 axes.imshow(pixels, cmap="gray", vmin=DARKEST, vmax=BRIGHTEST)
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
+            scale_bar(line[0], um)
         for axes, channel in zip(grid[0], target.channels, strict=True):
             axes.set_title(channel)
     tables = [

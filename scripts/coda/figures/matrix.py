@@ -76,12 +76,16 @@ def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
 def is_shown(method: str) -> bool:
     """Say whether a method has a panel.
 
-    The unadapted pipeline and CODA, harmonised or not, aligned on DMSO or not: a page does not hold more.
+    The unadapted pipeline and CODA, harmonised or aligned on DMSO, and harmonised CODA with
+    consensus: a page does not hold more.
     """
     made = COMPOSED.get(method)
     if made is None or made.head != "task_model" or made.alignment not in (None, "dmso"):
         return False
-    return made.adaptation in ("unadapted", "coda")
+    both = made.harmonised and made.alignment is not None
+    if made.adaptation == "coda_consensus":
+        return made.harmonised and not both
+    return made.adaptation == "unadapted" or (made.adaptation == "coda" and not both)
 
 
 def _layout(methods: int, trained: int, sources: int) -> tuple[int, float, bool]:

@@ -10,7 +10,7 @@ from coda.columns import source_name, sources_in_order
 from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.errors import UserError
-from coda.figures.style import MM, TEXT, Drawing, new_figure, style
+from coda.figures.style import MM, TEXT, Drawing, new_figure, scale_bar, style
 
 LINE = 22  # characters of a title in one line
 
@@ -60,21 +60,29 @@ def montage(store: CropStore, number: int = 5, seed: int = 0) -> Drawing:
         top, bottom = figure.subfigures(
             2, 1, height_ratios=[len(sources) * tile + 13 + title, len(sources) * tile + 15]
         )
-        _grid(top, pictures[order], sources, names)
+        sizes = [store.um_per_pixel(source) for source in sources]
+        _grid(top, pictures[order], sources, names, sizes)
         top.suptitle("All channels together, one compound a column")
-        _grid(bottom, pixels[order[:, 0]], sources, store.channels)
+        _grid(bottom, pixels[order[:, 0]], sources, store.channels, sizes)
         bottom.suptitle(f"Channel by channel, {names[0].splitlines()[0]}")
     return Drawing(figure, chosen.drop(columns=["name", "crop"]))
 
 
-def _grid(figure: SubFigure, images: np.ndarray, sources: list[str], titles: list[str]) -> None:
+def _grid(
+    figure: SubFigure,
+    images: np.ndarray,
+    sources: list[str],
+    titles: list[str],
+    um_per_pixel: list[float | None],
+) -> None:
     grid = figure.subplots(len(sources), len(titles), squeeze=False)
     for axes, image in zip(grid.ravel(), images.reshape(-1, *images.shape[2:]), strict=True):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    for axes, source in zip(grid[:, 0], sources, strict=True):
+    for axes, source, um in zip(grid[:, 0], sources, um_per_pixel, strict=True):
         axes.set_ylabel(source_name(source))
+        scale_bar(axes, um)
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=TEXT)
 

@@ -8,10 +8,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from coda.columns import PLATE_KEYS, source_name
 from coda.crops.illumination import Illumination
 from coda.crops.quality import CHANNEL_MEASURES
 from coda.crops.store import CropStore
-from coda.figures.style import EMPTY, MM, PALETTE, SEQUENTIAL, WIDTH, Drawing, new_figure, style
+from coda.figures.style import (
+    EMPTY,
+    MM,
+    PALETTE,
+    SEQUENTIAL,
+    WIDTH,
+    Drawing,
+    new_figure,
+    scale_bar,
+    style,
+)
 from coda.wells import plate_format, row_letters, well_place
 
 MAP = matplotlib.colormaps[SEQUENTIAL].with_extremes(bad=EMPTY)
@@ -22,7 +33,7 @@ UNITS = {
     "Contrast": "ratio",
 }
 CORRECTIONS = {
-    "auto": "Illumination functions of DeepProfiler, applied where sites are enough",
+    "auto": "Illumination functions of DeepProfiler, applied to plates with enough sites",
     "deepprofiler": "Illumination functions of DeepProfiler",
     "gallery": "Illumination functions of the gallery",
     "none": "Illumination functions of DeepProfiler, not applied",
@@ -77,7 +88,8 @@ def plot_plate_maps(quality: pd.DataFrame, channels: Sequence[str]) -> Drawing:
         for axis in axes.flat:
             if not axis.has_data():
                 axis.remove()
-        figure.suptitle(f"{table['Metadata_Source'].iloc[0]} {table['Metadata_Plate'].iloc[0]}")
+        source, plate = table[PLATE_KEYS].iloc[0]
+        figure.suptitle(f"{source_name(source)}, plate {plate}")
     return Drawing(figure, wells.reset_index())
 
 
@@ -153,6 +165,8 @@ def plot_montage(store: CropStore, number: int = 6, seed: int = 0) -> Drawing:
                     axis.imshow(crop, cmap="gray", vmin=0, vmax=255)
             for axis, channel in zip(axes[:, 0], store.channels, strict=True):
                 axis.set_ylabel(channel)
+            if rows:
+                scale_bar(axes[0, 0], store.um_per_pixel(table["Metadata_Source"].iloc[0]))
     parts = [table.loc[rows].assign(shown=title.lower()) for title, rows in shown.items()]
     return Drawing(figure, pd.concat(parts))
 
@@ -195,10 +209,13 @@ def plot_illumination(
             down = np.linspace(0, 1, height)[::step], function[::step, width // 2]
             below.plot(*across, color=PALETTE[0], label="left to right")
             below.plot(*down, color=PALETTE[3], ls="--", label="top to bottom")
-            below.set(ylim=(lowest - margin, highest + margin), xticks=[0, 1], xlabel="place")
-        axes[1, 0].set_ylabel("illumination function")
+            below.set(
+                ylim=(lowest - margin, highest + margin), xticks=[0, 1], xlabel="share of the side"
+            )
+        axes[1, 0].set_ylabel("relative brightness")
         figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        figure.colorbar(image, ax=axes[0].tolist(), shrink=0.9)
+        bar = figure.colorbar(image, ax=axes[0].tolist(), shrink=0.9)
+        bar.set_label("relative brightness")
         figure.suptitle(CORRECTIONS[kind])
     facts = {name: getattr(illumination, name) for name in ("lower", "upper", "mean")}
     table = pd.DataFrame({"channel": channels, **facts, "highest": functions.max(axis=(1, 2))})

@@ -8,10 +8,10 @@ from coda.columns import SPLIT_NAMES, TARGET_SPLITS, source_name, sources_in_ord
 from coda.errors import UserError
 from coda.figures.accuracy import accuracies
 from coda.figures.style import FAINT, INK, MM, PAGE, PALETTE, WIDTH, Drawing, new_figure, style
-from coda.methods import BEFORE_AFTER, method_name
+from coda.methods import method_name
 
 
-def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
+def slope_chart(summary: pd.DataFrame, level: str = "image", method: str = "coda") -> Drawing:
     """Draw accuracy before and after adaptation with 95 % intervals: one row a training source, one column a split.
 
     More training sources than fit below each other stand side by side in twos. Each line is a target, named at its
@@ -23,13 +23,16 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
         `coda.evaluation.scores.Evaluation.summary`.
     level
         ``"image"``, ``"well"`` or ``"compound"``.
+    method
+        Name of the method after.
     """
     table = accuracies(summary, level)
-    table = table[table["method"].isin([*BEFORE_AFTER, "in_domain"])].reset_index(drop=True)
+    methods = ["unadapted", method]
+    table = table[table["method"].isin([*methods, "in_domain"])].reset_index(drop=True)
     pairs = table[table["split"].isin(TARGET_SPLITS)]
-    if set(pairs["method"]) != set(BEFORE_AFTER):
+    if set(pairs["method"]) != set(methods):
         raise UserError(
-            "The slope chart needs the methods unadapted and coda; add them to methods."
+            f"The slope chart needs the methods unadapted and {method}; add them to methods."
         )
     trained = sources_in_order(pairs["train_source"])
     most = pairs.groupby("train_source")["target_source"].nunique().max()
@@ -47,7 +50,7 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
             for axes, split in zip(row, TARGET_SPLITS, strict=True):
                 mine = (pairs["train_source"] == source) & (pairs["split"] == split)
                 axes.set_ylim(0, min(1.02, 1.08 * top))
-                _lines(axes, pairs[mine])
+                _lines(axes, pairs[mine], methods)
                 if len(home):
                     axes.axhline(home["value"].item(), color=INK, linewidth=0.8)
                     axes.text(
@@ -63,16 +66,19 @@ def slope_chart(summary: pd.DataFrame, level: str = "image") -> Drawing:
             axes.set_title(SPLIT_NAMES[split].capitalize())
         for axes in places[len(trained) :].ravel():
             axes.set_visible(False)
-        grid[0, 0].set_xticks((0, 1), [method_name(method) for method in BEFORE_AFTER])
+        # The lowest panel of each column names the methods.
+        for axes in places[len(trained) - across : len(trained)].ravel():
+            axes.tick_params(axis="x", labelbottom=True)
+        grid[0, 0].set_xticks((0, 1), [method_name(method) for method in methods])
         grid[0, 0].set_xlim(-0.2, 1.5 if across == 1 else 1.9)  # room for the names
     return Drawing(figure, table)
 
 
-def _lines(axes: Axes, panel: pd.DataFrame) -> None:
+def _lines(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
     targets = sources_in_order(panel["target_source"])
     ends = []
     for index, target in enumerate(targets):
-        rows = panel[panel["target_source"] == target].set_index("method").reindex(BEFORE_AFTER)
+        rows = panel[panel["target_source"] == target].set_index("method").reindex(methods)
         value, low, high = rows[["value", "low", "high"]].to_numpy(float).T
         colour = PALETTE[index % len(PALETTE)]
         x = np.array([0, 1]) + 0.02 * (index - (len(targets) - 1) / 2)
@@ -85,20 +91,29 @@ def _lines(axes: Axes, panel: pd.DataFrame) -> None:
             markersize=3,
             elinewidth=0.7,
         )
-        ends.append(value[1])
+        ends.append((x[1], value[1]))
     height = 0.085 * np.ptp(axes.get_ylim())
-    names = apart(np.array(ends), height)
+    right, heights = np.reshape(ends, (-1, 2)).T
+    names = apart(heights, height)
     if len(names) and not np.isnan(names).all():
         names += max(0.0, axes.get_ylim()[0] + height / 2 - np.nanmin(names))
     for index, place in enumerate(names):
         if not np.isnan(place):
-            axes.annotate(
+            beside = right.max() + 0.12
+            axes.plot(
+                (right[index], beside),
+                (heights[index], place),
+                color=FAINT,
+                linewidth=0.4,
+                zorder=1,
+            )
+            axes.text(
+                beside,
+                place,
                 source_name(targets[index]),
-                (1.03, ends[index]),
-                (1.12, place),
                 color=PALETTE[index % len(PALETTE)],
                 va="center",
-                arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.4},
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y")

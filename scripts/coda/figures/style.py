@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 
 from coda.files import replacing, write_table
@@ -117,6 +120,30 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def scale_bar(axes: Axes, um_per_pixel: float | None) -> None:
+    """Draw a bar of a round length, a third of the picture at most, over its lower left corner, and name it.
+
+    Parameters
+    ----------
+    axes
+        Axes that show a picture.
+    um_per_pixel
+        Size of its pixels; nothing is drawn where it is unknown.
+    """
+    if not um_per_pixel:
+        return
+    height, width = axes.images[0].get_size()
+    most = width * um_per_pixel / 3
+    power = 10 ** np.floor(np.log10(most))
+    length = max(step for step in (1, 2, 5) if step * power <= most) * power
+    left, low = 0.06 * width, 0.94 * height
+    looks = {"path_effects": [withStroke(linewidth=1.5, foreground="black")]}
+    axes.plot(
+        [left, left + length / um_per_pixel], [low, low], color="white", linewidth=1.5, **looks
+    )
+    axes.text(left, low - 0.03 * height, f"{length:g} µm", color="white", va="bottom", **looks)
 
 
 def _write_powers_out(figure: Figure) -> None:

@@ -20,6 +20,7 @@ from coda.gallery.site_index import LAST_SITE
 from coda.gallery.tiff import BrokenImage, check_header, read_tiff
 from coda.locks import alone
 from coda.logs import tell
+from coda.orphans import orphaned
 from coda.progress import Progress
 
 # The name of a file is made of these alone, so no table can make one that leaves its folder.
@@ -110,6 +111,11 @@ def download_plate(
         for file in os.listdir(partial):
             if file not in keep:
                 remove(partial / file)
+        if orphaned():
+            tell(
+                f"download {name}: the Snakemake of this job has ended; the images stay in {partial} for the next start"
+            )
+            return
         os.sync()  # else a power cut could leave images without bytes that the manifest calls good
         write_table(table, manifest)
         shutil.rmtree(folder, ignore_errors=True)

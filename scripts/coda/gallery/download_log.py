@@ -26,13 +26,13 @@ class Journal:
         for line in filter(None, lines):
             try:
                 row = json.loads(line)
-            except ValueError:
-                continue  # cut off by a kill or a full disk
+            except (ValueError, RecursionError):
+                continue  # cut off by a kill or a full disk, or of something else
             if not isinstance(row, dict):
                 continue
             if "boot" in row:
                 boot = row["boot"]
-            elif isinstance(row.get("file"), str) and {"key", "bytes", "md5", "status"} <= set(row):
+            elif _is_name(row.get("file")) and {"key", "bytes", "md5", "status"} <= set(row):
                 known[row["file"]] = (row, boot is not None and boot == self.boot)
         with ThreadPoolExecutor(workers) as pool:
             whole = list(pool.map(lambda pair: self.is_whole(*pair), known.values()))
@@ -69,14 +69,19 @@ class Journal:
         """Tell whether a file is still what the journal says."""
         path = self.folder / row["file"]
         try:
-            if path.stat().st_size != row["bytes"]:
+            if not path.is_file() or path.stat().st_size != row["bytes"]:
                 return False
             if same_boot or row["md5"] is None:
                 return True
             with open(path, "rb") as handle:
                 return hashlib.file_digest(handle, "md5").hexdigest() == row["md5"]
-        except OSError:
+        except (OSError, ValueError):  # the latter for what can be no name
             return False
+
+
+def _is_name(file: object) -> bool:
+    """Whether it is the name of a file in the folder, and not a path to elsewhere, such as a device without end."""
+    return isinstance(file, str) and "/" not in file
 
 
 def boot_id() -> str | None:

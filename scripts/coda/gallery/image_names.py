@@ -1,6 +1,8 @@
 """Own images: which well, site and channel each file of a folder shows, as its name says."""
 
 import re
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,6 +50,7 @@ EXPORTS = {
         r"(?: z (?P<plane>\d+))?(?: time (?P<time>\d+)[^/)]*)?\)\.tiff?"
     ),
 }
+SECONDS = 60  # for names that take milliseconds in earnest
 TIFF = re.compile(r".*\.tiff?", re.IGNORECASE)
 OME = re.compile(r".*\.ome\.tiff?", re.IGNORECASE)
 THUMBNAIL = re.compile(r"(?:.*/)?[^/]*thumb[^/]*", re.IGNORECASE)
@@ -91,7 +94,7 @@ def own_images(place: dict[str, str], tokens: dict[str, str | int]) -> OwnImages
         return None
     chosen = {name: place[name] for name in ("plane", "time") if name in place}
     for name, value in chosen.items():
-        if not value.removesuffix(".0").isdigit():
+        if not value.removesuffix(".0").isdecimal():
             raise UserError(
                 f"The sample sheet says {name} {value!r}; a {name} is a whole number, as in the names of the files."
             )
@@ -202,7 +205,7 @@ def regular(pattern: str, plate: str | None) -> re.Pattern[str]:
     if "(?P<" in pattern:
         try:
             compiled = re.compile(f"(?:.*?/)??(?:{pattern})")
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise UserError(f"{said} is no regular expression: {error}.") from None
         names = set(compiled.groupindex)
         if unknown := sorted(names - set(PARTS)):
@@ -243,9 +246,31 @@ def template(pattern: str, plate: str | None) -> str:
 
 
 def matches(names: Sequence[str], pattern: re.Pattern[str]) -> list[dict[str, str | None]]:
-    """Give the groups of each name that fits, with the name."""
-    found = ((name, pattern.fullmatch(name)) for name in names)
-    return [{"name": name} | match.groupdict() for name, match in found if match]
+    """Give the groups of each name that fits, with the name.
+
+    Raises
+    ------
+    UserError
+        If that takes longer than `SECONDS`, as repeats within repeats do.
+    """
+
+    def give_up(*_: object) -> None:
+        raise UserError(
+            f"The pattern {pattern.pattern!r} of the sample sheet takes more than {SECONDS} s to compare with the "
+            f"names of {len(names)} files; write it without repeats within repeats."
+        )
+
+    in_time = threading.current_thread() is threading.main_thread()  # which alone hears the clock
+    if in_time:
+        before = signal.signal(signal.SIGALRM, give_up)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        found = ((name, pattern.fullmatch(name)) for name in names)
+        return [{"name": name} | match.groupdict() for name, match in found if match]
+    finally:
+        if in_time:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 def place_names(names: Sequence[str], pattern: str, plate: str | None) -> pd.DataFrame:
@@ -273,11 +298,18 @@ def place_names(names: Sequence[str], pattern: str, plate: str | None) -> pd.Dat
         well, owner = well_of(found), found.pop("plate", plate)
         if well is None or (plate and owner != plate) or found.get("channel", "") is None:
             continue
+        for axis in ("site", "plane", "time"):
+            number = found.get(axis)
+            if number and not number.isdecimal():
+                raise UserError(
+                    f"The pattern {pattern!r} of the sample sheet takes {number!r} in {found['name']} for the {axis}, "
+                    "which is a whole number; make it narrower."
+                )
         found["site"] = int(found.get("site") or 1)
         if "channel" in found:
             found["channel"] = token(found["channel"])
         for axis in {"plane", "time"} & found.keys():
-            found[axis] = None if found[axis] is None else int(found[axis])
+            found[axis] = int(found[axis]) if found[axis] else None
         rows.append(found | {"well": well})
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["name", *PLACE])
 
@@ -285,12 +317,14 @@ def place_names(names: Sequence[str], pattern: str, plate: str | None) -> pd.Dat
 def well_of(found: dict[str, str | None]) -> str | None:
     """Give the well of a name's groups as it is usually written; None where no plate has it."""
     if "well" in found:
-        letters, number = re.fullmatch(r"([A-Za-z]*)(\d*)", found["well"] or "").groups()
+        letters, number = re.fullmatch(r"([^\d]*)(.*)", found["well"] or "", re.DOTALL).groups()
     else:
-        letters, number = found.pop("row"), found.pop("column")
-        if letters.isdigit():
+        letters, number = found.pop("row") or "", found.pop("column") or ""
+        if letters.isdecimal():
             letters = row_letters(int(letters) - 1) if 0 < int(letters) <= FORMATS[-1][0] else ""
-    if not letters or not number or not 0 < int(number) <= FORMATS[-1][1]:
+    if not re.fullmatch("[A-Za-z]{1,2}", letters) or not number.isdecimal():
+        return None
+    if not 0 < int(number) <= FORMATS[-1][1]:
         return None
     well = f"{letters.upper()}{int(number):02d}"
     return well if well_place(well)[0] < FORMATS[-1][0] else None
@@ -303,7 +337,7 @@ def token(text: str) -> str:
     ('1', 'DAPI - DAPI')
     """
     text = text.strip()
-    return (text.lstrip("0") or "0") if text.isdigit() else text
+    return (text.lstrip("0") or "0") if text.isdecimal() else text
 
 
 def tell_unplaced(names: Sequence[str], placed: pd.DataFrame, pattern: str, where: str) -> None:

@@ -178,3 +178,8 @@ def sole(labels: pd.Series) -> str | None:
     """Give the one label among `labels`, or None if there is none or more than one."""
     distinct = labels.dropna().unique()
     return distinct[0] if len(distinct) == 1 else None
+
+
+def class_names(tables: list[pd.DataFrame]) -> list[str]:
+    """Mechanisms of action that occur in the tables, in alphabetical order."""
+    return sorted(set().union(*(table["Metadata_moa"].dropna().unique() for table in tables)))

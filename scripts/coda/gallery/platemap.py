@@ -183,7 +183,7 @@ def joined_wells(rows: pd.DataFrame, path: str | Path) -> pd.Series:
     """Join rows, by letter or number from 1, and columns to wells."""
 
     def letters(row: str) -> str:
-        return row_letters(int(row) - 1) if row.isdigit() and 0 < int(row) <= 32 else row
+        return row_letters(int(row) - 1) if row.isdecimal() and 0 < int(row) <= 32 else row
 
     if rows["row"].isna().any() or rows["column"].isna().any():
         raise UserError(f"The platemap {path} has a row of wells without its row or column.")
@@ -223,11 +223,15 @@ def well_kinds(rows: pd.DataFrame, path: str | Path) -> pd.Series:
 
 
 def plain_number(text: str) -> str:
-    """Write numbers one way (``10.0`` as ``10``), with a point; anything else stays as it is."""
-    try:
-        return f"{float(text.replace(',', '.')):g}"
-    except ValueError:
+    """Write numbers one way (``10.0`` as ``10``), with a point; anything else stays as it is.
+
+    In ``1,000`` the comma can part thousands, too, so it stays.
+    """
+    if not re.fullmatch(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,2})?", text, re.ASCII):
         return text
+    if re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text):
+        return text
+    return f"{float(text.replace(',', '.')):.15g}"
 
 
 def refuse_contradictions(table: pd.DataFrame, path: str | Path) -> None:

@@ -45,7 +45,8 @@ def select_plates(
     ------
     UserError
         If a source, batch or plate is not in the table or not of the type, a plate is both excluded
-        and named or is in several batches, or a source is left without training plates.
+        and named or is in several batches, two plates of a source differ in case alone, or a source is left without
+        training plates.
     """
     excluded = {str(plate) for plate in exclude}
     for plate in sorted(excluded - set(plates["Metadata_Plate"])):
@@ -61,6 +62,14 @@ def select_plates(
     table = pd.concat(chosen, ignore_index=True)
     for name in table[PLATE_COLUMNS[:3]].to_numpy().ravel():
         check_name(name, "tables.plate")
+    lower = table[PLATE_KEYS].apply(lambda names: names.str.lower())
+    if (again := lower.duplicated()).any():
+        source, plate = lower[again].iloc[0]
+        alike = [*table["Metadata_Plate"][(lower == (source, plate)).all(axis=1)]]
+        raise UserError(
+            f"The plates {' and '.join(alike)} of {source} differ in case alone: on many disks their results would be "
+            "the same files; rename one, or leave it out (exclude_plates)."
+        )
     return table
 
 

@@ -6,6 +6,7 @@ import re
 import time
 import urllib.parse
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -144,9 +145,21 @@ def read_address(address: str, attempts: int, timeout: float) -> bytes:
     TemporaryError
         If no attempt succeeds.
     """
+    content = bytearray()
+
+    def once() -> None:
+        content.clear()
+        receive_once(address, timeout, content.extend, LARGEST)
+
+    repeated(once, address, attempts)
+    return bytes(content)
+
+
+def repeated(once: Callable[[], None], address: str, attempts: int) -> None:
+    """Call `once`, again after a pause that doubles if the server or the connection of an address fails."""
     for attempt in range(1, attempts + 1):
         try:
-            return read_once(address, timeout)
+            return once()
         except TemporaryError as error:
             if attempt == attempts:
                 raise
@@ -156,8 +169,20 @@ def read_address(address: str, attempts: int, timeout: float) -> bytes:
     raise ValueError(f"attempts is {attempts}; it must be at least 1")
 
 
-def read_once(address: str, timeout: float) -> bytes:
-    """Make one attempt to read a web address, following redirects on its host."""
+def receive_once(
+    address: str, timeout: float, write: Callable[[bytes], object], largest: int
+) -> None:
+    """Make one attempt to read a web address, following redirects on its host.
+
+    Parameters
+    ----------
+    address, timeout
+        As in `fetch_table`.
+    write
+        Takes each piece.
+    largest
+        Bytes that it may have.
+    """
     for _ in range(MOST_REDIRECTS):
         with limited(timeout):
             answer = get_address(address, timeout)
@@ -176,12 +201,18 @@ def read_once(address: str, timeout: float) -> bytes:
             announced = body.length_remaining
             if announced is None and not body.chunked:
                 raise TemporaryError("the server does not say how long it is, so it may be cut off")
-            data = b"".join(pieces(body, timeout, LARGEST if announced is None else announced))
-        if announced is not None and len(data) != announced:
-            raise TemporaryError(f"{len(data)} of {announced} bytes arrived")
-        if data.startswith(b"<?xml") and (code := error_code(data[:ERROR_PAGE])) in BUSY:
+            if announced is not None and announced > largest:
+                raise ValueError(f"it has {announced:,} bytes, more than the {largest:,} allowed")
+            start, size = b"", 0
+            for piece in pieces(body, timeout, largest if announced is None else announced):
+                start = start or piece[:ERROR_PAGE]
+                write(piece)
+                size += len(piece)
+        if announced is not None and size != announced:
+            raise TemporaryError(f"{size} of {announced} bytes arrived")
+        if start.startswith(b"<?xml") and (code := error_code(start)) in BUSY:
             raise TemporaryError(f"the server is in trouble or overloaded ({code} under HTTP 200)")
-        return data
+        return
     raise ValueError(f"it redirects more than {MOST_REDIRECTS - 1} times")
 
 

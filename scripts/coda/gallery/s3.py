@@ -28,6 +28,7 @@ from coda.gallery.base import (
     checked_prefix,
 )
 from coda.gallery.s3_requests import (
+    LARGEST_UNLISTED,
     MD5,
     PARTS,
     address_of,
@@ -63,6 +64,8 @@ class S3Gallery(Gallery):
         Seconds without any answer after which a probe checks whether the gallery is down.
     storm
         Seconds for which a gallery is waited for that answers, but with errors of its own alone.
+    largest
+        Bytes that an object may have whose size no listing has told.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class S3Gallery(Gallery):
         backoff: float = 0.5,
         patience: float = 20.0,
         storm: float = 300.0,
+        largest: int = LARGEST_UNLISTED,
     ):
         self.bucket, _, prefix = root.removeprefix("s3://").strip("/").partition("/")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]+", self.bucket):
@@ -91,7 +95,7 @@ class S3Gallery(Gallery):
         )
         self.attempts, self.timeout = attempts, timeout
         self.backoff, self.longest_wait = backoff, LONGEST_WAIT
-        self.patience, self.storm = patience, storm
+        self.patience, self.storm, self.largest = patience, storm, largest
         self.lock, self.probing = threading.Lock(), threading.Lock()
         self.failing_since: float | None = None  # no good answer since then
         self.storms = 0  # that have passed
@@ -103,7 +107,8 @@ class S3Gallery(Gallery):
 
         def load(fresh: bool) -> None:
             content.clear()
-            receive(self.ask(key, fresh), content.extend, self.timeout, listed, self.down)
+            answer = self.ask(key, fresh)
+            receive(answer, content.extend, self.timeout, listed, self.down, self.largest)
 
         self.retry(load)
         return bytes(content)
@@ -115,7 +120,7 @@ class S3Gallery(Gallery):
         def save(fresh: bool) -> tuple[int, str, str]:
             answer = self.ask(key, fresh)
             with open(path, "wb") as sink:
-                return receive(answer, sink.write, self.timeout, listed, self.down)
+                return receive(answer, sink.write, self.timeout, listed, self.down, self.largest)
 
         (size, etag, md5), attempts = self.retry(save)
         in_parts = PARTS.fullmatch(etag) and has_parts(path, size, etag)

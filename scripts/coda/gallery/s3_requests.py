@@ -217,6 +217,7 @@ def receive(
     timeout: float,
     listed: Entry | None = None,
     stop: threading.Event | None = None,
+    largest: int = LARGEST_UNLISTED,
 ) -> tuple[int, str, str]:
     """Receive an object piece by piece; give its size, ETag and MD5.
 
@@ -234,6 +235,8 @@ def receive(
         What the listing says of the object, which an answer to another request does not match.
     stop
         See `coda.gallery.web.pieces`.
+    largest
+        Bytes that an object may have whose size no listing has told.
 
     Raises
     ------
@@ -244,9 +247,9 @@ def receive(
     connection = detach(answer)
     try:
         with answer.raw as body:  # the response of urllib3, which can read what there is
-            etag = check_headers(answer, listed)
+            etag = check_headers(answer, listed, largest)
             announced, start = body.length_remaining, b""
-            most = listed.bytes if listed else LARGEST_UNLISTED
+            most = listed.bytes if listed else largest
             digest, size = hashlib.md5(usedforsecurity=False), 0
             for piece in pieces(body, timeout, most, stop):
                 start = start or piece[:ERROR_PAGE]
@@ -268,7 +271,7 @@ def receive(
     return size, etag, digest.hexdigest()
 
 
-def check_headers(answer: AWSResponse, listed: Entry | None) -> str:
+def check_headers(answer: AWSResponse, listed: Entry | None, largest: int) -> str:
     """Give the ETag of an answer if its headers are those of the object asked for, as `receive` has it."""
     etag = etag_of(answer.headers.get("ETag", ""))
     if not etag:  # a page put in by something on the way
@@ -278,7 +281,7 @@ def check_headers(answer: AWSResponse, listed: Entry | None) -> str:
     announced = answer.raw.length_remaining
     if announced is None and not answer.raw.chunked and not MD5.fullmatch(etag):
         raise TemporaryError("the answer does not say how long it is")
-    limit = listed.bytes if listed else LARGEST_UNLISTED
+    limit = listed.bytes if listed else largest
     if announced is not None and (announced > limit or (listed and announced != limit)):
         raise TemporaryError(f"{announced:,} bytes are announced, not {limit:,}")
     if listed and listed.etag and etag != listed.etag:

@@ -135,6 +135,7 @@ def is_chosen(
             .fillna("")
             .str.lower()
             .map(lambda names: not asked.isdisjoint(names.split("|")))
+            .astype(bool)
         )
         keep &= rows["Metadata_JCP2022"].str.lower().isin(asked) | named | controls
     if moas is not None:

@@ -177,7 +177,7 @@ def rows_of_plate(rows: pd.DataFrame, plate: str, key: str) -> pd.DataFrame:
 
 def as_number(name: str) -> str:
     """Give an id without zeros in front and ``.0`` behind, where it is a number."""
-    return name.removesuffix(".0").lstrip("0") if name.removesuffix(".0").isdigit() else name
+    return name.removesuffix(".0").lstrip("0") if name.removesuffix(".0").isdecimal() else name
 
 
 def well_names(wells: pd.Series, name: str) -> pd.Series:

@@ -189,8 +189,13 @@ def decode(page: tifffile.TiffPage) -> np.ndarray:
     Raises
     ------
     BrokenImage
-        If the page claims too many pixels, segments or bytes, or if its compression is none of `COMPRESSIONS`.
+        If the page claims too many pixels, segments or bytes, lacks some of them, or if its compression is none of
+        `COMPRESSIONS`; if its pixels are no grey values with black at zero.
     """
+    if page.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        raise BrokenImage("its zero is white, not black")
+    if page.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        raise BrokenImage("its pixels are places in a palette, not grey values")
     if page.compression not in COMPRESSIONS:
         name = getattr(page.compression, "name", page.compression)
         raise BrokenImage(f"its compression {name} is not read; save it with LZW or none")
@@ -206,6 +211,9 @@ def decode(page: tifffile.TiffPage) -> np.ndarray:
     most = 2 * claimed * page.dtype.itemsize + 4096 * segments
     if sum(page.databytecounts) > most:
         raise BrokenImage(f"it has more bytes of pixels than {segments} strips or tiles can need")
+    # tifffile fills segments that are absent with zeros instead of refusing them.
+    if not page.size or len(page.databytecounts) < segments or min(page.databytecounts) == 0:
+        raise BrokenImage("some of its pixels are absent")
     return page.asarray()
 
 
@@ -243,14 +251,8 @@ def read_tiff(path: str | os.PathLike) -> np.ndarray:
 
 
 def check_page(page: tifffile.TiffPage) -> None:
-    """Raise `BrokenImage` unless a page is a whole 16-bit plane."""
+    """Raise `BrokenImage` unless a page is a 16-bit plane."""
     if len(page.shape) != 2:
         raise BrokenImage(f"not a single plane: its shape is {page.shape}")
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        raise BrokenImage("its zero is white, not black")
     if page.dtype not in (np.uint16, np.int16):
         raise BrokenImage(f"not of 16 bits: its type is {page.dtype}")
-    # tifffile fills segments that are absent with zeros instead of refusing them.
-    counts = page.databytecounts
-    if not page.size or len(counts) < math.prod(page.chunked) or min(counts) == 0:
-        raise BrokenImage("some of its pixels are absent")

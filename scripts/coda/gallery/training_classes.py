@@ -6,14 +6,10 @@ import pandas as pd
 
 from coda.columns import TRAIN
 from coda.errors import UserError
+from coda.gallery.labels import class_names
 from coda.gallery.site_filter import is_chosen
 from coda.gallery.site_index import plate_layout
 from coda.logs import some
-
-
-def class_names(tables: list[pd.DataFrame]) -> list[str]:
-    """Mechanisms of action that occur in the tables, in alphabetical order."""
-    return sorted(set().union(*(table["Metadata_moa"].dropna().unique() for table in tables)))
 
 
 def expected_classes(compounds: pd.DataFrame, choose: dict[str, Any]) -> list[str]:

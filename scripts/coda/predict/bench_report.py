@@ -1,5 +1,6 @@
 """The page for the bench: calls to sort and filter, the cells of the surest, and maps of the plates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -32,6 +33,8 @@ COLUMNS = {
     "nearest_moa": ("its mechanism", None),
     "novelty": ("novelty", 2),
 }
+# Columns whose words take several lines.
+LONG = ("set", "flags")
 
 
 def write_bench_report(
@@ -40,6 +43,7 @@ def write_bench_report(
     trust: pd.DataFrame,
     store: CropStore,
     thumbnails: pd.DataFrame,
+    doubts: Sequence[str] = (),
 ) -> None:
     """Write the page, one file that needs no other and no network.
 
@@ -55,6 +59,8 @@ def write_bench_report(
         Crops of all plates.
     thumbnails
         Small crops of the training source, from the pack.
+    doubts
+        What puts the calls in doubt, a sentence each.
     """
     compounds = calls[calls["level"] == "compound"].reset_index(drop=True)
     wells = calls[calls["level"] == "well"]
@@ -69,13 +75,15 @@ def write_bench_report(
     colours = colours_of_calls(wells)
     others = set(wells.loc[wells["Metadata_pert_type"] != "negcon", "call"]) - {"", *colours}
     legend = [*colours.items()] + ([("other calls", OTHER)] if others else [])
-    columns = {name: told for name, told in COLUMNS.items() if name in compounds}
+    columns = {name: told for name, told in COLUMNS.items() if says_anything(compounds, name)}
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     page = environment.from_string(TEMPLATE.read_text()).render(
         headings=[heading for heading, _ in columns.values()],
         numeric=[decimals is not None for _, decimals in columns.values()],
+        long=[name in LONG for name in columns],
+        rounded=rounded,
         rows=[
             (row["call"] == "", [cell(row[name], told[1]) for name, told in columns.items()])
             for row in compounds.to_dict("records")
@@ -83,6 +91,7 @@ def write_bench_report(
         compounds=len(compounds),
         called=len(called),
         coverage=compounds["coverage"].iloc[0] if len(compounds) else None,
+        doubts=doubts,
         reason=trust.loc[trust["use"], "reason"].iloc[0],
         cards=cards,
         channels=store.channels,
@@ -94,10 +103,25 @@ def write_bench_report(
         temporary.write_text(page, encoding="utf-8")
 
 
+def says_anything(compounds: pd.DataFrame, name: str) -> bool:
+    """Tell whether a column of calls is worth its place: it is there, not empty, and does not repeat the call."""
+    if name not in compounds or (name == "moa_1" and (compounds["call"] == compounds[name]).all()):
+        return False
+    return bool((compounds[name].notna() & (compounds[name] != "")).any())
+
+
 def cell(value: object, decimals: int | None) -> tuple[str, str]:
     """Give a value as it is shown, and as it is sorted and exported."""
     if value is None or pd.isna(value):
         return "", ""
     if decimals is None:
         return str(value), str(value)
-    return f"{value:.{decimals}f}", f"{value:.6g}"
+    return rounded(value, decimals), f"{value:.6g}"
+
+
+def rounded(value: float, decimals: int) -> str:
+    """Write a number without rounding what is not quite 0 or 1 to certainty."""
+    text, least = f"{value:.{decimals}f}", 10**-decimals
+    if decimals and 0 < value < 1 and float(text) in (0, 1):
+        return f"<{least:.{decimals}f}" if float(text) == 0 else f">{1 - least:.{decimals}f}"
+    return text

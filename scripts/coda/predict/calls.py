@@ -10,17 +10,15 @@ import pandas as pd
 
 from coda.columns import PLATE_KEYS, WELL_KEYS
 from coda.errors import UserError
-from coda.evaluation.units import LOGIT, classes_of
+from coda.evaluation.units import LOGIT, classes_of, usable
 from coda.evaluation.well_profiles import well_profiles
-from coda.predict.coverage import Calibration, calibrate
+from coda.predict.coverage import Calibration, calibrate, too_large
 from coda.predict.novelty import activity, nearest_compounds
 
 COMPOUND, NAME = "Metadata_JCP2022", "Metadata_pert_iname"
 RANKS = 3  # mechanisms listed with their probabilities
 NOTHING_FITS, TOO_MANY_FIT = "no mechanism fits", "too many mechanisms fit"
 NOTHING_SEEN = "no usable site"
-# From this share of the classes on, a set says less than it leaves out.
-LARGE = 0.5
 
 
 def call_mechanisms(
@@ -110,24 +108,6 @@ def call_mechanisms(
     return table[[*first, *(name for name in table if name not in first)]]
 
 
-def usable(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Sites of good quality that a method has predictions for."""
-    logits = [LOGIT + name for name in classes_of(predictions)]
-    keep = np.isfinite(predictions[logits].to_numpy()).all(axis=1)
-    if "Quality_ok" in predictions:
-        keep = keep & predictions["Quality_ok"].to_numpy(bool)
-    return predictions[keep]
-
-
-def compound_logits(predictions: pd.DataFrame) -> np.ndarray:
-    """Mean logits (compounds, classes) of treated compounds: the mean of their wells' means."""
-    logits = [LOGIT + name for name in classes_of(predictions)]
-    good = usable(predictions)
-    good = good[good[COMPOUND].notna() & (good["Metadata_pert_type"] != "negcon")]
-    wells = good.astype(dict.fromkeys(logits, np.float64)).groupby([COMPOUND, *WELL_KEYS])
-    return wells[logits].mean().groupby(level=COMPOUND).mean().to_numpy()
-
-
 def _mean_logits(sites: pd.DataFrame, logits: list[str]) -> pd.DataFrame:
     grouped = sites.astype(dict.fromkeys(logits, np.float64)).groupby(WELL_KEYS, sort=True)
     return pd.concat([grouped[logits].mean(), grouped.size().rename("sites")], axis=1).reset_index()
@@ -200,7 +180,7 @@ def _say(
     order = np.argsort(-probabilities, axis=1, kind="stable")
     sizes, names = inside.sum(axis=1), np.array(classes, dtype=object)
     abstains = np.select(
-        [~seen, sizes == 0, sizes > max(1, LARGE * len(classes))],
+        [~seen, sizes == 0, too_large(inside)],
         [NOTHING_SEEN, NOTHING_FITS, TOO_MANY_FIT],
         "",
     )

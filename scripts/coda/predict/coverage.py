@@ -15,9 +15,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from coda.errors import UserError
-from coda.evaluation.units import Units, classes_of, units
+from coda.evaluation.units import classes_of, units
 
 FOLDS = 5
+# From this share of the classes on, a set says less than it leaves out.
+LARGE = 0.5
 # Temperatures tried: logits that mean nothing are not to be sharpened or flattened without end.
 COLDEST, HOTTEST = 0.05, 20.0
 
@@ -76,7 +78,7 @@ def calibrate(predictions: pd.DataFrame, level: str) -> Calibration:
     known = units(predictions, classes_of(predictions), level)
     logits = np.log(np.maximum(known.probabilities, np.finfo(np.float64).tiny))
     scores = np.empty(len(known))
-    fold = _folds(known)
+    fold = deal(known.compounds)
     for number in np.unique(fold):
         others, mine = fold != number, fold == number
         fitted = fit_temperature(logits[others], known.labels[others]) if others.any() else 1.0
@@ -104,8 +106,13 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def _folds(known: Units) -> np.ndarray:
-    """Deal compounds out to folds, so that all units of one lie in the same."""
-    numbers, compounds = pd.factorize(known.compounds, sort=True)
-    dealt = np.random.default_rng(0).permutation(len(compounds)) % min(FOLDS, len(compounds))
+def deal(compounds: np.ndarray) -> np.ndarray:
+    """Deal compounds out to folds, so that all units of one lie in the same: the fold of each unit, from 0."""
+    numbers, names = pd.factorize(compounds, sort=True)
+    dealt = np.random.default_rng(0).permutation(len(names)) % min(FOLDS, len(names))
     return dealt[numbers]
+
+
+def too_large(inside: np.ndarray) -> np.ndarray:
+    """Mark the units whose sets, bool (N, classes), hold more than half of the mechanisms, and more than one."""
+    return inside.sum(axis=1) > max(1, LARGE * inside.shape[1])

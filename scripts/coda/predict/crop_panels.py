@@ -16,7 +16,7 @@ from coda.predict.pack import shrunk
 COMPOUND, NAME, KIND = "Metadata_JCP2022", "Metadata_pert_iname", "Metadata_pert_type"
 PER_PANEL = 4  # crops side by side
 GAP = 2  # pixels between them
-TILE = 96  # pixels of the page that a crop is wide
+TILE = 72  # pixels of the page that a crop is wide: four panels stand side by side
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 from coda.columns import TRAIN, VALIDATION
+from coda.config import network_settings
 from coda.crops.harmonisation import (
     harmonise,
     load_spectra,
@@ -387,12 +388,6 @@ class Pack:
         path = folder / "harmonisation.parquet"
         save_harmonisations([harmonise(plate, training, **settings) for plate in plates], path)
         return str(path)
-
-
-def network_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What it takes to build the networks again, from the settings of a pack."""
-    model = {key: settings["model"][key] for key in ("architecture", "options")}
-    return {"model": model, "image_size": settings["views"]["global_size"]}
 
 
 def whole_machine() -> Machine:

@@ -6,10 +6,13 @@ the settings that its networks were trained with, and the size and checksum of e
 
 import hashlib
 import json
+import lzma
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,9 @@ DECIDED = ("crops", "model", "head", "views", "classify")
 # Sections that a config may change.
 PROPOSED = ("adapt", "consensus", "data", "harmonise")
 LARGEST = 8 << 30  # bytes of all files together
+LARGEST_DESCRIPTION = 1 << 24  # bytes
+LONGEST_FETCH = 2 * 3600.0  # seconds
+MOST_SMALLER = 20  # times that a zip is smaller than its files: weights do not compress
 
 
 def open_pack(address: str, folder: Path) -> Path:
@@ -45,7 +51,8 @@ def open_pack(address: str, folder: Path) -> Path:
     Parameters
     ----------
     address
-        A folder, a ``.zip`` of one, or the address of such a zip (``https://``, ``s3://``).
+        A folder, a ``.zip`` of one, or the address of such a zip (``https://``, ``s3://``), which may end in
+        ``#sha256=...``, the checksum of the zip.
     folder
         Where to put what is unpacked; what lies there already and is the same pack is kept.
 
@@ -59,9 +66,9 @@ def open_pack(address: str, folder: Path) -> Path:
     path = Path(address).expanduser()
     if path.is_dir():
         return path
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"pack is {address}, but there is no such folder or file.")
-    _unpack(path, folder)
+    _unpack(path, folder, str(path))
     return folder
 
 
@@ -75,18 +82,23 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
-        description = json.loads(path.read_text())
+        if not path.is_file():
+            raise FileNotFoundError
+        if path.stat().st_size > LARGEST_DESCRIPTION:
+            raise ValueError(f"it has more than {LARGEST_DESCRIPTION:,} bytes")
+        description = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise UserError(
             f"{folder} is no pack: it has no {DESCRIPTION}; `snakemake pack` makes packs."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch the pack again.") from error
     version = description.get("version") if isinstance(description, dict) else None
     if version != VERSION:
+        made_by = description.get("code") if isinstance(description, dict) else None
         raise UserError(
-            f"{path} is a pack of version {version}, and this release reads version {VERSION}; make the pack again, or "
-            "use the release that made it."
+            f"{path} is a pack of version {version}, and this release reads version {VERSION}; make the pack again "
+            f"with `snakemake pack`, or use the release that made it, {made_by or 'which it does not name'}."
         )
     missing = [key for key in KEYS if key not in description]
     files = description.get("files")
@@ -96,7 +108,36 @@ def describe(folder: Path) -> dict[str, Any]:
             missing.append(name)
     if missing:
         raise UserError(f"{path} says nothing of {missing[0]}; fetch the pack again.")
+    if (wrong := _wrong(description)) is not None:
+        raise UserError(f"{path} says what cannot be of {wrong}; fetch the pack again.")
     return description
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it has the value {name}")
+
+
+def _wrong(description: Mapping[str, Any]) -> str | None:
+    """Name what a description says that no pack can be, None if nothing."""
+
+    def names(value: object) -> bool:
+        return (
+            isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+        )
+
+    um, settings = description["um_per_pixel"], description["settings"]
+    sections = isinstance(settings, dict) and all(
+        isinstance(settings.get(section, {}), dict) for section in (*DECIDED, *PROPOSED)
+    )
+    right = {
+        "classes": names(description["classes"]),
+        "channels": names(description["channels"]),
+        "um_per_pixel": isinstance(um, int | float) and 0 < um < 1000,
+        "settings": sections
+        and set(DECIDED) <= settings.keys()
+        and settings.get("channels") == description["channels"],
+    }
+    return next((name for name, fits in right.items() if not fits), None)
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -242,18 +283,17 @@ def check_pixel_size(um_per_pixel: float | None, description: Mapping[str, Any],
         )
 
 
-def _unpack(path: Path, folder: Path) -> None:
-    """Unpack the files that a pack has, and no others, whole or not at all."""
+def _unpack(path: Path, folder: Path, named: str) -> None:
+    """Unpack the files that a pack has, and no others, whole or not at all; messages call the zip as `named`."""
     try:
         with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            most = min(LARGEST, MOST_SMALLER * (path.stat().st_size + LARGEST_DESCRIPTION))
+            if size > most or archive.getinfo(DESCRIPTION).file_size > LARGEST_DESCRIPTION:
+                raise UserError(f"{named} would unpack to {size:,} bytes; it is no pack.")
             text = archive.read(DESCRIPTION)
-            if folder.is_dir() and (folder / DESCRIPTION).read_bytes() == text:
+            if (folder / DESCRIPTION).is_file() and (folder / DESCRIPTION).read_bytes() == text:
                 return
-            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-            if sum(sizes.values()) > LARGEST:
-                raise UserError(
-                    f"{path} would unpack to more than {LARGEST >> 30} GiB; it is no pack."
-                )
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pack") as scratch:
                 made = Path(scratch) / "pack"
@@ -261,12 +301,27 @@ def _unpack(path: Path, folder: Path) -> None:
                 for name in (DESCRIPTION, *FILES.values()):
                     with archive.open(name) as file, open(made / name, "wb") as out:
                         shutil.copyfileobj(file, out, 1 << 20)
-                verify(made)
-                if folder.exists():
+                try:
+                    verify(made)
+                except UserError as error:
+                    raise UserError(str(error).replace(str(made), named)) from None
+                if folder.is_symlink() or folder.is_file():
+                    folder.unlink()
+                elif folder.exists():
                     shutil.rmtree(folder)
                 made.rename(folder)
-    except (KeyError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path} is no pack, or is broken ({error}); fetch it again.") from error
+    except (
+        KeyError,
+        OSError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise UserError(f"{named} is no pack, or is broken ({error}); fetch it again.") from error
 
 
 def _fetch(address: str, folder: Path) -> Path:
@@ -275,22 +330,36 @@ def _fetch(address: str, folder: Path) -> Path:
     known = hashlib.sha256(address.encode()).hexdigest()
     if folder.is_dir() and note.exists() and note.read_text() == known:
         return folder
-    from http.client import HTTPException
-
+    # Not needed by those whose pack is a folder, whenever Snakemake starts.
     from coda.gallery.base import FetchError
-    from coda.gallery.public_tables import read_location, reason_of
+    from coda.gallery.large_files import save_location
+    from coda.gallery.public_tables import reason_of
+    from coda.gallery.web import TemporaryError, by_way_of, shown
 
-    print(f"Fetching the pack {address.split('?')[0]}.")
-    try:
-        content = read_location(address, attempts=5, timeout=60.0)
-    except (OSError, ValueError, FetchError, HTTPException) as error:
-        raise UserError(
-            f"The pack could not be fetched: {reason_of(error)}; check the address under pack."
-        ) from error
+    named = shown(address)
+    tell(f"Fetching the pack {named}.")
+    made = [place for place in (folder.parent, *folder.parent.parents) if not place.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder.parent, suffix=".zip") as file:
-        file.write(content)
-        file.flush()
-        _unpack(Path(file.name), folder)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pack") as scratch:
+            path = Path(scratch) / "pack.zip"
+            save_location(address, path, LARGEST, LONGEST_FETCH)
+            _unpack(path, folder, named)
+    except UserError:
+        _remove_empty(made)
+        raise
+    except (OSError, ValueError, FetchError, TemporaryError) as error:
+        _remove_empty(made)
+        raise UserError(
+            f"The pack {named} could not be fetched{by_way_of(address)}: {reason_of(error)}; check the address under "
+            "pack."
+        ) from error
     note.write_text(known)
     return folder
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders that were made for nothing, the innermost first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()

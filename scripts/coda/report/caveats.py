@@ -37,11 +37,11 @@ def caveats(
         The table of ``warnings.csv``.
     """
     said = [
-        "All images are simulated: the numbers show that the workflow runs, and nothing about real plates."
+        "All images are simulated. The numbers show that the workflow runs, and nothing about real plates."
         if simulated
         else "",
         *([] if warnings is None else input_notes(warnings)),
-        "Epochs of foundation and classifier were chosen on the in-domain plate, so its accuracy is biased upwards.",
+        "The accuracy at home flatters: the epochs of foundation and classifier were chosen on that plate.",
         *_shared_batches(plates),
         _positions(quality),
         f"{TESTS} So an interval may exclude zero where p is not small.",
@@ -70,8 +70,8 @@ def _shared_batches(plates: pd.DataFrame) -> list[str]:
     )
     held_out = int((plates["subset"] == VALIDATION).sum())
     return [
-        f"Of the {held_out} held-out plates, {len(rows)} shared their batch with plates that train or are adapted to: "
-        f"{named}. There, held-out means another plate but not another batch, and accuracies are biased upwards."
+        f"Of the {held_out} held-out plates, {len(rows)} shared their batch with plates that train or are adapted to, "
+        f"so they are other plates but no other batches, and accuracies on them flatter: {named}."
     ]
 
 

@@ -21,10 +21,13 @@ from coda.versions import software_versions
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 # Pixels across a figure on the page: sharp on a dense screen, a tenth of the bytes of the print size.
 SCREEN_WIDTH = 1100
+# Whole pages of crops would be half of the bytes of a report, so what is as tall as a page is narrower.
+PAGE_WIDTH = 850
 QUALITY = 58
 TALLEST = 16_383  # pixels; WebP holds no more
 # Pairs and plates whose pictures stand in the file, half a megabyte each; those of more are files beside it.
 INSIDE = 24
+TOLD = 3
 
 
 @dataclass
@@ -60,19 +63,25 @@ class Front:
     Attributes
     ----------
     headline : str
-        What was found and how sure it is, in one sentence.
+        What was found and how sure it is.
+    scope : str
+        Which labs, plates and compounds that is about.
+    measured : str
+        What the numbers are shares of.
     numbers : list of (value, what, interval)
         The numbers to remember, as text.
     figures : list of (path, caption)
         PNG files: the accuracies, and images.
-    advice : list of str
-        What a lab should use.
+    advice : list of (answer, reasons)
+        What a lab should use, and why, sentence by sentence.
     """
 
     headline: str = ""
+    scope: str = ""
+    measured: str = ""
     numbers: list[tuple[str, str, str]] = field(default_factory=list)
     figures: list[tuple[str | Path, str]] = field(default_factory=list)
-    advice: list[str] = field(default_factory=list)
+    advice: list[tuple[str, list[str]]] = field(default_factory=list)
 
 
 def write_report(
@@ -96,7 +105,7 @@ def write_report(
     found
         What was found, point by point: one click below the first screen.
     notes
-        What to keep in mind with it: a list below the first screen.
+        What to keep in mind with it: the first `TOLD` below the first screen, the others one click further.
     sections
         Parts in their order.
     front
@@ -124,7 +133,8 @@ def write_report(
     page = template.render(
         title=title,
         found=found,
-        notes=notes,
+        told=notes[:TOLD],
+        notes=notes[TOLD:],
         parts=parts,
         inside=INSIDE,
         front=front or Front(),
@@ -163,7 +173,8 @@ def _inline(path: str | Path) -> str:
     try:
         with Image.open(path) as picture:
             picture = picture.convert("RGB")
-        picture.thumbnail((SCREEN_WIDTH, TALLEST), Image.Resampling.LANCZOS, reducing_gap=None)
+        width = SCREEN_WIDTH if picture.height < 1.4 * picture.width else PAGE_WIDTH
+        picture.thumbnail((width, TALLEST), Image.Resampling.LANCZOS, reducing_gap=None)
         picture.save(content, "WEBP", quality=QUALITY)
     except (OSError, ValueError) as error:
         raise UserError(f"The report cannot show the figure {path}: {error}") from error

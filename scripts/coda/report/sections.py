@@ -1,5 +1,6 @@
 """Sections of the report, with their figures, captions and tables."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +21,19 @@ from coda.methods import in_order, method_name
 from coda.report.experiment_findings import experiment_findings
 from coda.report.findings import CONTROLS
 from coda.report.page import Section, settings_table, versions_table
+from coda.report.prediction_sets import set_findings, set_table
 from coda.report.tables import controls_frame, methods_frame, pairs_frame, undefined_frame
 
 CAPTIONS = Path(__file__).parents[3] / "report"
+# Captions of the first screen, without the terms that the sections explain.
+OPENING = {
+    "accuracy": "How often each method is right. Full bars: plates that it was adapted to, without their labels. Pale "
+    "bars: a plate that it never saw. Line: at home. Dotted line: always naming the commonest mechanism. Methods "
+    "whose names end in only are controls, which do not see the shape of cells.",
+    "harmonised_crops": "What the cells looked like: the same treatment in both labs, a column for each channel. "
+    "Above: the other lab as it is. Middle: the same crop harmonised, with the sharpness and noise of the training "
+    "lab. Below: the training lab.",
+}
 SPLITS = {
     ADAPTED: "the adapted plates (transductive: seen without their labels)",
     HELD_OUT: "the held-out plate",
@@ -39,6 +50,7 @@ def report_sections(
     config: dict,
     experiments: pd.DataFrame | None = None,
     filters: pd.DataFrame | None = None,
+    coverage: pd.DataFrame | None = None,
 ) -> list[Section]:
     """Arrange the sections of the report.
 
@@ -62,6 +74,8 @@ def report_sections(
         `coda.evaluation.experiment_scores.score_experiments`, where the config switches any on.
     filters
         `coda.crops.harmonisation.save_harmonisations` of all pairs, where methods are harmonised.
+    coverage
+        `coda.predict.coverage_scores.score_coverage`.
     """
     level = config["figures"]["level"]
     stems = {Path(path).relative_to(folder).with_suffix("").as_posix(): path for path in figures}
@@ -106,7 +120,11 @@ def report_sections(
                 _features(representation),
             ],
         ),
-        Section("Pair by pair", folded=folded("gains", "confusion", "calibration", "embedding")),
+        *_prediction_sets(coverage, drawn),
+        Section(
+            "Pair by pair",
+            folded=folded("gains", "confusion", "calibration", "embedding", "attention"),
+        ),
         *_experiments(experiments, level, drawn),
         *_controls(summary, level),
         Section("Settings", tables=[(settings_table(config), "The resolved config.")]),
@@ -120,8 +138,8 @@ def opening(folder: str, figures: list[str]) -> list[tuple[str, str]]:
     for path in figures:
         stem = Path(path).relative_to(folder).with_suffix("").as_posix()
         kind = stem.split("/")[0]
-        if kind in ("accuracy", "harmonised_crops") and kind not in chosen:
-            chosen[kind] = (path, f"{_subject(stem)}{_caption(kind)}")
+        if kind in OPENING and kind not in chosen:
+            chosen[kind] = (path, f"{_subject(stem)}{OPENING[kind]}")
     return list(chosen.values())
 
 
@@ -134,7 +152,8 @@ def _subject(stem: str) -> str:
     words = stem.split("/")[1:]
     if not words:
         return ""
-    return " ".join(words).replace("_to_", " to ").replace("_seed_", ", seed ") + ". "
+    said = " ".join(words).replace("_to_", " to ").replace("_seed_", ", seed ")
+    return re.sub(r"\bsource_(?=\d)", "source ", said) + ". "
 
 
 def _behind(path: str, stem: str) -> str:
@@ -258,6 +277,23 @@ def _filters(filters: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         "Plates that were harmonised. Undone is the share of the difference between the spectra of the two labs that "
         "chance does not explain, as a mean over plates."
     )
+
+
+def _prediction_sets(
+    coverage: pd.DataFrame | None, drawn: Callable[..., list[tuple[str, str]]]
+) -> list[Section]:
+    """Whether sets of mechanisms hold the right one as often as they promise."""
+    if coverage is None or coverage.empty:
+        return []
+    table = (
+        set_table(coverage),
+        (
+            "Sets of compounds on adapted plates, means over seeds. Intervals (95 %) are as wide as the number of "
+            "compounds makes them. Compounds with an empty set, or one of more than half of the mechanisms, have no "
+            "call."
+        ),
+    )
+    return [Section("Prediction sets", set_findings(coverage), drawn("coverage"), [table])]
 
 
 def _experiments(

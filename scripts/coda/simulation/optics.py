@@ -284,8 +284,15 @@ def expose(
 
 def blur(light: np.ndarray, sharp: float, haze: float, wide: float) -> np.ndarray:
     """Blur by a sharp Gaussian plus a share `haze` of a wide one; sd in pixels, light is kept."""
-    down = fft.fftfreq(light.shape[1])[:, None] ** 2
-    right = fft.rfftfreq(light.shape[2])[None, :] ** 2
+    shape = light.shape[1:]
+    return fft.irfft2(fft.rfft2(light) * blur_transfer(shape, sharp, haze, wide), s=shape)
+
+
+@lru_cache(maxsize=2)
+def blur_transfer(shape: tuple[int, int], sharp: float, haze: float, wide: float) -> np.ndarray:
+    """Transfer function of `blur`, float32; kept for the next field of the plate."""
+    down = fft.fftfreq(shape[0])[:, None] ** 2
+    right = fft.rfftfreq(shape[1])[None, :] ** 2
     frequency2 = 2 * np.pi**2 * (down + right)
     transfer = (1 - haze) * np.exp(-frequency2 * sharp**2) + haze * np.exp(-frequency2 * wide**2)
-    return fft.irfft2(fft.rfft2(light) * transfer.astype(np.float32), s=light.shape[1:])
+    return transfer.astype(np.float32)

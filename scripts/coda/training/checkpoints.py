@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from coda.errors import UserError
 from coda.files import replacing
 from coda.locks import alone
+from coda.orphans import orphaned
 from coda.provenance import file_checksum
 from coda.training.compute import PRECISIONS, fingerprint
 from coda.training.settings import ModelSettings
@@ -210,15 +211,21 @@ class StateFolder:
             return False
         if made:
             print(f"Another process has completed {weights[0]}; its result is taken.", flush=True)
+            self.remove(paths)
         return made
 
     def remove(self, outputs: Iterable[str | os.PathLike] = ()) -> None:
         """Remove all states, once the outputs are in place.
 
-        A training that outlived its Snakemake may find outputs gone, removed for a job that waits for it; then the
-        states stay for that job.
+        A training that outlived its Snakemake may find outputs gone, removed for a job that waits for it, or they will
+        be by the next Snakemake; then the states stay for that job, which has no step left to take.
         """
-        if all(Path(path).exists() for path in outputs):
+        if orphaned():
+            print(
+                f"The Snakemake of this training has ended; what it came to stays in {self.parent} for the next start.",
+                flush=True,
+            )
+        elif all(Path(path).exists() for path in outputs):
             shutil.rmtree(self.parent, ignore_errors=True)
 
     def _states(self) -> list[Path]:
@@ -290,7 +297,8 @@ class StateSaver:
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Load the newest whole state; None where there is none to go on from."""
         for tensors, header in self.states.whole():
-            if not {"best", "log", "step"} <= header.keys():
+            kinds = {"best": int | float, "log": list, "step": int}
+            if not all(isinstance(header.get(name), kind) for name, kind in kinds.items()):
                 print(
                     "A training state lacks what is needed to go on; it is left aside.", flush=True
                 )

@@ -40,6 +40,9 @@ class Compute:
         Whether a DINO student computes activations again instead of keeping them.
     automatic : bool
         Whether the precision was chosen by what the device can do.
+    graph_updates : bool
+        Whether a DINO step ends with a CUDA graph, see `coda.training.graphed_update`. Not yet run on a GPU, so no
+        job has it on; ``benchmarks/gpu.py`` checks it and measures what it gains.
     """
 
     device: torch.device
@@ -49,6 +52,7 @@ class Compute:
     ranks: int = 1
     checkpoint_activations: bool = False
     automatic: bool = False
+    graph_updates: bool = False
 
     def describe(self) -> str:
         """Say what computes, and how precisely."""
@@ -87,6 +91,10 @@ class Machine:
         Whether a DINO student computes activations again instead of keeping them.
     devices : tuple of int
         The GPUs taken, once `claim` has taken them.
+    nodes : int
+        Nodes with so many GPUs each that train together.
+    launcher : str or None
+        Command that starts a program on each node.
     """
 
     gpus: int = 0
@@ -95,6 +103,8 @@ class Machine:
     compile: bool = True
     checkpoint_activations: bool = False
     devices: tuple[int, ...] = ()
+    nodes: int = 1
+    launcher: str | None = None
 
     @classmethod
     def given(cls, gpus: int, threads: int, options: dict[str, Any]) -> "Machine":
@@ -102,14 +112,18 @@ class Machine:
         names = ("precision", "compile", "checkpoint_activations")
         return cls(gpus, threads, **{name: options[name] for name in names})
 
+    def spread(self, nodes: int, launcher: str | None) -> "Machine":
+        """Split the GPUs over nodes, on each of which `launcher` starts programs."""
+        return replace(self, gpus=self.gpus // nodes, nodes=nodes, launcher=launcher)
+
     def claim(self) -> "Machine":
         """Take GPUs that no other job of this workflow uses, waiting for them if need be."""
         return replace(self, devices=claim_gpus(self.gpus)) if self.gpus else self
 
     def compute(self, rank: int = 0, ranks: int = 1) -> Compute:
-        """Choose the device and the precision of a rank, and the number of threads of a CPU job."""
+        """Choose the device and the precision of a rank among those of all nodes, and the threads of a CPU job."""
         if self.gpus:
-            device = torch.device("cuda", self.devices[rank])
+            device = torch.device("cuda", self.devices[rank % len(self.devices)])
             torch.cuda.set_device(device)
             torch.set_float32_matmul_precision("high")
         else:

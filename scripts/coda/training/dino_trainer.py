@@ -24,6 +24,7 @@ from coda.training.dino import (
     update_centre,
     update_teacher,
 )
+from coda.training.graphed_update import GraphedUpdate
 from coda.training.networks import build_foundation
 from coda.training.optim import (
     cosine,
@@ -62,7 +63,8 @@ def steps_per_epoch(sites: int, settings: DinoSettings, ranks: int, section: str
     batch, parts = settings.batch_size, settings.accumulate
     if batch % (ranks * parts):
         raise UserError(
-            f"{section}.batch_size ({batch}) cannot be split over {ranks} GPU(s) (compute.gpus) in {parts} part(s) "
+            f"{section}.batch_size ({batch}) cannot be split over {ranks} GPU(s) (compute.gpus on each of "
+            f"compute.nodes) in {parts} part(s) "
             f"({section}.accumulate) each; make it a multiple of {ranks * parts}."
         )
     if sites < batch:
@@ -114,8 +116,16 @@ class DinoLearner(Learner):
             self._load_networks(self.start)
         self.teacher.requires_grad_(False)
         freeze_last_blocks(self.student.foundation, self.teacher.foundation, self.frozen_blocks)
+        self.graphed = None
+        if self.compute.graph_updates and self.compute.ranks == 1:
+            clip = self.settings.clip
+            self.graphed = GraphedUpdate(self.student, self.teacher, clip, self._move_centre)
         groups = decay_groups([self.student])
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
+        self.optimizer = (
+            self.graphed.optimizer
+            if self.graphed
+            else torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, fused=True)
+        )
         if self.compute.checkpoint_activations:
             self.student.foundation.set_grad_checkpointing(True)
         alone = self.compute.ranks == 1
@@ -220,19 +230,27 @@ class DinoLearner(Learner):
 
     def update(self) -> None:
         """Step the student by the gradient; the teacher and the centre follow."""
-        s, per_epoch = self.settings, self.steps_per_epoch
-        if self.step < s.frozen_epochs * per_epoch:
-            self.student.head.prototypes.grad = None
+        s, rate, prototypes = self.settings, self.learning_rate(), self.student.head.prototypes
+        frozen = [prototypes] if self.step < s.frozen_epochs * self.steps_per_epoch else []
         decay = cosine(self.step, self.steps, s.weight_decay, s.final_weight_decay)
-        step_optimizer(self.optimizer, self.learning_rate(), decay, s.clip)
         first = teacher_momentum(s.teacher_momentum, self.steps)
         momentum = cosine(self.step, self.steps, first, 1.0)
-        update_teacher(list(self.teacher.parameters()), list(self.student.parameters()), momentum)
-        update_centre(self.centre, self.teacher_mean, s.centre_momentum)
-        self.teacher_mean.zero_()
+        if self.graphed:
+            self.graphed(rate, decay, momentum, frozen)
+        else:
+            for parameter in frozen:
+                parameter.grad = None
+            step_optimizer(self.optimizer, rate, decay, s.clip)
+            networks = self.teacher, self.student
+            update_teacher(*(list(network.parameters()) for network in networks), momentum)
+            self._move_centre()
         for term in self.terms:
             term.end_step(self.step)
         self.step += 1
+
+    def _move_centre(self) -> None:
+        update_centre(self.centre, self.teacher_mean, self.settings.centre_momentum)
+        self.teacher_mean.zero_()
 
     def learning_rate(self) -> float:
         """Learning rate of the next step."""
@@ -267,6 +285,8 @@ class DinoLearner(Learner):
         """Go back to a state that was saved after `step` steps."""
         self._load_networks(tensors)
         load_optimizer(self.optimizer, unprefixed("optimizer", tensors))
+        if self.graphed:
+            self.graphed.forget()
         self.means.load(tensors, self.compute.device)
         for term in self.terms:
             term.load_state(unprefixed(f"terms.{term.name}", tensors))

@@ -1,12 +1,19 @@
-"""Several processes that train as one, joined by torch.distributed."""
+"""Several processes that train as one, on one node or on several, joined by torch.distributed.
+
+On several nodes the scheduler's own launcher runs the job's script once more on each of them (`run_on_nodes`), and
+each copy starts the processes of its node. They find each other at an address that the copies are given.
+"""
 
 import os
+import shlex
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +22,87 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from coda.errors import UserError
-from coda.logs import Tee, copied
+from coda.logs import COPY, Tee, copied
+
+# Number of a copy among those that a launcher starts: Slurm's, Open MPI's, and that of MPICH and its kin.
+NUMBERS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One of the nodes that train together.
+
+    Attributes
+    ----------
+    number, count : int
+        Which one, from 0, and how many there are.
+    address : str
+        Host and port where the processes of all nodes meet.
+    """
+
+    number: int
+    count: int
+    address: str
+
+    @classmethod
+    def this(cls) -> "Node | None":
+        """Say which one this is; None where one node does everything, or where the copies are to be started."""
+        if COPY not in os.environ:
+            return None
+        count, address = os.environ[COPY].split(" ")
+        number = next(int(os.environ[name]) for name in NUMBERS if name in os.environ)
+        return cls(number, int(count), address)
+
+
+def run_on_nodes(nodes: int, launcher: str | None) -> None:
+    """Run the script of this process once more on each node, and wait for all of them.
+
+    Parameters
+    ----------
+    nodes
+        How many.
+    launcher
+        Command of the scheduler that starts programs on the nodes of a job, such as ``srun``. It must end all copies
+        when one fails.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it cannot be started.
+    SystemExit
+        With its status, if that is not 0; the copy that failed has said why.
+    """
+    if not launcher:
+        raise UserError(
+            f"compute.nodes is {nodes}, but the profile names no program that starts one on each node (resource mpi, "
+            "such as srun); see docs/cluster.md, or set compute.nodes to 1."
+        )
+    # The first copy runs here, on the first node of the job.
+    address = f"{socket.gethostname()}:{_free_port()}"
+    command = [*shlex.split(launcher), "-n", str(nodes), sys.executable, *sys.orig_argv[1:]]
+    try:
+        copies = subprocess.Popen(command, env={**os.environ, COPY: f"{nodes} {address}"})
+    except OSError as error:
+        raise UserError(
+            f"{command[0]}, which the profile names to start a training on {nodes} nodes (resource mpi), cannot be "
+            f"run: {error.strerror}."
+        ) from error
+    with _passed_on(signal.SIGTERM, [copies.pid]):
+        status = copies.wait()
+    if status:
+        raise SystemExit(status if status > 0 else 128 - status)
 
 
 def launch(function: Callable, gpus: int, *arguments: Any) -> None:
-    """Run ``function(rank, ranks, *arguments)`` once, or once for each GPU, training together."""
-    if gpus <= 1:
+    """Run ``function(rank, ranks, *arguments)`` once, or once for each GPU of each node, training together."""
+    if gpus <= 1 and Node.this() is None:
         function(0, 1, *arguments)
     else:
-        run_ranks(function, gpus, *arguments)
+        run_ranks(function, max(1, gpus), *arguments)
 
 
 def run_ranks(function: Callable, ranks: int, *arguments: Any) -> None:
-    """Run `function` in `ranks` processes joined by torch.distributed on this machine.
+    """Run `function` in `ranks` processes on this machine, joined by torch.distributed with those of other nodes.
 
     Raises
     ------
@@ -36,15 +111,17 @@ def run_ranks(function: Callable, ranks: int, *arguments: Any) -> None:
     SystemExit
         With the status of the process that ended first, if that was not 0.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    node = Node.this() or Node(0, 1, f"127.0.0.1:{_free_port()}")
+    first, total = node.number * ranks, node.count * ranks
     log = sys.stdout.log.name if isinstance(sys.stdout, Tee) else None
     with tempfile.TemporaryDirectory() as folder:
         fault = Path(folder) / "fault"
         with _without_main():
             processes = mp.spawn(
-                _join, (ranks, port, log, fault, function, arguments), nprocs=ranks, join=False
+                _join,
+                (first, total, node.address, log, fault, function, arguments),
+                nprocs=ranks,
+                join=False,
             )
         with _passed_on(signal.SIGTERM, processes.pids()):
             try:
@@ -54,6 +131,12 @@ def run_ranks(function: Callable, ranks: int, *arguments: Any) -> None:
                 if fault.exists():
                     raise UserError(fault.read_text()) from None
                 raise SystemExit(error.exit_code) from None
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return free.getsockname()[1]
 
 
 @contextmanager
@@ -85,18 +168,17 @@ def _passed_on(number: int, pids: list[int]):
 
 
 def _join(
-    rank: int,
+    number: int,
+    first: int,
     ranks: int,
-    port: int,
+    address: str,
     log: str | None,
     fault: Path,
     function: Callable,
     arguments: tuple,
 ) -> None:
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ["MASTER_PORT"] = str(port)
-    dist.init_process_group(backend, rank=rank, world_size=ranks)
+    backend, rank = "nccl" if torch.cuda.is_available() else "gloo", first + number
+    dist.init_process_group(backend, f"tcp://{address}", rank=rank, world_size=ranks)
     try:
         with copied(log) if log else nullcontext():
             function(rank, ranks, *arguments)

@@ -54,7 +54,7 @@ def apply_to_sites(
     plan = ((sites[start : start + batch_size], None) for start in range(0, len(sites), batch_size))
     progress = Progress(what, len(sites), "images") if what else None
     results = []
-    for batch, _ in Loader(store, plan, compute.device, threads):
+    for batch, _ in Loader(store, plan, compute.device, threads, side=size):
         with compute.autocast():
             outputs = function(centre_view(batch, size))
         results.append([output.float() for output in outputs])

@@ -30,11 +30,15 @@ class Loader:
         Where the batches go.
     threads
         Threads that copy.
+    side
+        Side of the centre of each crop that the reader wants; the rest is gathered only where the store needs it.
+        By default all is wanted.
 
     Yields
     ------
     uint8 or float32 tensor, shape (*indices.shape, C, H, W)
-        On the device, from 0 to 255; float32 where the store harmonises.
+        On the device, from 0 to 255; float32 where the store harmonises. H and W are those of crops, or `side`, or
+        in between.
     object
         The rest of the batch.
     """
@@ -47,11 +51,13 @@ class Loader:
         plan: Iterator[tuple[np.ndarray, Any]],
         device: torch.device,
         threads: int = 1,
+        side: int | None = None,
     ):
         self.store, self.plan, self.device = store, plan, device
         self.pinned = device.type == "cuda"
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self.threads = threads
+        self.size = (store.height, store.width) if side is None else store.enough(side)
         self.waited = 0.0
         self._queue: queue.Queue = queue.Queue(maxsize=self.AHEAD - 1)
         self._stopping = threading.Event()
@@ -110,7 +116,7 @@ class Loader:
         """Give a buffer for `count` crops: the pinned one again if it fits, on the CPU always a new one."""
         if buffer is not None and self.pinned and len(buffer) == count:
             return buffer
-        shape = (count, len(self.store.channels), self.store.height, self.store.width)
+        shape = (count, len(self.store.channels), *self.size)
         return torch.empty(shape, dtype=torch.uint8, pin_memory=self.pinned)
 
     def _gather(self, indices: np.ndarray, out: np.ndarray) -> None:

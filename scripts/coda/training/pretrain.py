@@ -27,7 +27,7 @@ from coda.training.checkpoints import (
 from coda.training.compute import Compute, Machine, explain_memory
 from coda.training.consensus import compound_consensus
 from coda.training.dino_trainer import DinoLearner, PairedSites, check_learning, steps_per_epoch
-from coda.training.distributed import launch
+from coda.training.distributed import Node, launch, run_on_nodes
 from coda.training.inference import cls_features
 from coda.training.knn import knn_accuracy
 from coda.training.model_card import describe_data, write_card
@@ -125,13 +125,16 @@ class FoundationJob:
 
 
 def train_foundation(job: FoundationJob) -> None:
-    """Train a foundation, on all GPUs the job was given.
+    """Train a foundation, on all GPUs and nodes the job was given.
 
     Raises
     ------
     UserError
         On bad settings or data, on collapse, or if a promised GPU is absent.
     """
+    if job.machine.nodes > 1 and Node.this() is None:
+        run_on_nodes(job.machine.nodes, job.machine.launcher)
+        return
     inputs, machine = job.inputs(), job.machine.claim()
     launch(_train, machine.gpus, replace(job, machine=machine), inputs)
 

@@ -93,40 +93,61 @@ class HeadSettings:
 
 
 @dataclass(frozen=True)
-class DinoSettings:
+class TrainingSettings:
+    """What all trainings have, each with defaults of its own.
+
+    Attributes
+    ----------
+    epochs, warmup_epochs : int
+        How often every site is seen, and in how many of these the learning rate rises linearly from 0.
+    drop_path : float
+        Stochastic depth of what is trained.
+    batch_size : int
+        Sites of a step, of all processes together.
+    learning_rate, weight_decay : float
+        Of AdamW, after the rise.
+    clip : float
+        Largest norm of the gradient.
+    """
+
+    epochs: int
+    warmup_epochs: int
+    drop_path: float
+    batch_size: int = 128
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class DinoSettings(TrainingSettings):
     """Settings of a DINO training; the defaults are the protocol's.
 
     Attributes
     ----------
-    epochs, warmup_epochs, batch_size
-        The batch is that of all processes together, in sites.
-    learning_rate, final_learning_rate, weight_decay, final_weight_decay
-        Start and end of the cosines.
-    clip
-        Largest norm of the gradient.
-    drop_path
-        Stochastic depth of the student.
-    student_temperature, teacher_temperature, final_teacher_temperature, teacher_temperature_epochs
-        The teacher's rises linearly over the given number of epochs.
-    teacher_momentum, centre_momentum
-        The teacher's rises to 1 by a cosine. It starts from a number, or with ``"auto"`` from what fits the
-        length of the schedule; see `coda.training.optim.teacher_momentum`.
-    frozen_epochs
+    final_learning_rate, final_weight_decay : float
+        Where the cosines of the two end.
+    student_temperature, teacher_temperature, final_teacher_temperature : float
+        Divisors of the logits; the teacher's rises linearly.
+    teacher_temperature_epochs : int
+        In how many epochs it does.
+    teacher_momentum : float or "auto"
+        Share of the teacher that stays in a step; it rises to 1 by a cosine. It starts from a number, or with
+        ``"auto"`` from what fits the length of the schedule; see `coda.training.optim.teacher_momentum`.
+    centre_momentum : float
+        Share of the centre that stays in a step.
+    frozen_epochs : int
         Epochs in which the prototypes stay as they are.
-    accumulate
+    accumulate : int
         Parts a batch is cut into to save memory. Not run-only: each part draws its own stochastic
         depth, and batch normalisation sees one part at a time.
     """
 
     epochs: int = 300
     warmup_epochs: int = 10
-    batch_size: int = 128
-    learning_rate: float = 1e-4
-    final_learning_rate: float = 1e-6
-    weight_decay: float = 1e-5
-    final_weight_decay: float = 1e-4
-    clip: float = 1.0
     drop_path: float = 0.1
+    final_learning_rate: float = 1e-6
+    final_weight_decay: float = 1e-4
     student_temperature: float = 0.1
     teacher_temperature: float = 0.04
     final_teacher_temperature: float = 0.07
@@ -174,27 +195,19 @@ class ConsensusSettings:
 
 
 @dataclass(frozen=True)
-class TaskSettings:
+class TaskSettings(TrainingSettings):
     """Settings of a classifier's training: the task model's, or the supervised baseline's.
 
     Attributes
     ----------
-    epochs, warmup_epochs, batch_size, learning_rate, weight_decay, clip
-        The learning rate rises linearly and then stays.
     depth : int or None
         Blocks of the task model's transformer; those of the architecture by default.
-    drop_path : float
-        Stochastic depth of what is trained.
     """
 
     epochs: int = 50
     warmup_epochs: int = 3
-    batch_size: int = 128
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-5
-    clip: float = 1.0
-    depth: int | None = None
     drop_path: float = 0.0
+    depth: int | None = None
 
 
 @dataclass(frozen=True)

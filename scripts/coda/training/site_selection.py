@@ -6,7 +6,7 @@ import pandas as pd
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.files import read_table
-from coda.gallery.training_classes import class_names
+from coda.gallery.labels import class_names
 
 WELLS = ("labelled", "treated", "all")
 USED, KEPT_OUT, LEFT_OUT = (

@@ -74,7 +74,7 @@ def minimise_entropy(
         order = epoch_order(sites, seed, epoch)
         starts = range(0, len(order), settings.batch_size)
         plan = ((order[start : start + settings.batch_size], None) for start in starts)
-        for batch, _ in Loader(store, plan, compute.device, threads):
+        for batch, _ in Loader(store, plan, compute.device, threads, side=size):
             with compute.autocast():
                 loss = entropy(network(centre_view(batch, size)))
             loss.backward()

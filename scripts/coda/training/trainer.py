@@ -22,7 +22,7 @@ from coda.progress import Progress
 from coda.training.checkpoints import StateFolder, StateSaver, load_state
 from coda.training.compute import Compute, peak_memory
 from coda.training.loader import Loader
-from coda.training.settings import DinoSettings, TaskSettings, WatchSettings
+from coda.training.settings import TrainingSettings, WatchSettings
 from coda.training.training_log import facts
 
 # EX_TEMPFAIL of sysexits.h: the work is not done, and trying again will go on from the saved state.
@@ -49,7 +49,7 @@ class Learner:
     """
 
     compute: Compute
-    settings: DinoSettings | TaskSettings
+    settings: TrainingSettings
     seed: int
     steps_per_epoch: int
     step: int = 0

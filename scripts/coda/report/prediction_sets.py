@@ -1,0 +1,83 @@
+"""What the report says of prediction sets: whether they hold the right mechanism as often as was asked for."""
+
+import pandas as pd
+
+from coda.columns import ADAPTED, VALIDATION, source_name, sources_in_order
+from coda.methods import in_order, method_name
+
+LEVEL = "compound"
+
+
+def set_findings(coverage: pd.DataFrame) -> str:
+    """Say in words how far sets keep what they promise.
+
+    Parameters
+    ----------
+    coverage
+        `coda.predict.coverage_scores.score_coverage`.
+    """
+    rows = _means(coverage)
+    asked = coverage["asked"].iloc[0]
+    home = rows[rows["split"] == VALIDATION]["coverage"]
+    away = rows[rows["split"] == ADAPTED].groupby("method", sort=False)["coverage"]
+    least, most = away.min(), away.max()
+    each = "; ".join(
+        f"{method_name(name)}: {_range(least[name], most[name])}" for name in in_order(least.index)
+    )
+    at_home = (
+        f"At home they held the right mechanism of {_range(home.min(), home.max())} of compounds. "
+        if len(home)
+        else ""
+    )
+    return (
+        f"A call comes with the set of mechanisms that fit. Sets are made to hold the right one for {asked:.0%} of "
+        f"compounds on plates like the training source's held-out plate. {at_home}On other labs' plates: {each}. Where "
+        "that is less than was asked for, a shift between the labs is left. coverage.csv beside this file tells it of "
+        "every mechanism and compound, per compound and per well."
+    )
+
+
+def set_table(coverage: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate sets of compounds: a row a pair and method, those at home first."""
+    rows, table = _means(coverage), []
+    lowest = _means(coverage, "mechanism").sort_values("coverage", kind="stable")
+    keys = ["train_source", "target_source", "method", "split"]
+    worst = lowest.drop_duplicates(keys).set_index(keys)
+    for train in sources_in_order(rows["train_source"]):
+        mine = rows[rows["train_source"] == train]
+        targets = [train, *sources_in_order(set(mine["target_source"]) - {train})]
+        for target in targets:
+            found = mine[mine["target_source"] == target].set_index("method")
+            for method in in_order(found.index):
+                row = found.loc[method]
+                least = worst.loc[(train, target, method, row["split"])]
+                table.append(
+                    {
+                        "trained on": source_name(train),
+                        "target": "at home" if target == train else source_name(target),
+                        "method": method_name(method),
+                        "compounds": f"{row['compounds']:.0f}",
+                        "hold the right one": f"{row['coverage']:.2f} [{row['low']:.2f}, {row['high']:.2f}]",
+                        "mean size": f"{row['set_size']:.1f}",
+                        "empty": f"{row['empty']:.0%}",
+                        "too large": f"{row['too_large']:.0%}",
+                        "lowest mechanism": f"{least['name']}: {least['coverage']:.2f}",
+                    }
+                )
+    return pd.DataFrame(table)
+
+
+def _means(coverage: pd.DataFrame, of: str = "all") -> pd.DataFrame:
+    """Means over seeds of sets of compounds, at home and on adapted plates."""
+    rows = coverage[
+        (coverage["level"] == LEVEL)
+        & (coverage["of"] == of)
+        & coverage["split"].isin([ADAPTED, VALIDATION])
+    ]
+    keys = ["train_source", "target_source", "method", "split", "name"]
+    numbers = ["compounds", "coverage", "low", "high", "set_size", "empty", "too_large"]
+    return rows.groupby(keys, sort=False)[numbers].mean().reset_index()
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%} to {high:.0%}"
