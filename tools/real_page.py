@@ -33,15 +33,15 @@ def gap_closed(scores: pd.DataFrame, split: str) -> pd.DataFrame:
 def scores_table(scores: pd.DataFrame, split: str) -> list[str]:
     """Balanced accuracy with its interval over cells, by method and by direction and seed, as Markdown."""
     rows = scores[(scores["split"] == split) | (scores["method"] == IN_DOMAIN)]
-    words = [
-        f"{lab} to {other}, seed {seed}"
-        for lab, other, seed in rows[["from", "to", "seed"]]
-        .drop_duplicates()
-        .itertuples(index=False)
-    ]
+    runs = list(rows[["from", "to", "seed"]].drop_duplicates().itertuples(index=False, name=None))
+    words = [f"{lab} to {other}, seed {seed}" for lab, other, seed in runs]
     lines = [f"| method | {' | '.join(words)} |", "|---" * (len(words) + 1) + "|"]
     for method, mine in rows.groupby("method", sort=False):
-        cells = [f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})" for row in mine.itertuples()]
+        known = mine.set_index(["from", "to", "seed"])[["value", "low", "high"]]
+        cells = [
+            "{:.2f} ({:.2f} to {:.2f})".format(*known.loc[run]) if run in known.index else "not run"
+            for run in runs
+        ]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return lines
 
@@ -61,7 +61,7 @@ def main() -> None:
             parts += [f"### {title}, {cells}", "\n".join(scores_table(scores, split))]
         closed = gap_closed(scores, HELD_OUT)
         for method, shares in closed.iterrows():
-            for (lab, other), share in shares.items():
+            for (lab, other), share in shares.dropna().items():
                 aimed = (f">= {100 * GOAL:.0f}", share >= GOAL) if method != UNADAPTED else ()
                 words = f"{title}, {lab} to {other}: {method}, gap closed"
                 table.add(words, 100 * share, "%", *aimed)
