@@ -35,6 +35,17 @@ def test_a_file_survives_a_faltering_server_and_is_compared_with_its_checksum(tm
             fetch(f"{address}/pack.zip#sha256={'0' * 64}", tmp_path / "pack")
 
 
+def test_a_redirect_to_another_host_is_followed_where_the_checksum_is_known(tmp_path):
+    with web_server([body(CONTENT)]) as (elsewhere, asked):
+        moved = status(302, f"{elsewhere}/moved.zip?key=1")
+        with web_server([moved]) as (address, _):
+            named = f"{address}/pack.zip"
+            with pytest.raises(ValueError, match="redirects to another host"):
+                fetch(named, tmp_path / "pack")
+            assert fetch(f"{named}#sha256={SUM}", tmp_path / "pack") == CONTENT
+    assert asked == ["/moved.zip?key=1"]
+
+
 def test_a_file_is_not_held_in_memory(tmp_path):
     with web_server([body(CONTENT * 10)]) as (address, _):
         fetch(f"{address}/x", tmp_path / "warm", 1 << 26)

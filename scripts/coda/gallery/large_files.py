@@ -27,7 +27,7 @@ def save_location(
     ----------
     location
         ``https://...`` or ``s3://bucket/key`` (read without credentials); it may end in ``#sha256=...``, a checksum
-        that the file must have.
+        that the file must have. With one, redirects to other hosts are followed, as sites for releases have them.
     path
         Where to put it.
     largest
@@ -52,14 +52,16 @@ def save_location(
     if location.startswith("s3://"):
         _save_object(location, path, largest, seconds, endpoint, attempts)
     elif location.startswith(("https://", "http://")):
-        _save_address(location, path, largest, seconds, attempts)
+        _save_address(location, path, largest, seconds, attempts, elsewhere=bool(checksum))
     else:
         raise ValueError("only https:// and s3:// can be read")
     if checksum and (found := file_checksum(path, 64)) != checksum[1]:
         raise ValueError(f"its content has another checksum (sha256 {found}) than the address says")
 
 
-def _save_address(address: str, path: Path, largest: int, seconds: float, attempts: int) -> None:
+def _save_address(
+    address: str, path: Path, largest: int, seconds: float, attempts: int, elsewhere: bool
+) -> None:
     deadline = time.monotonic() + seconds
 
     def once() -> None:
@@ -70,7 +72,7 @@ def _save_address(address: str, path: Path, largest: int, seconds: float, attemp
                     raise ValueError(_too_long(seconds))
                 sink.write(piece)
 
-            receive_once(address, TIMEOUT, write, largest)
+            receive_once(address, TIMEOUT, write, largest, elsewhere)
 
     repeated(once, address, attempts)
 

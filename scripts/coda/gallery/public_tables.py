@@ -170,9 +170,13 @@ def repeated(once: Callable[[], None], address: str, attempts: int) -> None:
 
 
 def receive_once(
-    address: str, timeout: float, write: Callable[[bytes], object], largest: int
+    address: str,
+    timeout: float,
+    write: Callable[[bytes], object],
+    largest: int,
+    elsewhere: bool = False,
 ) -> None:
-    """Make one attempt to read a web address, following redirects on its host.
+    """Make one attempt to read a web address, following redirects.
 
     Parameters
     ----------
@@ -182,6 +186,8 @@ def receive_once(
         Takes each piece.
     largest
         Bytes that it may have.
+    elsewhere
+        Whether redirects to other hosts are followed too.
     """
     for _ in range(MOST_REDIRECTS):
         with limited(timeout):
@@ -190,7 +196,7 @@ def receive_once(
         with closing(answer.raw) as body:
             status = answer.status_code
             if status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
-                address = redirected(address, answer.headers["Location"])
+                address = redirected(address, answer.headers["Location"], elsewhere)
                 continue
             if status >= 500 or status in (408, 429) or code in BUSY:
                 raise TemporaryError(f"the server is in trouble or overloaded (HTTP {status})")
@@ -216,8 +222,10 @@ def receive_once(
     raise ValueError(f"it redirects more than {MOST_REDIRECTS - 1} times")
 
 
-def redirected(address: str, location: str) -> str:
-    """Give the address that a redirect leads to, if it is on the same host: the config says where a table comes from.
+def redirected(address: str, location: str, elsewhere: bool = False) -> str:
+    """Give the address that a redirect leads to, if it is on the same host: the config says where a file comes from.
+
+    Only `elsewhere`, for files whose checksum is known, may it be on another.
 
     Redirects from https to http are not followed: the table could be changed on its way.
 
@@ -228,7 +236,7 @@ def redirected(address: str, location: str) -> str:
     """
     target = urllib.parse.urljoin(address, location)
     old, new = map(urllib.parse.urlsplit, (address, target))
-    if new.netloc != old.netloc:
+    if new.netloc != old.netloc and not elsewhere:
         raise ValueError(f"it redirects to another host, {shown(target)}")
     if (old.scheme, new.scheme) not in {("http", "http"), ("http", "https"), ("https", "https")}:
         raise ValueError(f"it redirects to an unencrypted address, {shown(target)}")

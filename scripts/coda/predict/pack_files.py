@@ -352,7 +352,7 @@ def _fetch(address: str, folder: Path) -> Path:
         _remove_empty(made)
         raise UserError(
             f"The pack {named} could not be fetched{by_way_of(address)}: {reason_of(error)}; check the address under "
-            "pack."
+            "pack, or fetch it by hand and name the file there."
         ) from error
     note.write_text(known)
     return folder
