@@ -462,9 +462,11 @@ def all_figures(wildcards):
         ]
     if config["figures"]["after"]:
         stems.append("slopes")
+        # Without another foundation or other images there is one attention, and nothing to compare it with.
+        adapted = COMPOSED[AFTER].foundation != "unadapted"
         stems += [
             f"{name}/{PER_PAIR}".format(source=source, target=target, seed=SEEDS[0])
-            for name in PAIR_FIGURES
+            for name in (PAIR_FIGURES if adapted else OF_A_PAIR)
             for source, target in PAIRS
         ]
     stems += [

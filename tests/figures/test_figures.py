@@ -57,6 +57,13 @@ def test_dots_stand_at_the_coverage_of_each_method_and_mechanism():
     assert {(0.9, 0), (0.45, 0), (0.25, 1), (0.125, 1), (1.0, 2), (0.5, 2)} <= places
 
 
+def test_coverage_of_targets_without_labels_is_refused_in_a_sentence():
+    table = coverage()
+    at_home = table[table["split"] == "validation"]
+    with pytest.raises(UserError, match="no labelled sites to draw coverage of"):
+        coverage_dots(at_home)
+
+
 def test_files_are_whole_and_the_same_twice(summary, tmp_path):
     def drawn() -> list[bytes]:
         save_figure(accuracy_bars(summary), tmp_path / "bars")

@@ -30,3 +30,8 @@ def test_the_table_has_a_row_a_pair_and_method_those_at_home_first():
     row = table.iloc[1]
     assert row["hold the right one"] == "0.25 [0.00, 0.50]" and row["mean size"] == "1.5"
     assert row["empty"] == "25%" and row["lowest mechanism"] == "moa b: 0.12"
+
+
+def test_what_one_compound_says_has_no_interval():
+    table = set_table(coverage().assign(low=float("nan"), high=float("nan")))
+    assert table.iloc[1]["hold the right one"] == "0.25"

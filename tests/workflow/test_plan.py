@@ -8,7 +8,7 @@ import yaml
 from coda.methods import ADAPTATIONS, COMPOSED, METHODS, names_of
 from places import ROOT
 from snakemake.utils import update_config
-from workflow_run import run_snakemake
+from workflow_run import rules_of, run_snakemake
 
 
 def test_the_plan_counts_what_a_run_would_fetch_and_fetches_nothing(workdir, gallery):
@@ -53,6 +53,17 @@ def test_a_method_more_trains_only_what_it_needs(planned):
     rules = planned(more)
     assert {"predict_sites", "predict_probes", "score_predictions"} <= rules
     assert rules.isdisjoint({"pretrain_foundation", "adapt_foundation", "train_classifier"})
+
+
+@pytest.mark.parametrize(
+    ("method", "compared"),
+    [("unadapted_aligned_means", False), ("harmonised_unadapted_aligned_means", True)],
+)
+def test_attention_is_drawn_where_there_are_two_to_compare(tmp_path, method, compared):
+    words = ["--dry-run", "--config", f"methods=[unadapted, {method}]"]
+    rules = rules_of(run_snakemake(tmp_path, ROOT / "config/tiny.yaml", *words))
+    assert {"plot_pair", "plot_slopes", "write_explorer"} <= rules
+    assert ({"explain_calls", "plot_attention"} & rules != set()) == compared
 
 
 def test_a_misspelt_method_is_refused_with_the_nearest_right_one(workdir):

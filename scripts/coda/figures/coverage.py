@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from coda.columns import ADAPTED, VALIDATION, source_name
+from coda.errors import UserError
 from coda.figures.accuracy import DOTS, height_of, rows_of_pairs
 from coda.figures.style import FAINT, INK, MM, Drawing, method_colour, new_figure, style
 from coda.methods import in_order, method_name
@@ -24,6 +25,11 @@ def coverage_dots(table: pd.DataFrame) -> Drawing:
     ----------
     table
         As `coda.predict.coverage_scores.score_coverage` gives it; its means over seeds are drawn.
+
+    Raises
+    ------
+    UserError
+        If no compound on adapted plates has a label.
     """
     rows = table[(table["level"] == LEVEL) & table["split"].isin([ADAPTED, VALIDATION])]
     keys = ["train_source", "target_source", "method", "split", "of", "name"]
@@ -40,12 +46,14 @@ def coverage_dots(table: pd.DataFrame) -> Drawing:
     ]
     means = rows.groupby(keys, sort=False)[values].mean().reset_index()
     pairs = means[means["split"] == ADAPTED]
+    if pairs.empty:
+        raise UserError("There are no labelled sites to draw coverage of; check the labels table.")
     methods = in_order(pairs["method"])
     lines = rows_of_pairs(pairs)
     with style():
         figure = new_figure(height_of(len(lines), len(methods) + 1) * MM)
         grid = figure.subplots(
-            len(lines), max(map(len, lines), default=1), sharex=True, sharey=True, squeeze=False
+            len(lines), max(map(len, lines)), sharex=True, sharey=True, squeeze=False
         )
         for line, places in zip(lines, grid, strict=True):
             for axes, (source, target) in zip(places, line, strict=False):

@@ -57,7 +57,7 @@ def set_table(coverage: pd.DataFrame) -> pd.DataFrame:
                         "target": "at home" if target == train else source_name(target),
                         "method": method_name(method),
                         "compounds": f"{row['compounds']:.0f}",
-                        "hold the right one": f"{row['coverage']:.2f} [{row['low']:.2f}, {row['high']:.2f}]",
+                        "hold the right one": f"{row['coverage']:.2f}{_interval(row)}",
                         "mean size": f"{row['set_size']:.1f}",
                         "empty": f"{row['empty']:.0%}",
                         "too large": f"{row['too_large']:.0%}",
@@ -77,6 +77,10 @@ def _means(coverage: pd.DataFrame, of: str = "all") -> pd.DataFrame:
     keys = ["train_source", "target_source", "method", "split", "name"]
     numbers = ["compounds", "coverage", "low", "high", "set_size", "empty", "too_large"]
     return rows.groupby(keys, sort=False)[numbers].mean().reset_index()
+
+
+def _interval(row: pd.Series) -> str:
+    return "" if pd.isna(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
 
 
 def _range(low: float, high: float) -> str:
