@@ -52,8 +52,8 @@ def unusable_sites(compounds: pd.DataFrame) -> list[str]:
         return []
     share = 100 * sum(others) / (used + sum(others))
     return [
-        f"{share:.0f} % of the sites were flagged or lost (see what is wrong in the table). Plates are rarely that bad: "
-        "check that no channels are swapped in sources.<source>.channels, and um_per_pixel."
+        f"{share:.0f} % of the sites were flagged or lost (see what is wrong in the table). Plates are rarely that "
+        "bad: check that no channels are swapped in sources.<source>.channels, and um_per_pixel."
     ]
 
 
