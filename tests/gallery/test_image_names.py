@@ -159,6 +159,7 @@ YOKOGAWA = [WRITERS["yokogawa"](1, 1, 1, w, 1) for w in (1, 2)]
         (OPERA, {}, r"several images of A01 1 1 .*: planes 1, 2; say which one to take in the column"),
         (OPERA, {"plane": 3}, "asks for plane 3 of lab P1, but the names of its files have 1, 2"),
         (YOKOGAWA, {"tokens": {"DNA": "1"}}, r"channel ER; its files have the channels 1, 2. Say un"),
+        (YOKOGAWA, {"tokens": {"DNA": "1"}}, r"such as {ER: '2'}"),
         (YOKOGAWA, {"tokens": {"DNA": "1", "ER": "5"}}, r"of the channel ER \(5\); its files have"),
         (YOKOGAWA, {"tokens": {"DNA": "1", "ER": "C01"}}, "gives DNA and ER the same channel 1"),
         (YOKOGAWA, {"pattern": "{well}-{site}-{channel}.tif"}, "None of the 2 files in .* fits the"),

@@ -9,7 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from coda.crops.store import CropStore, CropWriter
-from coda.predict.bench_report import rounded, says_anything, write_bench_report
+from coda.predict.bench_report import (
+    rounded,
+    says_anything,
+    unusable_sites,
+    write_bench_report,
+)
 from coda.predict.crop_panels import crop_panels
 from coda.predict.pack import thumbnails
 from coda.predict.plate_maps import ABSTAINS, CONTROL, OTHER, PALETTE, mixed, plate_maps
@@ -149,6 +154,9 @@ def test_the_page_nests_and_quotes_names(page):
     html = page.read_text()
     assert "<b>new</b>" not in html and "Replicates agree more than before." in html
     assert "2 of 4 compound(s) have a call" in html
+    assert (
+        "<strong>agreement</strong>" in html and "<strong>novelty</strong>" not in html
+    )  # as its columns
     assert "Check the inputs:</strong> 12 images are &lt;copies&gt;." in html
     assert not re.findall(r"(?:src|href)=\"(?!data:)", html)
     markup = re.sub(r"<script>.*?</script>", "", html, flags=re.S)
@@ -161,6 +169,14 @@ def test_numbers_near_0_and_1_are_not_rounded_to_certainty():
         ">0.99", "1.00", "0.99", "<0.01", "0.00",
     ]  # fmt: skip
     assert rounded(0.0002, 3) == "<0.001" and rounded(12, 0) == "12"
+
+
+def test_most_sites_out_of_use_put_the_calls_in_doubt():
+    """As where the channels are swapped: the nuclei of most sites are not found."""
+    compounds = pd.DataFrame({"sites": [3, 6], "flagged_sites": [4, 4], "lost_sites": [0, 1]})
+    assert not unusable_sites(compounds)
+    (doubt,) = unusable_sites(compounds.assign(lost_sites=[0, 2]))
+    assert doubt.startswith("53 % of the sites") and "swapped" in doubt
 
 
 def test_columns_that_say_nothing_are_left_out():

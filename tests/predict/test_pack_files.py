@@ -182,7 +182,13 @@ def test_settings_that_the_networks_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [(None, "is unknown"), (0.2, "too far"), (1.3, "too far")]
+    ("size", "words"),
+    [
+        (None, "spelt as in target_sources"),
+        (0.2, "too far"),
+        (1.3, "too far"),
+        ("0,65", "with a point"),
+    ],
 )
 def test_pixels_of_another_magnification_are_refused(size, words):
     with pytest.raises(UserError, match=words):

@@ -453,11 +453,14 @@ def named_channels(
         number = re.fullmatch(r"(?:w|ch|c)0*(\d+)", wanted)
         one = by_case.get(wanted) or (by_case.get(number[1]) if number else None)
         if one is None:
+            # The example is none that another stain is said to have.
+            taken = {token(name).lower() for name in tokens.values()}
+            free = next((name for name in found if name.lower() not in taken), found[0])
             raise UserError(
                 f"No image of {source} {plate} is of the channel {channel}"
                 + (f" ({tokens[channel]})" if channel in tokens else "")
                 + f"; its files have the channels {', '.join(found)}. Say under sources.{source}.channels which is "
-                f"which, such as {{{channel}: {found[0]!r}}}."
+                f"which, such as {{{channel}: {free!r}}}."
             )
         if one in names:
             raise UserError(

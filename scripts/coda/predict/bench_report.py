@@ -21,20 +21,40 @@ COLUMNS = {
     "moa_1": ("most probable", None),
     "set": ("mechanisms that fit", None),
     "abstains": ("why no call", None),
+    "agreement": ("agreement", 2),
+    "activity_p": ("activity p", 3),
+    "novelty": ("novelty", 2),
+    "nearest_compound": ("nearest known compound", None),
+    "nearest_moa": ("its mechanism", None),
     "wells": ("wells", 0),
     "plates": ("plates", 0),
     "sites": ("sites", 0),
     "flagged_sites": ("flagged sites", 0),
     "lost_sites": ("lost sites", 0),
     "flags": ("what is wrong", None),
-    "agreement": ("agreement", 2),
-    "activity_p": ("activity p", 3),
-    "nearest_compound": ("nearest known compound", None),
-    "nearest_moa": ("its mechanism", None),
-    "novelty": ("novelty", 2),
+}
+# What the page says of the columns by which calls are doubted.
+EXPLAINED = {
+    "agreement": "share of pairs of wells on different plates with the same most probable mechanism; 1 is best",
+    "activity_p": "small where the compound's wells look more like each other than like negative controls; "
+    "otherwise it may have no effect",
+    "novelty": "near 1 where nothing in the training looked like this",
 }
 # Columns whose words take several lines.
 LONG = ("set", "flags")
+
+
+def unusable_sites(compounds: pd.DataFrame) -> list[str]:
+    """Say so where most sites are of no use, as swapped channels make them, which calls alone do not show."""
+    columns = ["sites", "flagged_sites", "lost_sites"]
+    used, *others = compounds.reindex(columns=columns).fillna(0).sum()
+    if sum(others) <= used:
+        return []
+    share = 100 * sum(others) / (used + sum(others))
+    return [
+        f"{share:.0f} % of the sites were flagged or lost (see what is wrong in the table). Plates are rarely that "
+        "bad: check that no channels are swapped in sources.<source>.channels, and um_per_pixel."
+    ]
 
 
 def write_bench_report(
@@ -91,7 +111,8 @@ def write_bench_report(
         compounds=len(compounds),
         called=len(called),
         coverage=compounds["coverage"].iloc[0] if len(compounds) else None,
-        doubts=doubts,
+        doubts=[*doubts, *unusable_sites(compounds)],
+        explained=[(COLUMNS[name][0], told) for name, told in EXPLAINED.items() if name in columns],
         reason=trust.loc[trust["use"], "reason"].iloc[0],
         cards=cards,
         channels=store.channels,

@@ -271,11 +271,18 @@ def check_pixel_size(um_per_pixel: float | None, description: Mapping[str, Any],
     Raises
     ------
     UserError
-        If the size of a pixel is unknown, or less than half or more than twice that of the pack.
+        If the size of a pixel is unknown, no number, or less than half or more than twice that of the pack.
     """
     wanted = description["um_per_pixel"]
     if um_per_pixel is None:
-        raise UserError(f"The pixel size of {what} is unknown; set sources.<source>.um_per_pixel.")
+        raise UserError(
+            f"The pixel size of {what} is unknown; set sources.<source>.um_per_pixel, with the source spelt "
+            "as in target_sources."
+        )
+    if isinstance(um_per_pixel, bool) or not isinstance(um_per_pixel, int | float):
+        raise UserError(
+            f"The pixel size of {what} is {um_per_pixel!r}, but must be a number such as 0.65, with a point."
+        )
     if not 0.5 <= um_per_pixel / wanted <= 2:
         raise UserError(
             f"A pixel of {what} is {um_per_pixel:.4g} um, too far from the {wanted:.4g} um of the pack; "
