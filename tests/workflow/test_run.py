@@ -96,7 +96,7 @@ def test_a_method_is_recommended_for_the_target_and_the_report_begins_with_it(re
     assert table["method"].tolist() == candidates
     assert table["chosen"].sum() == 1 and table["confidence"].sum() == pytest.approx(1)
     assert table["control_distance"].between(0, 1).all()
-    assert "For source 3, use" in (results / "report.html").read_text()
+    assert "For source 3: use" in (results / "report.html").read_text()
 
 
 def test_images_are_gone_and_manifests_stay(results):

@@ -64,8 +64,11 @@ def select_plates(
         check_name(name, "tables.plate")
     lower = table[PLATE_KEYS].apply(lambda names: names.str.lower())
     if (again := lower.duplicated()).any():
-        source, plate = lower[again].iloc[0]
-        alike = [*table["Metadata_Plate"][(lower == (source, plate)).all(axis=1)]]
+        same = lower.eq(lower[again].iloc[0]).all(axis=1)
+        source, alike = (
+            table.loc[same, "Metadata_Source"].iloc[0],
+            table.loc[same, "Metadata_Plate"],
+        )
         raise UserError(
             f"The plates {' and '.join(alike)} of {source} differ in case alone: on many disks their results would be "
             "the same files; rename one, or leave it out (exclude_plates)."
