@@ -83,6 +83,7 @@ rule write_explorer:
         runtime=growing(60),
     params:
         source=EXPLORED,
+        method=AFTER,
         code=code("write_explorer"),
     script:
         "../scripts/write_explorer.py"

@@ -23,7 +23,7 @@ with reported(snakemake.log[0]):
         "gains": recall_gains(*pair, plates, level=level, method=method, **resampling),
         "confusion": confusion_matrices(*pair, level=level, method=method),
         "calibration": reliability(*pair, plates, level=level, method=method, **resampling),
-        "embedding": embedding_map(*tables),
+        "embedding": embedding_map(*tables, method=method),
     }
     for name, drawing in drawings.items():
         save_figure(drawing, snakemake.output[name].removesuffix(".png"))

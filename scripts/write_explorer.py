@@ -5,6 +5,7 @@ from coda.crops.store import CropStore
 from coda.evaluation.units import read_predictions
 from coda.figures.explorer import crops_table, thumbnails, write_explorer
 from coda.logs import reported
+from coda.methods import method_name
 
 with reported(snakemake.log[0]):
     given = snakemake.input
@@ -19,6 +20,7 @@ with reported(snakemake.log[0]):
         snakemake.output.explorer,
         table,
         pictures,
-        f"Crops of {source_name(snakemake.params.source)} and of the labs adapted to",
+        f"Crops of {source_name(snakemake.params.source)} and of the labs adapted to, before and after "
+        f"{method_name(snakemake.params.method)}",
         len(home) + sum(map(len, before)),
     )

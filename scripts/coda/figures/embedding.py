@@ -1,5 +1,7 @@
 """Map of embeddings before and after adaptation, by mechanism of action and by source."""
 
+from textwrap import wrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,13 +20,19 @@ from coda.figures.style import (
     shortened,
     style,
 )
+from coda.methods import method_name
 
 SHOWN = 8  # more classes than this cannot be told apart by colour and marker
+LINE = 32  # characters of a method in one line
 MOST = 900  # wells on the map; t-SNE then takes some ten seconds on one core
 
 
 def embedding_map(
-    source: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame, seed: int = 0
+    source: pd.DataFrame,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    seed: int = 0,
+    method: str = "coda",
 ) -> Drawing:
     """Draw the wells of the training source and of the target in one t-SNE, before and after adaptation.
 
@@ -40,6 +48,8 @@ def embedding_map(
         Predictions of the target source, unadapted and adapted, with ``Embedding``.
     seed
         Seed of the choice of wells and of t-SNE.
+    method
+        Name of the method after.
 
     Returns
     -------
@@ -61,11 +71,11 @@ def embedding_map(
     with style():
         figure = new_figure(150 * MM)
         grid = figure.subplots(2, 2, sharex=True, sharey=True)
-        for row, moment in zip(grid, ("before", "after"), strict=True):
+        for row, moment, name in zip(grid, ("before", "after"), ("unadapted", method), strict=True):
             points = table[table["set"].isin(["source", moment])]
             _by_class(row[0], points, table)
             _by_source(row[1], points)
-            row[0].set_ylabel(f"{moment} adaptation", fontsize=8)
+            row[0].set_ylabel("\n".join(wrap(method_name(name), LINE)), fontsize=8)
         grid[0, 0].set_title("by mechanism of action")
         grid[0, 1].set_title("by source")
         for axes in grid.ravel():
