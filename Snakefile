@@ -37,10 +37,20 @@ onerror:
     print(PROGRESS.failures(), file=sys.stderr)
 
 
+def network_to_train(wildcards):
+    """The network that a study trains; a pack brings its own."""
+    if config["pack"]:
+        raise WorkflowError(
+            "The config names a pack, which has been trained: ask for the target predict (or crops, or plan), or take "
+            "pack out of the config to run a study."
+        )
+    return NETWORK
+
+
 rule all:
     default_target: True
     input:
-        network=NETWORK,
+        network=network_to_train,
         report=rules.write_report.output.report,
         crate=rules.write_crate.output.crate,
         explorer=rules.write_explorer.output.explorer if EXPLORED else [],
@@ -59,7 +69,7 @@ rule figures:
 
 rule metrics:
     input:
-        network=NETWORK,
+        network=network_to_train,
         metrics=rules.score_predictions.output.metrics,
         experiments=rules.score_experiments.output.scores if EXPERIMENTS else [],
 

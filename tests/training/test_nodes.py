@@ -9,8 +9,9 @@ import time
 import pytest
 import torch
 from coda.errors import UserError
+from coda.logs import COPY
 from coda.training.compute import Machine
-from coda.training.distributed import Node, run_on_nodes
+from coda.training.distributed import NUMBERS, Node, run_on_nodes
 from coda.training.pretrain import FoundationJob, train_foundation
 from places import ROOT, SCRIPTS
 from safetensors.torch import load_file
@@ -110,3 +111,11 @@ def test_gpus_are_split_over_the_nodes():
 
 def test_one_node_has_no_number():
     assert Node.this() is None
+
+
+def test_a_launcher_that_numbers_nothing_is_told(monkeypatch):
+    monkeypatch.setenv(COPY, "2 host:1")
+    for name in NUMBERS:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="none of SLURM_PROCID, .* is set; name another"):
+        Node.this()

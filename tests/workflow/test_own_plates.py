@@ -169,3 +169,6 @@ def test_the_page_s_commands_lead_from_odd_names_to_calls(finished, tmp_path):
     assert "exp8" in page and "data:image/webp" in page
     warnings = pd.read_csv(run / "results/mine/warnings.csv")
     assert len(warnings)
+
+    study = run_snakemake(run, run / "mine.yaml", "-n", "all", check=False)
+    assert study.returncode and "ask for the target predict" in study.stdout

@@ -33,7 +33,6 @@ BINS = 32  # of radial frequency up to the Nyquist frequency of the coarsest pix
 RIDGE = 1e-4  # of the mean power over all frequencies, added to each
 # The most that any mix of channels is amplified at any frequency: noise grows as much as what it hides.
 CAP = 4.0
-REFERENCES = ("controls", "shrunken", "all")
 FEWEST = 2  # control wells: one alone does not tell how far it is from others
 MARGIN = 16  # pixels that are mirrored at each border before the filter
 # Crops filtered at once on a CPU. Tensors of more than 32 MiB would be taken from the system and given back each

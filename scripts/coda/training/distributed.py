@@ -50,8 +50,13 @@ class Node:
         if COPY not in os.environ:
             return None
         count, address = os.environ[COPY].split(" ")
-        number = next(int(os.environ[name]) for name in NUMBERS if name in os.environ)
-        return cls(number, int(count), address)
+        number = next((os.environ[name] for name in NUMBERS if name in os.environ), None)
+        if number is None:
+            raise UserError(
+                "The program that starts a training on each node (resource mpi of the profile) does not number what it "
+                f"starts: none of {', '.join(NUMBERS)} is set; name another, such as srun or mpirun."
+            )
+        return cls(int(number), int(count), address)
 
 
 def run_on_nodes(nodes: int, launcher: str | None) -> None:
