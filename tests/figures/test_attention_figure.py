@@ -103,3 +103,11 @@ def test_few_and_many_channels_stay_legible(tmp_path, number):
     words = [text for column in (5, 6, 7) for text in panel(figure, 1, column).texts]
     # Their numbers would overlap where there are many.
     assert bool(words) == (number <= 5) and not overlapping(words)
+
+
+def test_titles_of_long_names_stand_clear_of_each_other(explained):
+    table, home, target = explained
+    table["Method"] = table["Method"].replace("coda", "harmonised_coda_consensus")
+    figure = attention_figure(table, home, target, size=32).figure
+    assert_readable(figure)
+    assert not overlapping(panel(figure, 0, column).title for column in range(8))

@@ -16,7 +16,8 @@ from coda.evaluation.attention import CHANGE
 from coda.figures.style import MM, TEXT, Drawing, new_figure, scale_bar, style
 from coda.methods import method_name
 
-LINE = 14  # characters of a mechanism in one line
+LINE = 14  # characters of a mechanism, or above a strip, in one line
+NARROW = 10  # characters above a map in one line
 ROW = 15.5 * MM
 CHANGES = "RdBu_r"
 LEAST_WIDE, MOST_NUMBERED = (
@@ -63,12 +64,13 @@ def attention_figure(
     maps = [_relative(rows) for rows in first]
     columns = [
         (lab, pictures[0]),
-        (f"attention,\n{unadapted}", maps[0]),
+        (_wrapped(f"attention, {unadapted}", NARROW), maps[0]),
         (other, pictures[1]),
-        (f"attention,\n{unadapted}", maps[1]),
-        (f"attention,\n{adapted}", maps[2]),
+        (_wrapped(f"attention, {unadapted}", NARROW), maps[1]),
+        (_wrapped(f"attention, {adapted}", NARROW), maps[2]),
     ]
-    titles = [f"{lab},\n{unadapted}", f"{other},\n{unadapted}", f"{other},\n{adapted}"]
+    titles = [f"{lab}, {unadapted}", f"{other}, {unadapted}", f"{other}, {adapted}"]
+    titles = [_wrapped(title, LINE) for title in titles]
     with style():
         figure = new_figure(len(moas) * ROW + 32 * MM)
         channels = sum(name.startswith(CHANGE) for name in explanations)
@@ -78,7 +80,7 @@ def attention_figure(
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         for axes, moa in zip(grid[:, 0], moas, strict=True):
-            axes.set_ylabel("\n".join(wrap(moa, LINE)), rotation=0, ha="right", va="center")
+            axes.set_ylabel(_wrapped(moa, LINE), rotation=0, ha="right", va="center")
         _draw_tiles(figure, grid[:, : len(columns)], columns, moas)
         _draw_changes(figure, grid[:, len(columns) :], titles, panels, moas)
         for axes, store, source in zip(grid[0, [0, 2]], (home, target), sources, strict=True):
@@ -111,6 +113,10 @@ def _relative(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         side = round(np.sqrt(len(shares)))
         maps[moa] = np.reshape(shares, (side, side)) / np.mean(shares)
     return maps
+
+
+def _wrapped(words: str, characters: int) -> str:
+    return "\n".join(wrap(words, characters))
 
 
 def _draw_tiles(
