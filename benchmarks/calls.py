@@ -43,7 +43,8 @@ def measure(world: World) -> tuple[pd.DataFrame, pd.DataFrame]:
         }
         for method, table in tables.items():
             told = {"world": world.results.name, "target": target, "method": method}
-            sets = sets_of(table, calibration, "compound", ASKED)
+            counted = units(table, classes_of(table), "compound")
+            sets = sets_of(counted, calibration, ASKED)
             signs = {
                 "agreement": replicate_agreement(table).information,
                 "controls": -control_distance(table, home),

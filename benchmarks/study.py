@@ -25,9 +25,10 @@ from coda.evaluation.classical_profiles import predict_from_profiles
 from coda.evaluation.measured_features import measured_features
 from coda.evaluation.predict import Pipeline, predict_sites
 from coda.evaluation.probes import predict_probe
-from coda.evaluation.units import LOGIT, classes_of, read_predictions, target_units, units
+from coda.evaluation.units import LOGIT, Units, classes_of, read_predictions, target_units, units
 from coda.files import read_table, write_table
-from coda.predict.coverage import calibrate
+from coda.predict.coverage import Calibration, calibrate
+from coda.predict.coverage_scores import sets_of
 from coda.training.checkpoints import read_header
 from coda.training.compute import Machine
 from coda.training.inference import apply_to_sites
@@ -324,17 +325,23 @@ def there(world: StudyWorld, name: str) -> bool:
     return all((folder / target / last).exists() for target in world.targets)
 
 
-def covered(home: pd.DataFrame, counted) -> tuple[float, float]:
+def at_home(world: StudyWorld, name: str) -> pd.DataFrame:
+    """Predictions of the training source's held-out plate that a method's sets of mechanisms are made by."""
+    if name in AT_HOME:
+        return predictions(world, world.home, AT_HOME[name])[AT_HOME[name]]
+    return world.predictions("unadapted", world.home)[None]
+
+
+def covered(counted: Units, calibration: Calibration) -> tuple[float, float]:
     """Share of wells whose set of mechanisms holds the right one, and the mean size of the sets."""
-    calibration = calibrate(home, "well")
-    logits = np.log(np.maximum(counted.probabilities, np.finfo(float).tiny))
-    sets = calibration.sets(calibration.probabilities(logits), COVERAGE)
-    return float(sets[np.arange(len(sets)), counted.labels].mean()), float(sets.sum(axis=1).mean())
+    sets = sets_of(counted, calibration, COVERAGE)
+    return float(sets["holds"].mean()), float(sets["size"].mean())
 
 
 def scores_of(world: StudyWorld, names: list[str]) -> Iterator[dict]:
     """Rows of what is measured of the methods that are there."""
     home = world.predictions("unadapted", world.home)[None]
+    known = {name: calibrate(at_home(world, name), "well") for name in names}
     common = {"world": world.results.name}
     for level in ("image", "well"):
         counted = units(home, classes_of(home), level)
@@ -342,11 +349,6 @@ def scores_of(world: StudyWorld, names: list[str]) -> Iterator[dict]:
         yield common | where | counts(counted)
     for target in world.targets:
         for name in names:
-            own = (
-                predictions(world, world.home, AT_HOME[name])[AT_HOME[name]]
-                if name in AT_HOME
-                else home
-            )
             spent = float((world.keep / "seconds" / target / f"{slug(name)}.json").read_text())
             for method, table in predictions(world, target, name).items():
                 for level in ("image", "well"):
@@ -354,7 +356,7 @@ def scores_of(world: StudyWorld, names: list[str]) -> Iterator[dict]:
                         where = {"target": target, "method": method, "split": split, "level": level}
                         row = common | where | counts(counted) | {"cpu_seconds": round(spent, 1)}
                         if level == "well":
-                            share, size = covered(own, counted)
+                            share, size = covered(counted, known[name])
                             row |= {"coverage": round(share, 4), "set_size": round(size, 3)}
                         yield row
 

@@ -45,6 +45,11 @@ class Units:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def logits(self) -> np.ndarray:
+        """Logarithms of the probabilities, all finite, shape (N, C)."""
+        return np.log(np.maximum(self.probabilities, np.finfo(np.float64).tiny))
+
 
 def probabilities_of(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in the precision of `logits`."""

@@ -76,8 +76,7 @@ def calibrate(predictions: pd.DataFrame, level: str) -> Calibration:
     if not predictions["Metadata_moa"].notna().any():
         raise UserError("The plate to calibrate on has no labelled well; make the pack again.")
     known = units(predictions, classes_of(predictions), level)
-    logits = np.log(np.maximum(known.probabilities, np.finfo(np.float64).tiny))
-    scores = np.empty(len(known))
+    logits, scores = known.logits, np.empty(len(known))
     fold = deal(known.compounds)
     for number in np.unique(fold):
         others, mine = fold != number, fold == number

@@ -13,7 +13,14 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from coda.columns import VALIDATION
-from coda.evaluation.units import classes_of, read_predictions, target_splits, units, usable
+from coda.evaluation.units import (
+    Units,
+    classes_of,
+    read_predictions,
+    target_splits,
+    units,
+    usable,
+)
 from coda.files import read_table
 from coda.predict.coverage import Calibration, calibrate, deal, too_large
 
@@ -63,9 +70,9 @@ def score_coverage(
             told = {"target_source": run.target_source, "method": run.method}
             splits = target_splits(usable(read_predictions(run.path)), plates)
             tables += [
-                summarise(sets_of(rows, known[level], level, asked)).assign(
-                    **here, **told, split=split, level=level
-                )
+                summarise(
+                    sets_of(units(rows, classes_of(rows), level), known[level], asked)
+                ).assign(**here, **told, split=split, level=level)
                 for split, rows in splits.items()
                 for level in LEVELS
             ]
@@ -86,17 +93,20 @@ def _at_home(home: pd.DataFrame, asked: float) -> Iterator[pd.DataFrame]:
     fold = deal(rows["Metadata_JCP2022"].to_numpy())
     if fold.max(initial=0) == 0:
         return
+    classes = classes_of(rows)
     for level in LEVELS:
         parts = [
-            sets_of(rows[fold == number], calibrate(rows[fold != number], level), level, asked)
+            sets_of(
+                units(rows[fold == number], classes, level),
+                calibrate(rows[fold != number], level),
+                asked,
+            )
             for number in np.unique(fold)
         ]
         yield summarise(pd.concat(parts)).assign(level=level)
 
 
-def sets_of(
-    predictions: pd.DataFrame, calibration: Calibration, level: str, asked: float
-) -> pd.DataFrame:
+def sets_of(known: Units, calibration: Calibration, asked: float) -> pd.DataFrame:
     """Make the set of each labelled unit, and look whether it holds the right mechanism.
 
     Returns
@@ -105,9 +115,7 @@ def sets_of(
         ``mechanism`` and ``compound`` of each unit, whether its set ``holds`` the mechanism, its ``size``, and whether
         it is ``too_large``.
     """
-    known = units(predictions, classes_of(predictions), level)
-    logits = np.log(np.maximum(known.probabilities, np.finfo(np.float64).tiny))
-    inside = calibration.sets(calibration.probabilities(logits), asked)
+    inside = calibration.sets(calibration.probabilities(known.logits), asked)
     return pd.DataFrame(
         {
             "mechanism": np.array(known.classes, dtype=object)[known.labels],
