@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 import yaml
 from coda.columns import HELD_OUT, TARGET_SPLITS, VALIDATION
-from coda.config import check_config
+from coda.config import check_config, network_settings
 from coda.crops.harmonised_store import HarmonisedStore
 from coda.crops.store import CropStore
 from coda.evaluation.predict import Pipeline, predict_sites
 from coda.evaluation.recommendation import choose, compare_methods
-from coda.evaluation.units import classes_of, read_predictions, target_units, units
+from coda.evaluation.units import Units, classes_of, read_predictions, target_units, units
 from coda.files import read_table, write_table
 from coda.training.compute import Machine
 from coda.training.interpolation import interpolate_foundations
@@ -130,7 +130,7 @@ class World:
         variant = VARIANTS[name]
         if variant.adapt is None and variant.of is None:
             return str(self.trained / "foundation.safetensors")
-        folder = self.keep / target / name.replace(" ", "_").replace(",", "")
+        folder = self.keep / target / slug(name)
         output = folder / "foundation.safetensors"
         folder.mkdir(parents=True, exist_ok=True)
         if output.exists():
@@ -164,7 +164,7 @@ class World:
 
     def predictions(self, name: str, target: str) -> dict[str | None, pd.DataFrame]:
         """Predictions of a variant, by alignment; at home of the held-out plate."""
-        folder = self.keep / "predictions" / target / name.replace(" ", "_").replace(",", "")
+        folder = self.keep / "predictions" / target / slug(name)
         paths = {alignment: folder / f"{alignment}.parquet" for alignment in ALIGNMENTS}
         if not all(path.exists() for path in paths.values()):
             folder.mkdir(parents=True, exist_ok=True)
@@ -181,10 +181,7 @@ class World:
                     )
                     for alignment in ALIGNMENTS
                 },
-                settings={
-                    "model": self.config["model"],
-                    "image_size": self.config["views"]["global_size"],
-                },
+                settings=network_settings(self.config),
                 machine=Machine(),
                 what=f"{self.results.name}, {target}, {name}",
                 statistics=str(self.trained / "tokens.safetensors"),
@@ -196,7 +193,12 @@ class World:
         return {alignment: read_predictions(path) for alignment, path in paths.items()}
 
 
-def accuracy(counted) -> float:
+def slug(name: str) -> str:
+    """A name for a folder."""
+    return name.replace(" ", "_").replace(",", "")
+
+
+def accuracy(counted: Units) -> float:
     """Share of the units whose most probable class is right."""
     return float((counted.probabilities.argmax(axis=1) == counted.labels).mean())
 
@@ -267,14 +269,18 @@ def worst(scores: pd.DataFrame) -> pd.Series:
     return (pairs - before).min(axis=1)
 
 
-def main() -> None:
-    """Adapt, predict and score what is missing; print and write the table."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+def asked_worlds(description: str) -> list[World]:
+    """Read the command line of a benchmark of worlds: their results, and where what is made goes."""
+    arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument("worlds", nargs="+", type=Path, metavar="RESULTS")
     arguments.add_argument("--keep", type=Path, required=True)
-    given = arguments.parse_args()
-    config, table = demo_config(), Table("adaptation")
-    worlds = [World(folder, config, given.keep / folder.name) for folder in given.worlds]
+    given, config = arguments.parse_args(), demo_config()
+    return [World(folder, config, given.keep / folder.name) for folder in given.worlds]
+
+
+def main() -> None:
+    """Adapt, predict and score what is missing; print and write the table."""
+    worlds, table = asked_worlds(__doc__), Table("adaptation")
     scores = pd.concat([measure(world, list(VARIANTS)) for world in worlds])
     mean, lowest = gap_closed(scores).mean(axis=1), worst(scores)
     for split in TARGET_SPLITS:

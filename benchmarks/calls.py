@@ -5,14 +5,11 @@ The folders are those of benchmarks/adaptation.py, which adapts and predicts wha
 PYTHONPATH=scripts python benchmarks/calls.py --keep adapted results/world_1 results/world_2 results/world_3
 """
 
-import argparse
-from pathlib import Path
-
 import pandas as pd
-from adaptation import BEST, HOME, TARGETS, VARIANTS, World, demo_config, described
+from adaptation import BEST, HOME, TARGETS, VARIANTS, World, accuracy, asked_worlds, described
 from coda.evaluation.recommendation import control_distance
 from coda.evaluation.replicate_agreement import replicate_agreement
-from coda.evaluation.units import classes_of, units, usable
+from coda.evaluation.units import Units, classes_of, units, usable
 from coda.files import write_table
 from coda.predict.coverage import calibrate
 from coda.predict.coverage_scores import score_coverage, sets_of
@@ -25,10 +22,9 @@ START = "unadapted"
 STEPS = [START, "harmonised", "harmonised, aligned on DMSO", BEST]
 
 
-def accuracy(predictions: pd.DataFrame) -> float:
-    """Share of compounds whose most probable mechanism is right."""
-    known = units(predictions, classes_of(predictions), "compound")
-    return float((known.probabilities.argmax(axis=1) == known.labels).mean())
+def compounds(predictions: pd.DataFrame) -> Units:
+    """Labelled compounds, one prediction each."""
+    return units(predictions, classes_of(predictions), "compound")
 
 
 def measure(world: World) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -43,24 +39,23 @@ def measure(world: World) -> tuple[pd.DataFrame, pd.DataFrame]:
         }
         for method, table in tables.items():
             told = {"world": world.results.name, "target": target, "method": method}
-            counted = units(table, classes_of(table), "compound")
-            sets = sets_of(counted, calibration, ASKED)
+            counted = compounds(table)
             signs = {
                 "agreement": replicate_agreement(table).information,
                 "controls": -control_distance(table, home),
             }
             used = trust({START: tables[START], method: table}, home)["use"].iloc[-1]
-            coverage = sets["holds"].mean()
-            whole.append(
-                {**told, **signs, "accuracy": accuracy(table), "coverage": coverage, "used": used}
-            )
+            reached = {
+                "accuracy": accuracy(counted),
+                "coverage": sets_of(counted, calibration, ASKED)["holds"].mean(),
+            }
+            whole.append({**told, **signs, **reached, "used": used})
             for plate, mine in table.groupby("Metadata_Plate"):
                 before = tables[START][tables[START]["Metadata_Plate"] == plate]
                 used = trust({START: before, method: mine}, home)["use"].iloc[-1]
                 signs = {"controls": -control_distance(mine, home)}
-                single.append(
-                    {**told, "plate": plate, **signs, "accuracy": accuracy(mine), "used": used}
-                )
+                reached = {"accuracy": accuracy(compounds(mine))}
+                single.append({**told, "plate": plate, **signs, **reached, "used": used})
     return pd.DataFrame(whole), pd.DataFrame(single)
 
 
@@ -99,12 +94,7 @@ def chosen(table: pd.DataFrame) -> dict[str, float]:
 
 def main() -> None:
     """Measure and write the table."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("worlds", nargs="+", type=Path, metavar="RESULTS")
-    arguments.add_argument("--keep", type=Path, required=True)
-    given = arguments.parse_args()
-    config, table = demo_config(), Table("calls")
-    worlds = [World(folder, config, given.keep / folder.name) for folder in given.worlds]
+    worlds, table = asked_worlds(__doc__), Table("calls")
     parts = [measure(world) for world in worlds]
     whole, single = (pd.concat(tables) for tables in zip(*parts, strict=True))
     homes = [at_home(world) for world in worlds]

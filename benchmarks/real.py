@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from adaptation import demo_config
 from coda.columns import HELD_OUT
+from coda.config import network_settings
 from coda.crops.harmonisation import (
     bin_width,
     harmonise,
@@ -169,7 +170,7 @@ def train_home(world: RealWorld) -> None:
             crops,
             paths["foundation"],
             {"statistics": paths["tokens"], "embeddings": str(folder / "embeddings.parquet")},
-            {"model": config["model"], "image_size": world.size},
+            network_settings(config),
             Machine(),
             what,
         )

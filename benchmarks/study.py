@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from adaptation import ALIGNMENTS, VARIANTS, World, accuracy, demo_config, described
+from adaptation import ALIGNMENTS, VARIANTS, World, accuracy, demo_config, described, slug
 from coda.columns import HELD_OUT, VALIDATION
+from coda.config import network_settings
 from coda.crops.harmonised_store import HarmonisedStore
 from coda.crops.store import CropStore
 from coda.evaluation.classical_profiles import predict_from_profiles
@@ -33,7 +34,7 @@ from coda.training.checkpoints import read_header
 from coda.training.compute import Machine
 from coda.training.inference import apply_to_sites
 from coda.training.networks import load_foundation, load_task_model
-from coda.training.settings import DinoSettings, ModelSettings, TaskSettings, ViewSettings
+from coda.training.settings import AdaptSettings, ModelSettings, TaskSettings, ViewSettings
 from coda.training.site_selection import usable_rows
 from coda.training.tent import adapt_supervised
 from rivals import (
@@ -67,7 +68,7 @@ class StudyWorld(World):
     @cached_property
     def classes(self) -> list[str]:
         """Mechanisms, in the order of logits."""
-        return read_header(self.trained / "task_model.safetensors")["classes"]
+        return read_header(self.classifier)["classes"]
 
     @property
     def compute(self):
@@ -105,16 +106,13 @@ class StudyWorld(World):
             load_foundation(
                 str(self.trained / "foundation.safetensors"), model, channels, self.size
             ),
-            load_task_model(
-                str(self.trained / "task_model.safetensors"), model, channels, self.size, depth
-            ),
+            load_task_model(self.classifier, model, channels, self.size, depth),
         )
 
     @property
-    def adapt(self) -> DinoSettings:
+    def adapt(self) -> AdaptSettings:
         """Settings of an adaptation."""
-        known = DinoSettings.__dataclass_fields__
-        return DinoSettings(**{k: v for k, v in self.config["adapt"].items() if k in known})
+        return AdaptSettings(**self.config["adapt"])
 
     @property
     def views(self) -> ViewSettings:
@@ -162,11 +160,8 @@ def by_harmony(known: pd.DataFrame, asked: pd.DataFrame) -> tuple[np.ndarray, np
 
 def supervised(world: StudyWorld, target: str, tent: bool = False) -> pd.DataFrame:
     """Predict by the network trained end to end, adapted by TENT or not."""
-    weights, depth = (
-        str(world.trained / "supervised.safetensors"),
-        world.config["supervise"]["depth"],
-    )
-    settings = {"model": world.config["model"], "image_size": world.size, "depth": depth}
+    weights = str(world.trained / "supervised.safetensors")
+    settings = network_settings(world.config, "supervise")
     if tent:
         folder = world.keep / target / "TENT"
         folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +175,7 @@ def supervised(world: StudyWorld, target: str, tent: bool = False) -> pd.DataFra
         weights = adapted["weights"]
     made = predict_sites(
         crops=[str(path) for path in world.store(target).paths],
-        pipelines={"supervised": Pipeline(weights, depth)},
+        pipelines={"supervised": Pipeline(weights, settings["depth"])},
         settings=settings,
         machine=Machine(),
         what=target,
@@ -294,11 +289,6 @@ AT_HOME = {
 }
 
 
-def slug(name: str) -> str:
-    """A name for a folder."""
-    return name.replace(" ", "_").replace(",", "")
-
-
 def predictions(world: StudyWorld, target: str, name: str) -> dict[str, pd.DataFrame]:
     """Predictions of a method or rival, made if they are not there yet; by their names with alignments."""
     spent = world.keep / "seconds" / target / f"{slug(name)}.json"
@@ -361,7 +351,7 @@ def scores_of(world: StudyWorld, names: list[str]) -> Iterator[dict]:
                         yield row
 
 
-def counts(counted) -> dict[str, int]:
+def counts(counted: Units) -> dict[str, int]:
     """How many units there are, and how many are right."""
     return {"right": round(accuracy(counted) * len(counted)), "units": len(counted)}
 

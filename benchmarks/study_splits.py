@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from adaptation import accuracy, demo_config
+from adaptation import demo_config, slug
 from coda.columns import HELD_OUT
 from coda.crops.harmonisation import (
     harmonise,
@@ -26,7 +26,7 @@ from coda.files import write_table
 from coda.training.classify import train_classifier
 from coda.training.compute import Machine
 from coda.training.site_selection import KEPT_OUT, USED
-from study import NOT_BALANCED, StudyWorld
+from study import NOT_BALANCED, StudyWorld, counts
 from study_summary import METHOD
 from table import RESULTS
 
@@ -195,8 +195,7 @@ def scores_of(world: OnePlate, names: list[str]) -> list[dict]:
             "method": method,
             "split": HELD_OUT,
             "level": "image",
-            "right": round(accuracy(each) * len(each)),
-            "units": len(each),
+            **counts(each),
         }
         for (target, method), each in found.items()
     ]
@@ -215,7 +214,7 @@ def main() -> None:
         for folder in given.worlds:
             config = demo_config()
             config["adapt"] = stretched(config["adapt"], kind.stretch)
-            keep = given.keep / kind.words.replace(" ", "_") / folder.name
+            keep = given.keep / slug(kind.words) / folder.name
             keep.mkdir(parents=True, exist_ok=True)
             rows += scores_of(kind(folder, config, keep), given.methods)
             print(f"{kind.words}: {folder.name}", flush=True)
