@@ -10,8 +10,8 @@ from coda.errors import UserError
 from coda.figures.accuracy import DOTS, height_of, rows_of_pairs
 from coda.figures.style import FAINT, INK, MM, Drawing, method_colour, new_figure, style
 from coda.methods import in_order, method_name
+from coda.predict.coverage_scores import of_compounds
 
-LEVEL = "compound"
 HOME = "at home"
 
 
@@ -31,20 +31,7 @@ def coverage_dots(table: pd.DataFrame) -> Drawing:
     UserError
         If no compound on adapted plates has a label.
     """
-    rows = table[(table["level"] == LEVEL) & table["split"].isin([ADAPTED, VALIDATION])]
-    keys = ["train_source", "target_source", "method", "split", "of", "name"]
-    values = [
-        "units",
-        "compounds",
-        "asked",
-        "coverage",
-        "low",
-        "high",
-        "set_size",
-        "empty",
-        "too_large",
-    ]
-    means = rows.groupby(keys, sort=False)[values].mean().reset_index()
+    means = of_compounds(table)
     pairs = means[means["split"] == ADAPTED]
     if pairs.empty:
         raise UserError("There are no labelled sites to draw coverage of; check the labels table.")

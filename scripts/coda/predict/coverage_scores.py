@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from coda.columns import VALIDATION
+from coda.columns import ADAPTED, VALIDATION
 from coda.evaluation.units import (
     Units,
     classes_of,
@@ -85,6 +85,14 @@ def read_coverage(path: str | Path) -> pd.DataFrame:
     """Read the table of `score_coverage` back from CSV, numbers as numbers."""
     counts = dict.fromkeys(("seed", "units", "compounds"), int)
     return read_table(path).astype(counts | dict.fromkeys(("asked", *VALUES), float))
+
+
+def of_compounds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Average the scores of compounds' sets over seeds, at home and on adapted plates."""
+    rows = scores[(scores["level"] == "compound") & scores["split"].isin([ADAPTED, VALIDATION])]
+    keys = ["train_source", "target_source", "method", "split", "of", "name"]
+    numbers = ["units", "compounds", "asked", *VALUES]
+    return rows.groupby(keys, sort=False)[numbers].mean().reset_index()
 
 
 def _at_home(home: pd.DataFrame, asked: float) -> Iterator[pd.DataFrame]:

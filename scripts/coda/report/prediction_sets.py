@@ -4,8 +4,7 @@ import pandas as pd
 
 from coda.columns import ADAPTED, VALIDATION, source_name, sources_in_order
 from coda.methods import in_order, method_name
-
-LEVEL = "compound"
+from coda.predict.coverage_scores import OF_ALL, OF_MECHANISM, of_compounds
 
 
 def set_findings(coverage: pd.DataFrame) -> str:
@@ -16,7 +15,8 @@ def set_findings(coverage: pd.DataFrame) -> str:
     coverage
         `coda.predict.coverage_scores.score_coverage`.
     """
-    rows = _means(coverage)
+    rows = of_compounds(coverage)
+    rows = rows[rows["of"] == OF_ALL]
     asked = coverage["asked"].iloc[0]
     home = rows[rows["split"] == VALIDATION]["coverage"]
     away = rows[rows["split"] == ADAPTED].groupby("method", sort=False)["coverage"]
@@ -39,8 +39,9 @@ def set_findings(coverage: pd.DataFrame) -> str:
 
 def set_table(coverage: pd.DataFrame) -> pd.DataFrame:
     """Tabulate sets of compounds: a row a pair and method, those at home first."""
-    rows, table = _means(coverage), []
-    lowest = _means(coverage, "mechanism").sort_values("coverage", kind="stable")
+    means, table = of_compounds(coverage), []
+    rows, lowest = (means[means["of"] == of] for of in (OF_ALL, OF_MECHANISM))
+    lowest = lowest.sort_values("coverage", kind="stable")
     keys = ["train_source", "target_source", "method", "split"]
     worst = lowest.drop_duplicates(keys).set_index(keys)
     for train in sources_in_order(rows["train_source"]):
@@ -65,18 +66,6 @@ def set_table(coverage: pd.DataFrame) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(table)
-
-
-def _means(coverage: pd.DataFrame, of: str = "all") -> pd.DataFrame:
-    """Means over seeds of sets of compounds, at home and on adapted plates."""
-    rows = coverage[
-        (coverage["level"] == LEVEL)
-        & (coverage["of"] == of)
-        & coverage["split"].isin([ADAPTED, VALIDATION])
-    ]
-    keys = ["train_source", "target_source", "method", "split", "name"]
-    numbers = ["compounds", "coverage", "low", "high", "set_size", "empty", "too_large"]
-    return rows.groupby(keys, sort=False)[numbers].mean().reset_index()
 
 
 def _interval(row: pd.Series) -> str:
