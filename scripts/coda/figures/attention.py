@@ -1,7 +1,7 @@
 """Where the networks look: attention over crops of both sources, and what blanking a channel does to their calls."""
 
 from collections.abc import Sequence
-from textwrap import wrap
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,8 @@ LINE = 14  # characters of a mechanism, or above a strip, in one line
 NARROW = 10  # characters above a map in one line
 ROW = 15.5 * MM
 CHANGES = "RdBu_r"
-LEAST_WIDE, MOST_NUMBERED = (
-    3,
-    5,
-)  # channels: strips are as wide as for these, and more have no numbers
+LEAST_WIDE = 3  # channels: strips of fewer are no narrower
+MOST_NUMBERED = 5  # channels: strips of more are no wider and have no numbers
 LEAST = 10.0  # points of probability at the end of the scale, at least
 
 
@@ -64,13 +62,13 @@ def attention_figure(
     maps = [_relative(rows) for rows in first]
     columns = [
         (lab, pictures[0]),
-        (_wrapped(f"attention, {unadapted}", NARROW), maps[0]),
+        (fill(f"attention, {unadapted}", NARROW), maps[0]),
         (other, pictures[1]),
-        (_wrapped(f"attention, {unadapted}", NARROW), maps[1]),
-        (_wrapped(f"attention, {adapted}", NARROW), maps[2]),
+        (fill(f"attention, {unadapted}", NARROW), maps[1]),
+        (fill(f"attention, {adapted}", NARROW), maps[2]),
     ]
     titles = [f"{lab}, {unadapted}", f"{other}, {unadapted}", f"{other}, {adapted}"]
-    titles = [_wrapped(title, LINE) for title in titles]
+    titles = [fill(title, LINE) for title in titles]
     with style():
         figure = new_figure(len(moas) * ROW + 32 * MM)
         channels = sum(name.startswith(CHANGE) for name in explanations)
@@ -80,7 +78,7 @@ def attention_figure(
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         for axes, moa in zip(grid[:, 0], moas, strict=True):
-            axes.set_ylabel(_wrapped(moa, LINE), rotation=0, ha="right", va="center")
+            axes.set_ylabel(fill(moa, LINE), rotation=0, ha="right", va="center")
         _draw_tiles(figure, grid[:, : len(columns)], columns, moas)
         _draw_changes(figure, grid[:, len(columns) :], titles, panels, moas)
         for axes, store, source in zip(grid[0, [0, 2]], (home, target), sources, strict=True):
@@ -113,10 +111,6 @@ def _relative(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         side = round(np.sqrt(len(shares)))
         maps[moa] = np.reshape(shares, (side, side)) / np.mean(shares)
     return maps
-
-
-def _wrapped(words: str, characters: int) -> str:
-    return "\n".join(wrap(words, characters))
 
 
 def _draw_tiles(

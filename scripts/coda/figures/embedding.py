@@ -1,6 +1,6 @@
 """Map of embeddings before and after adaptation, by mechanism of action and by source."""
 
-from textwrap import wrap
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,7 @@ def embedding_map(
             points = table[table["set"].isin(["source", moment])]
             _by_class(row[0], points, table)
             _by_source(row[1], points)
-            row[0].set_ylabel("\n".join(wrap(method_name(name), LINE)), fontsize=8)
+            row[0].set_ylabel(fill(method_name(name), LINE), fontsize=8)
         grid[0, 0].set_title("by mechanism of action")
         grid[0, 1].set_title("by source")
         for axes in grid.ravel():
