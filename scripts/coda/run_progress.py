@@ -185,7 +185,10 @@ def as_it_says(job: Job) -> Job:
     if said is None:
         return job
     share, left = said
-    since = time.time() - os.stat(job.log).st_mtime
+    try:
+        since = time.time() - os.stat(job.log).st_mtime
+    except OSError:  # removed meanwhile, as Snakemake does where a job starts again
+        return job
     return replace(
         job, left=max(0.0, left - since), whole=left / (1 - share) if share < 1 else None
     )

@@ -8,6 +8,7 @@ from coda.evaluation.recommendation import (
     choose,
     compare_methods,
     control_distance,
+    divergence,
     read_recommendations,
     recommendations,
 )
@@ -65,6 +66,28 @@ def test_the_distance_of_controls_is_the_squared_distance_of_scipy():
     assert control_distance(away, HOME) == pytest.approx(wanted) and wanted > 0.05
     assert control_distance(HOME, HOME) == 0
     assert np.isnan(control_distance(away[away["Metadata_pert_type"] != "negcon"], HOME))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "wanted"),
+    [
+        ([1, 0], [0, 1], 1),
+        ([0.5, 0.5, 0], [1, 0, 0], 1.5 - 0.75 * np.log2(3)),
+        ([0, 1, 0], [0, 1, 0], 0),
+        ([1, 5e-324], [1, 0], 0),  # half of the second underflows
+    ],
+)
+def test_classes_without_probability_add_nothing_to_the_divergence(one, other, wanted):
+    one, other = np.array(one, np.float64), np.array(other, np.float64)
+    assert divergence(one, other) == pytest.approx(wanted, abs=1e-15)
+    assert divergence(other, one) == divergence(one, other)
+
+
+def test_controls_of_which_a_class_underflows_have_a_distance():
+    sure = table_of()
+    sure.loc[sure["Metadata_pert_type"] == "negcon", "Logit_moa 0"] += 1e4
+    assert control_distance(sure, sure) == 0
+    assert 0.1 < control_distance(sure, HOME) <= 1
 
 
 def test_labels_change_nothing():

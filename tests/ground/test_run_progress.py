@@ -4,7 +4,7 @@ import time
 
 import pytest
 from coda.progress import Progress, said_left
-from coda.run_progress import Place, RunProgress, as_it_says
+from coda.run_progress import Place, RunProgress, as_it_says, last_line
 from coda.time_left import Job
 
 WORK = {"pretrain": 200.0, "adapt": 100.0}
@@ -89,6 +89,20 @@ def test_what_a_log_says_grows_old(tmp_path):
     job = as_it_says(Job("pretrain", ran=55, log=str(log)))
     assert job.left == pytest.approx(45, abs=2) and job.whole == 100
     assert as_it_says(Job("pretrain", log=str(tmp_path / "none"))).left is None
+
+
+def test_a_log_that_is_removed_while_it_is_read_tells_nothing(tmp_path, monkeypatch):
+    log = tmp_path / "training.log"
+    log.write_text("pretrain: 25/100 samples, 1 samples/s, 1 min 15 s left\n")
+
+    def read_and_remove(path):
+        line = last_line(path)
+        os.remove(path)
+        return line
+
+    monkeypatch.setattr("coda.run_progress.last_line", read_and_remove)
+    job = Job("pretrain", ran=55, log=str(log))
+    assert as_it_says(job) == job and not log.exists()
 
 
 class Terminal:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import rel_entr
 
 from coda.columns import WELL_KEYS
 from coda.errors import UserError
@@ -94,9 +95,12 @@ def control_distance(predictions: pd.DataFrame, home: pd.DataFrame) -> float:
 
 
 def divergence(one: np.ndarray, other: np.ndarray) -> float:
-    """Jensen-Shannon divergence of two distributions over classes, all above 0, in bits: 0 to 1."""
-    middle = (one + other) / 2
-    return float(np.mean([(each * np.log2(each / middle)).sum() for each in (one, other)]))
+    """Jensen-Shannon divergence of two distributions over classes, in bits: 0 to 1 (Lin 1991).
+
+    A class without probability adds nothing. Both are doubled and compared with their sum, half of which could be 0.
+    """
+    nats = [rel_entr(2 * each, one + other).sum() / 2 for each in (one, other)]
+    return float(np.mean(nats) / np.log(2))
 
 
 def choose(compared: pd.DataFrame) -> str | None:

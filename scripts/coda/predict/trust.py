@@ -46,18 +46,20 @@ def trust(tables: Mapping[str, pd.DataFrame], calibration: pd.DataFrame) -> pd.D
         reason says so.
     """
     home = _controls(calibration)
+    controls = {name: _controls(table) for name, table in tables.items()}
+    wells = {name: len(rows[WELL_KEYS].drop_duplicates()) for name, rows in controls.items()}
+    chance = {count: _chance(home, count) for count in set(wells.values())}
     rows = []
     for name, table in tables.items():
-        controls = _controls(table)
         rows.append(
             {
                 "method": name,
                 "label": method_name(name),
                 "plates": len(table[PLATE_KEYS].drop_duplicates()),
                 "called_plates": len(usable(table)[PLATE_KEYS].drop_duplicates()),
-                "control_wells": (wells := len(controls[WELL_KEYS].drop_duplicates())),
-                "control_distance": control_distance(controls, home),
-                "control_chance": _chance(home, wells),
+                "control_wells": wells[name],
+                "control_distance": control_distance(controls[name], home),
+                "control_chance": chance[wells[name]],
                 "agreement": _agreement(table),
             }
         )
