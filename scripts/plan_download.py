@@ -2,6 +2,7 @@
 
 import pandas as pd
 from coda.files import read_table, replacing, write_table
+from coda.gallery.doses import check_doses
 from coda.gallery.open import open_gallery
 from coda.gallery.plan import COUNTS, SIZES, Wanted, format_plan, plan_download
 from coda.gallery.shared_images import check_plates
@@ -27,6 +28,7 @@ with reported(snakemake.log[0]):
         for index, own in zip(indexes, snakemake.params.own, strict=True)
         if own
     ]
+    described += [f"Note: {told}" for told in check_doses(pd.concat(indexes))["message"]]
     plan = pd.DataFrame(columns=["Metadata_Source", *COUNTS, *SIZES, "peak_bytes"])
     if fetched:
         plan = plan_download(

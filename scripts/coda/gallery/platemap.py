@@ -57,6 +57,7 @@ YES = ("yes", "true", "1", "x", "y")
 NO = ("no", "false", "0", "n")
 # What compounds are called that are the solvent alone; JUMP's id of DMSO among them.
 SOLVENTS = re.compile(r"dmso(\d.*)?|vehicle|solvent|negcon|negativecontrol|jcp2022033924")
+AT = " @ "  # between a compound and its dose
 NO_COMPOUND = ("empty", "blank", *(name.lower().replace("_", "") for name in PLACEHOLDERS))
 
 
@@ -102,7 +103,7 @@ def read_platemap(path: str | Path, plate: str) -> pd.DataFrame:
     treatments = compounds
     if doses is not None:
         dosed = doses.notna() & (kinds != "negcon") & ~empty
-        treatments = compounds.where(~dosed, compounds + " @ " + doses.fillna(""))
+        treatments = compounds.where(~dosed, compounds + AT + doses.fillna(""))
     nothing = pd.Series(None, index=rows.index, dtype="str")
     table = pd.DataFrame(
         {
