@@ -2,7 +2,9 @@
 
 import http.server
 import json
+import os
 import random
+import socket
 import threading
 import zipfile
 from functools import partial
@@ -119,6 +121,30 @@ def test_what_is_no_pack_is_refused(tmp_path, pack):
     with pytest.raises(UserError, match="no pack, or is broken"):
         open_pack(str(tmp_path / "cut.zip"), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture(params=["pipe", "socket", "device"])
+def make_strange(request):
+    """Put what is neither a file nor a folder in a place; reading the pipe would wait for ever."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        yield {
+            "pipe": os.mkfifo,
+            "socket": lambda path: listener.bind(os.path.relpath(path)),
+            "device": lambda path: path.symlink_to("/dev/zero"),
+        }[request.param]
+
+
+@pytest.mark.parametrize("name", [DESCRIPTION, FILES["foundation"], FILES["card"]])
+def test_pipes_sockets_and_devices_are_refused_and_never_read(
+    pack, monkeypatch, make_strange, name
+):
+    monkeypatch.chdir(pack)  # paths of sockets are short
+    (pack / name).unlink()
+    make_strange(pack / name)
+    with pytest.raises(UserError, match=f"{name} is a pipe, a socket or a device"):
+        verify(pack)
+    with pytest.raises(UserError, match=f"{name} is a pipe, a socket or a device"):
+        open_pack(str(pack / name), pack / "unpacked")
 
 
 def test_another_version_names_both(pack):

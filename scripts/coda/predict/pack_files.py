@@ -66,7 +66,7 @@ def open_pack(address: str, folder: Path) -> Path:
     path = Path(address).expanduser()
     if path.is_dir():
         return path
-    if not path.is_file():
+    if not _is_plain(path):
         raise UserError(f"pack is {address}, but there is no such folder or file.")
     _unpack(path, folder, str(path))
     return folder
@@ -82,7 +82,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
-        if not path.is_file():
+        if not _is_plain(path):
             raise FileNotFoundError
         if path.stat().st_size > LARGEST_DESCRIPTION:
             raise ValueError(f"it has more than {LARGEST_DESCRIPTION:,} bytes")
@@ -111,6 +111,15 @@ def describe(folder: Path) -> dict[str, Any]:
     if (wrong := _wrong(description)) is not None:
         raise UserError(f"{path} says what cannot be of {wrong}; fetch the pack again.")
     return description
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a file is there, not a folder; what is neither is refused, since reading it may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(
+            f"{path} is a pipe, a socket or a device, but packs have plain files; fetch the pack again."
+        )
+    return path.is_file()
 
 
 def _refuse_constant(name: str) -> None:
@@ -151,7 +160,7 @@ def verify(folder: Path) -> dict[str, Any]:
     description = describe(folder)
     for name in FILES.values():
         said, path = description["files"][name], folder / name
-        if not path.is_file():
+        if not _is_plain(path):
             raise UserError(f"The pack {folder} lacks {name}; fetch it again.")
         if path.stat().st_size != said["bytes"] or file_checksum(path, 64) != said["sha256"]:
             raise UserError(f"{path} is not what its pack describes; fetch the pack again.")
