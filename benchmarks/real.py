@@ -10,6 +10,7 @@ PYTHONPATH=scripts python benchmarks/real.py FOLDER --keep real_second --seeds 1
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ UM = 1.0  # the size of a pixel is not known; nuclei were scaled to about one si
 HELD_OUT_SHARE = 0.3
 CONTRAST_SD = 8.0  # pixels around one whose contrast counts
 RESAMPLES = 2000
+SECOND_STEPS = {"pretrain": 1750, "classify": 1300, "supervise": 1300}
 # Partners are switched off: CODA without them is ODA. No negative controls, so what is aligned is aligned on all.
 METHODS = ["unadapted", "harmonised", "coda", "harmonised coda"]
 RIVALS = [
@@ -86,21 +88,28 @@ class SecondRealWorld(RealWorld):
         return [str(path)]
 
 
-def settings() -> dict:
+def settings(second: bool = False) -> dict:
     """The demo's config, for crops of one channel and 64 pixels without replicates."""
     config = demo_config()
-    config["views"] |= {"global_size": 48, "local_size": 24}
     config["data"] |= {"partners": [], "wells": "all"}
+    if second:
+        config["views"] |= {"global_size": 64, "local_size": 32, "scale": 1.25}
+        config["classify"] |= {"learning_rate": 0.0002}
+        return config
+    config["views"] |= {"global_size": 48, "local_size": 24}
     return config
 
 
-def second_settings() -> dict:
-    """Settings of the second run: views of whole nuclei, more steps, a lower rate of the task model."""
-    config = settings()
-    config["views"] |= {"global_size": 64, "local_size": 32, "scale": 1.25}
-    config["pretrain"] |= {"epochs": 30}
-    config["classify"] |= {"epochs": 30, "learning_rate": 0.0002}
-    return config
+def steps_alike(config: dict, world: SecondRealWorld) -> dict:
+    """Give trainings of the training lab as many steps of as many images whichever lab it is."""
+    table = CropStore(world.learnt_from).table
+    images = {"pretrain": len(table), "classify": table["Metadata_moa"].notna().sum()}
+    images["supervise"] = images["classify"]
+    epochs = {
+        part: {"epochs": round(steps * config[part]["batch_size"] / images[part])}
+        for part, steps in SECOND_STEPS.items()
+    }
+    return config | {part: config[part] | changed for part, changed in epochs.items()}
 
 
 def local_contrast(images: np.ndarray) -> np.ndarray:
@@ -311,7 +320,8 @@ def main() -> None:
     table = pd.read_csv(given.folder / "cells.csv")
     if given.contrast:
         images = local_contrast(images)
-    kind, config = (SecondRealWorld, second_settings()) if given.second else (RealWorld, settings())
+    kind, config = SecondRealWorld if given.second else RealWorld, settings(given.second)
+    words = "real" + "_contrast" * given.contrast + "_second" * given.second
     rows = []
     for seed in given.seeds:
         folder = given.keep / f"seed_{seed}"
@@ -320,13 +330,15 @@ def main() -> None:
         for home in sorted(table["lab"].unique()):
             for target in sorted(set(table["lab"]) - {home}):
                 world = kind(folder, config, folder / "adapted" / home, home, seed)
+                if given.second:
+                    world = replace(world, config=steps_alike(config, world))
                 train_home(world)
                 for lab in (target, home):
                     write_filters(world, lab)
                 montage(world, target, given.keep / f"{home}_{target}.png")
                 rows += measure(world, target, given.methods)
-    words = "real" + "_contrast" * given.contrast + "_second" * given.second
-    pd.DataFrame(rows).round(4).to_csv(RESULTS / f"{words}_scores.csv", index=False)
+                scores = pd.DataFrame(rows).round(4)
+                scores.to_csv(RESULTS / f"{words}_scores.csv", index=False)
 
 
 if __name__ == "__main__":
