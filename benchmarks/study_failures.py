@@ -105,9 +105,8 @@ def main() -> None:
     worlds = [StudyWorld(folder, config, given.keep / folder.name) for folder in given.worlds]
     table = recalls(worlds)
     for name in (METHOD, RIVAL):
-        print(
-            f"{name}: rank correlation with {IN_DOMAIN}", spearmanr(table[IN_DOMAIN], table[name])
-        )
+        rho = spearmanr(table[IN_DOMAIN], table[name]).statistic
+        print(f"{name}: rank correlation with accuracy in domain {rho:.2f}")
     lost = table.loc[(table[RIVAL] - table[METHOD]).idxmax()]
     world = next(each for each in worlds if each.results.name == lost["world"])
     target, mechanism = lost["target"], lost["mechanism"]
