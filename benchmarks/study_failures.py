@@ -129,7 +129,7 @@ def main() -> None:
         for axes, words in zip(grid[:, 0], (mechanism, taken_for), strict=True):
             axes.set_ylabel(words.replace("simulated ", ""))
         right.suptitle(f"{world.results.name.replace('_', ' ')}: above is taken for below")
-    save_figure(Drawing(figure, table.round(4)), OUTPUT, dpi=150, vector=False)
+    save_figure(Drawing(figure, table.round(4)), OUTPUT, dpi=110, vector=False)
 
 
 if __name__ == "__main__":
