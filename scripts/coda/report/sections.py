@@ -11,6 +11,8 @@ from coda.columns import (
     HELD_OUT,
     PLATE_KEYS,
     SPLIT_NAMES,
+    TRAIN,
+    VALIDATION,
     WELL_KEYS,
     source_name,
     sources_in_order,
@@ -34,6 +36,7 @@ OPENING = {
     "Above: the other lab as it is. Middle: the same crop harmonised, with the sharpness and noise of the training "
     "lab. Below: the training lab.",
 }
+SUBSETS = {TRAIN: "trained on or adapted to", VALIDATION: "held out"}
 SPLITS = {
     ADAPTED: "the adapted plates (transductive: seen without their labels)",
     HELD_OUT: "the held-out plate",
@@ -326,8 +329,10 @@ def _plates(plates: pd.DataFrame, quality: pd.DataFrame) -> tuple[pd.DataFrame, 
         .groupby(keys, as_index=False)
         .agg(sites=("status", "size"), lost=("lost", "sum"), flagged=("flagged", "sum"))
     )
-    table = plates[[*keys, "subset"]].merge(counts, on=keys, how="left")
-    table.columns = ["source", "batch", "plate", "subset", "sites", "lost", "flagged"]
+    table = (
+        plates[[*keys, "subset"]].merge(counts, on=keys, how="left").replace({"subset": SUBSETS})
+    )
+    table.columns = ["source", "batch", "plate", "used", "sites", "lost", "flagged"]
     return table, "Plates that took part. Flagged sites are kept but not trained on."
 
 
