@@ -10,13 +10,13 @@ import jinja2
 import numpy as np
 import pandas as pd
 from bokeh.embed import components
-from bokeh.layouts import column, row
 from bokeh.models import (
     BooleanFilter,
     CDSView,
     ColumnDataSource,
     CustomJS,
     HoverTool,
+    InlineStyleSheet,
     Range1d,
     Select,
     TapTool,
@@ -46,6 +46,10 @@ NEIGHBOURS = 6
 SHEET = 2_048  # pixels; browsers decode pictures of this side on any device
 QUALITY = 60  # of WebP
 BLANK = "#c8c8c8"
+# In the colours of the page, light or dark.
+CHOICE = (
+    ".bk-input { background-color: var(--ground); color: var(--ink); border-color: var(--rule); }"
+)
 
 
 def crops_table(
@@ -227,16 +231,14 @@ def write_explorer(
         "blank": BLANK,
         "total": total,
     }
-    script, (controls, maps, plate) = components(_layout(source, facts["names"]))
+    script, parts = components(_parts(source, facts["names"]))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     resources = Resources(mode="inline", components=["bokeh", "bokeh-gl", "bokeh-widgets"])
     page = environment.from_string(TEMPLATE.read_text()).render(
         title=title,
         bokeh=resources.render(),
         script=script,
-        controls=controls,
-        maps=maps,
-        plate=plate,
+        parts=parts,
         # "<" could end the script that holds the text.
         facts=json.dumps(facts).replace("<", "\\u003c"),
         sheets=sheets(pictures),
@@ -252,8 +254,8 @@ MORE += ["#DDCC77", "#CC6677", "#882255", "#AA4499", "#661100"]
 RAMP = ["#00224e", "#1f3a6d", "#434e6c", "#61656f", "#7d7c78", "#9a9376", "#b9ac70", "#dac560", "#fee838"]  # fmt: skip
 
 
-def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
-    """Lay out controls, the two maps and the plate, all on one source of data."""
+def _parts(source: ColumnDataSource, names: Mapping[str, list[str]]) -> dict:
+    """Make controls, the two maps and the plate, all on one source of data; the page gives each its place."""
     shown = BooleanFilter(name="shown")
     marks = ColumnDataSource(
         {name: [] for name in ("x_before", "y_before", "x_after", "y_after", "line")}, name="marks"
@@ -266,12 +268,13 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
     panels = []
     for moment, words in (("before", "Before adaptation"), ("after", "After adaptation")):
         panel = figure(
-            title=words, width=430, height=400, output_backend="webgl", name=f"map_{moment}",
+            title=words, sizing_mode="stretch_width", height=400, output_backend="webgl", name=f"map_{moment}",
             tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom",
             x_axis_location=None, y_axis_location=None,
         )  # fmt: skip
         panel.grid.visible = False
         panel.toolbar.logo = None
+        _see_through(panel)
         points = panel.scatter(
             f"x_{moment}", f"y_{moment}", source=source, view=CDSView(filter=shown), size=size,
             fill_color="colour", line_color=None, fill_alpha=0.8, nonselection_fill_alpha=0.35,
@@ -293,10 +296,11 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
     # One view for both would move the after map with the before one: places are those of one projection.
     panels[1].x_range, panels[1].y_range = panels[0].x_range, panels[0].y_range
     plate = figure(
-        title="Plate", width=430, height=300, tools="tap", toolbar_location=None, name="plate",
+        title="Plate", sizing_mode="stretch_width", height=300, tools="tap", toolbar_location=None, name="plate",
         x_axis_location="above", x_range=Range1d(0.5, 24.5), y_range=Range1d(16.5, 0.5),
     )  # fmt: skip
     plate.grid.visible = False
+    _see_through(plate)
     rows = [1, 8, 16, 24, 32]
     plate.yaxis.ticker = rows
     plate.yaxis.major_label_overrides = {row: row_letters(row - 1) for row in rows}
@@ -314,22 +318,34 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
     source.selected.js_on_change("indices", CustomJS(code=f"{told}.picked(this.indices)"))
     wells.selected.js_on_change("indices", CustomJS(code=f"{told}.wellPicked(this.indices)"))
     colouring = Select(
-        title="Colour", name="colouring", width=150,
+        title="Colour", name="colouring", sizing_mode="stretch_width",
         options=["mechanism", "lab", "plate", "confidence", "quality", "right or wrong"], value="mechanism",
     )  # fmt: skip
     colouring.js_on_change("value", CustomJS(code=f"{told}.recolour()"))
     chosen_plate = Select(
-        title="Plate", name="plates", width=200, options=names["plate"], value=names["plate"][0]
+        title="Plate",
+        name="plates",
+        options=names["plate"],
+        value=names["plate"][0],
+        sizing_mode="stretch_width",
     )
     chosen_plate.js_on_change("value", CustomJS(code=f"{told}.drawPlate()"))
     filters = []
     for kind in ("mechanism", "lab", "compound"):
         choice = Select(
-            title=f"Only {kind}", name=f"only_{kind}", options=["all", *names[kind]], value="all", width=230
+            title=f"Only {kind}", name=f"only_{kind}", options=["all", *names[kind]], value="all",
+            sizing_mode="stretch_width",
         )  # fmt: skip
         choice.js_on_change("value", CustomJS(code=f"{told}.filter()"))
         filters.append(choice)
-    return row(colouring, *filters), row(*panels), column(chosen_plate, plate)
+    for choice in (colouring, *filters, chosen_plate):
+        choice.stylesheets = [InlineStyleSheet(css=CHOICE)]
+    return {part.name: part for part in (colouring, *filters, *panels, chosen_plate, plate)}
+
+
+def _see_through(panel: figure) -> None:
+    """Leave the ground of a figure to the page, which is light or dark as its reader likes."""
+    panel.background_fill_color = panel.border_fill_color = None
 
 
 def _names(values: pd.Series) -> tuple[np.ndarray, list[str]]:
