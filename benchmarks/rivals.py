@@ -182,7 +182,8 @@ def logits_by_batch_norms(
     parts = torch.empty(len(store), network.num_classes)
     for rows in store.table.groupby(PLATE_KEYS, sort=False).indices.values():
         with norms_of_batch(network), compute.autocast():
-            views = centre_view(torch.from_numpy(store.gather(rows)), size)
+            crops = store.on_device(torch.from_numpy(store.gather(rows)), rows)
+            views = centre_view(crops, size)
             parts[torch.from_numpy(rows)] = network(views).float()
     return parts
 

@@ -183,7 +183,9 @@ def supervised(world: StudyWorld, target: str, tent: bool = False) -> pd.DataFra
     return next(iter(made))[1].drop(columns="Embedding")
 
 
-def resnet(world: StudyWorld, target: str, own: bool, by_plates: bool = False) -> pd.DataFrame:
+def resnet(
+    world: StudyWorld, target: str, own: bool, by_plates: bool = False, harmonised: bool = False
+) -> pd.DataFrame:
     """Predict by a ResNet, with statistics of batch norms as trained or of the target's plates."""
     path = world.keep / f"resnet{'_by_plates' * by_plates}.safetensors"
     home = world.store(world.home, "train")
@@ -196,7 +198,7 @@ def resnet(world: StudyWorld, target: str, own: bool, by_plates: bool = False) -
         save_file(made.state_dict(), path)
     network = build_resnet(len(home.channels), len(world.classes))
     network.load_state_dict(load_file(path))
-    store = world.store(target)
+    store = world.store(target, harmonised=harmonised)
     logits = logits_by_batch_norms(network, store, world.size, world.compute, own)
     return as_predictions(store, world.classes, logits)
 
@@ -268,7 +270,12 @@ RIVALS: dict[str, Callable[[StudyWorld, str], pd.DataFrame]] = {
     "Measured features": partial(measured, correction="none"),
     "Measured features, sphered": partial(measured, correction="sphered"),
     "Measured features, Harmony": partial(measured, correction="harmony"),
+    "ResNet, harmonised": partial(resnet, own=False, harmonised=True),
+    "AdaBN, harmonised": partial(resnet, own=True, harmonised=True),
+    "CS-ARM-BN, harmonised": partial(resnet, own=True, by_plates=True, harmonised=True),
 }
+MEASURED = [name for name in RIVALS if name.startswith("Measured")]
+ON_HARMONISED = ["ResNet, harmonised", "AdaBN, harmonised", "CS-ARM-BN, harmonised"]
 # What comes first; each step in all worlds before the next. CODA is a rival too, with each alignment.
 STEPS = {
     1: ["unadapted", "harmonised", *list(RIVALS)[:6], METHOD],
@@ -277,15 +284,16 @@ STEPS = {
     4: ["SHOT, harmonised"],
     7: ["DeepCORAL"],
     8: [NOT_BALANCED],
-    9: list(RIVALS)[-3:],
+    9: MEASURED,
+    11: ON_HARMONISED,
 }
 # Which method's sets of mechanisms are made by whom, on the training source's held-out plate.
 AT_HOME = {
     **dict.fromkeys(list(RIVALS)[:5], "Linear probe"),
     **dict.fromkeys(["Supervised", "TENT"], "Supervised"),
-    **dict.fromkeys(["ResNet", "AdaBN"], "ResNet"),
-    "CS-ARM-BN": "CS-ARM-BN",
-    **dict.fromkeys(list(RIVALS)[-3:], "Measured features"),
+    **dict.fromkeys(["ResNet", "AdaBN", *ON_HARMONISED[:2]], "ResNet"),
+    **dict.fromkeys(["CS-ARM-BN", "CS-ARM-BN, harmonised"], "CS-ARM-BN"),
+    **dict.fromkeys(MEASURED, "Measured features"),
 }
 
 

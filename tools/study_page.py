@@ -2,7 +2,8 @@
 
     python tools/study_page.py
 
-The scores are those that benchmarks/study.py wrote: benchmarks/results/study_scores.csv and study_knockouts.csv.
+The scores are those that benchmarks/study.py wrote: benchmarks/results/study_scores.csv, study_knockouts.csv
+and study_splits.csv.
 """
 
 import sys
@@ -79,6 +80,26 @@ def coverage_table(scores: pd.DataFrame) -> list[str]:
             row["set_size", "mean"],
         )
         lines.append(f"| {method} | {100 * share:.0f} % | {100 * least:.0f} % | {size:.1f} |")
+    return lines
+
+
+def splits_table(scores: pd.DataFrame) -> list[str]:
+    """Mean accuracy over worlds, share of the gap and worst pair by split and method, as Markdown."""
+    lines = ["| split | method | worlds | mean (95 %) | gap closed (95 %) | worst pair |"]
+    lines += ["|---" * 6 + "|"]
+    for kind, rows in scores.groupby("kind", sort=False):
+        wide = accuracies(rows, HELD_OUT)
+        closed, worst = gap_closed(wide), worst_pair(rows, HELD_OUT)
+        for method in wide:
+            mean, low, high = mean_and_interval(wide[method])
+            cells = [kind, method, str(len(wide)), f"{mean:.3f} ({low:.3f} to {high:.3f})"]
+            if method == IN_DOMAIN:
+                cells += ["", ""]
+            else:
+                share, least, most = (100 * value for value in mean_and_interval(closed[method]))
+                cells += [f"{share:.0f} % ({least:.0f} to {most:.0f})"]
+                cells += [f"{100 * worst[method]:+.0f}"]
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -211,6 +232,9 @@ def main() -> None:
         wide = knockouts(pd.read_csv(RESULTS / "study_knockouts.csv"))
         parts += ["### Knock-outs, points less than in domain", "\n".join(knockouts_table(wide))]
         save_figure(draw_knockouts(wide), images / "study_knockouts", dpi=150, vector=False)
+    if (RESULTS / "study_splits.csv").exists():
+        parts += ["### Other splits, held-out plate"]
+        parts += ["\n".join(splits_table(pd.read_csv(RESULTS / "study_splits.csv")))]
     page.write_text("\n\n".join(parts) + "\n")
     write_rows(scores)
 
