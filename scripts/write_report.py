@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 from coda.config import pairs
+from coda.evaluation.coverage_table import read_coverage
 from coda.evaluation.embedding_scores import read_representation
 from coda.evaluation.experiment_scores import read_experiment_scores
 from coda.evaluation.recommendation import read_recommendations
 from coda.evaluation.scores import read_scores
 from coda.files import read_table
 from coda.logs import reported
-from coda.predict.coverage_scores import read_coverage
 from coda.report.caveats import caveats
 from coda.report.findings import findings
 from coda.report.flattery import beaten_by_controls, flattery, on_new_compounds
