@@ -33,6 +33,8 @@ METHOD_COLOURS = {
     "unadapted": "#b0b0b0",
     "oda": "#56B4E9",
     "coda": "#0072B2",
+    "harmonised_unadapted_aligned_dmso": "#C51B7D",
+    "harmonised_coda_consensus": "#332288",
     "supervised": "#E69F00",
     "intensity": "#CC79A7",
     "position": "#D55E00",
