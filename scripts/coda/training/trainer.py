@@ -7,7 +7,7 @@ sees are `Batches`; what chooses the epoch to keep is a `Judge`.
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -61,6 +61,10 @@ class Learner:
     def samples_after(self, step: int) -> int:
         """Count the samples that all processes have seen after `step` steps."""
         return step * self.settings.batch_size
+
+    def prepared(self, batches: Iterable[tuple[torch.Tensor, Any]]) -> Iterator[tuple[Any, ...]]:
+        """Give what `train_step` takes, for each batch to come."""
+        yield from batches
 
     def train_step(self, sites: torch.Tensor, rest: Any) -> None:
         """Take one step on uint8 `sites`; `rest` is what else the batch has."""
@@ -193,8 +197,8 @@ class Trainer:
         )
         clock = Stopwatch(loader)
         with Interruption().watched() as interruption:
-            for sites, rest in loader:
-                learner.train_step(sites, rest)
+            for batch in learner.prepared(loader):
+                learner.train_step(*batch)
                 before, seen = seen, learner.samples_after(learner.step)
                 clock.samples += seen - before
                 epoch, done = divmod(learner.step, learner.steps_per_epoch)
