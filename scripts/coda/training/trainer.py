@@ -21,12 +21,10 @@ from coda.errors import UserError
 from coda.progress import Progress
 from coda.training.checkpoints import StateFolder, StateSaver, load_state
 from coda.training.compute import Compute, peak_memory
+from coda.training.distributed import PREEMPTED, note_stop
 from coda.training.loader import Loader
 from coda.training.settings import TrainingSettings, WatchSettings
 from coda.training.training_log import facts
-
-# EX_TEMPFAIL of sysexits.h: the work is not done, and trying again will go on from the saved state.
-PREEMPTED = 75
 
 
 @dataclass(kw_only=True)
@@ -377,12 +375,13 @@ class Interruption:
 
     def leave(self, what: str) -> NoReturn:
         """End the process with the status that means: start me again."""
-        if self.group is not None:
-            # The first process to end takes the others with it, so none may leave before the state is saved.
-            dist.barrier(group=self.group)
         if self.group is None or dist.get_rank() == 0:
             print(
                 f"{what}: asked to stop; the state is saved, and the next start goes on from it.",
                 flush=True,
             )
+            note_stop()
+        if self.group is not None:
+            # The first process to end takes the others with it, so none may leave before all this is done.
+            dist.barrier(group=self.group)
         raise SystemExit(PREEMPTED)
