@@ -21,7 +21,14 @@ sys.path.insert(0, str(SCRIPTS))
 
 from coda.code_digest import code_digest
 from coda.columns import PLACE_COLUMNS
-from coda.config import check_config, network_settings, pairs, pixel_sizes, taking_part
+from coda.config import (
+    check_config,
+    network_settings,
+    pairs,
+    pixel_sizes,
+    supervised_network,
+    taking_part,
+)
 from coda.errors import UserError
 from coda.locks import keep
 from coda.methods import ADAPTATIONS, COMPOSED, in_order, names_of

@@ -85,6 +85,7 @@ def told_apart(methods):
             ],
             # It was trained on the other plates.
             "held_out_only": COMPOSED[method].adaptation == "oracle",
+            "plate_norms": COMPOSED[method].adaptation == "adabn",
         }
         for method in methods
     }

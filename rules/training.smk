@@ -198,7 +198,9 @@ rule train_supervised:
         mem_mb=growing(16000),
         runtime=growing(480),
     params:
-        settings=training_settings("supervise", "model") | {"views": GLOBAL_VIEWS},
+        settings=training_settings("supervise", "model")
+        | supervised_network(config)
+        | {"views": GLOBAL_VIEWS},
         precision=config["compute"]["precision"],
         choose=CLASS_CHOICE,
         code=code("train_supervised"),

@@ -17,6 +17,7 @@ with reported(snakemake.log[0]):
             depth=method["depth"],
             alignment=method["alignment"],
             harmonised=method["harmonised"],
+            plate_norms=method["plate_norms"],
         )
     for crops, pipelines in groups.items():
         predictions = predict_sites(

@@ -257,6 +257,14 @@ def _check_contradictions(config: dict[str, Any]) -> None:
         raise UserError("target_sources has no source besides the training source; add one.")
     _check_views(config)
     _check_trainings(config)
+    without = [
+        name for name in chosen_methods(config["methods"]) if COMPOSED[name].adaptation == "adabn"
+    ]
+    if without and not config["supervised_network"]:
+        raise UserError(
+            f"The config key methods has {without[0]}, which needs a network with batch norms; name one as "
+            "supervised_network, such as resnet18."
+        )
     if config["choose"]["labelled"] and config["data"]["wells"] == "all":
         raise UserError("choose.labelled takes labelled wells only, so data.wells cannot be 'all'.")
     wells = config["data"]["wells"]
@@ -388,7 +396,18 @@ def network_settings(config: dict[str, Any], classifier: str | None = None) -> d
     """What it takes to build trained networks again; with the depth of the classifier of a section."""
     model = {key: config["model"][key] for key in ("architecture", "options")}
     settings = {"model": model, "image_size": config["views"]["global_size"]}
+    if classifier == "supervise":
+        settings |= supervised_network(config)
+    elif classifier is None and config["supervised_network"]:
+        settings["supervised"] = supervised_network(config)
     return settings | ({"depth": config[classifier]["depth"]} if classifier else {})
+
+
+def supervised_network(config: dict[str, Any]) -> dict[str, Any]:
+    """Give the section ``model`` of the supervised baseline, where it is not the transformer of the others."""
+    name = config["supervised_network"]
+    model = {"architecture": name, "options": {}, "weights": "random", "convolutional": True}
+    return {"model": model} if name else {}
 
 
 def pixel_sizes(config: dict[str, Any], raw: bool = False) -> dict[str, float]:

@@ -31,6 +31,8 @@ PROFILES = {
     "measured_sphered": "Measured features, sphered",
     "measured_harmony": "Measured features, Harmony",
 }
+# Ways to adapt the supervised network, which has no foundation of its own.
+OWN = {"tent": "TENT", "adabn": "AdaBN"}
 # Heads that are a method by themselves: no foundation that could be adapted or aligned is read through them.
 ALONE = {"supervised": "Supervised", "shuffled": "Control: shuffled labels", **PROFILES, **CONTROLS}
 FOUNDATIONS = {"unadapted": "Unadapted", **ADAPTATIONS, "oracle": "Trained on the target"}
@@ -45,7 +47,7 @@ class Method:
     Attributes
     ----------
     adaptation : str
-        One of `FOUNDATIONS`, or ``"tent"`` for the supervised network.
+        One of `FOUNDATIONS`, or one of `OWN` for the supervised network.
     alignment : str or None
         One of `ALIGNMENTS`.
     head : str
@@ -74,8 +76,8 @@ class Method:
     def label(self) -> str:
         """Plain words for figures and tables."""
         first = ALONE.get(self.head) or FOUNDATIONS[self.adaptation]
-        if self.adaptation == "tent":
-            first += " with TENT"
+        if self.adaptation in OWN:
+            first += f" with {OWN[self.adaptation]}"
         parts = [first, "harmonised" if self.harmonised else None]
         if parts == [FOUNDATIONS["unadapted"], "harmonised"]:
             parts = ["Harmonised"]
@@ -174,7 +176,7 @@ def _compositions() -> Iterator[Method]:
     for adaptation, harmonised, alignment in tokens:
         yield Method(adaptation, alignment, harmonised=harmonised)
     yield Method("oracle")
-    for adaptation, harmonised in product(("unadapted", "tent"), HARMONISED):
+    for adaptation, harmonised in product(("unadapted", *OWN), HARMONISED):
         yield Method(adaptation, head="supervised", harmonised=harmonised)
     for head, (adaptation, harmonised, alignment) in product(PROBES, tokens):
         probe = Method(adaptation, alignment, head, harmonised)
@@ -206,6 +208,8 @@ METHODS = {
     "supervised": "Does a network trained end to end do as well, without a foundation?",
     "harmonised_supervised": "Does such a network gain as much from harmonised images?",
     "supervised_tent": "Or does it once adapted by the entropy of its predictions (TENT)?",
+    "supervised_adabn": "Or does one with batch norms, once these have the statistics of each plate (AdaBN)?",
+    "harmonised_supervised_adabn": "Do plates' statistics and harmonised images add up?",
     "unadapted_linear_sphered": "Does a linear probe on sphered embeddings, the common practice, do as well?",
     "measured": "Do features measured from cells, as by CellProfiler, do as well, read by a linear classifier?",
     "measured_sphered": "And sphered on the negative controls of each lab?",

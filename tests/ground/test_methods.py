@@ -8,6 +8,7 @@ from coda.methods import (
     ALONE,
     COMPOSED,
     METHODS,
+    OWN,
     PROBES,
     Method,
     chosen_methods,
@@ -37,6 +38,11 @@ from configs import checked
         ),
         ("coda_aligned_means_knn", Method("coda", "means", "knn"), "CODA, means aligned, kNN"),
         ("supervised_tent", Method("tent", head="supervised"), "Supervised with TENT"),
+        (
+            "harmonised_supervised_adabn",
+            Method("adabn", head="supervised", harmonised=True),
+            "Supervised with AdaBN, harmonised",
+        ),
         ("oracle", Method("oracle"), "Trained on the target"),
         ("shuffled", Method(head="shuffled"), "Control: shuffled labels"),
         ("intensity", Method(head="intensity"), "Control: intensities only"),
@@ -55,13 +61,13 @@ def test_names_and_words_are_each_one_method_s():
         {made.adaptation for made in COMPOSED.values()},
         {made.head for made in COMPOSED.values()},
     )
-    assert parts == ({"unadapted", "oracle", "tent", *ADAPTATIONS}, {"task_model", *PROBES, *ALONE})
+    assert parts == ({"unadapted", "oracle", *OWN, *ADAPTATIONS}, {"task_model", *PROBES, *ALONE})
     kinds = [names_of(kind) for kind in ("network", "probe", "profiles", "control")]
     assert sorted(sum(kinds, [])) == sorted(COMPOSED) and all(kinds)
 
 
 def test_methods_that_answer_a_question_are_chosen_as_they_are():
-    assert checked(methods=list(METHODS))["methods"] == list(METHODS)
+    assert checked(methods=list(METHODS), supervised_network="resnet18")["methods"] == list(METHODS)
     assert set(checked()["methods"]) <= set(METHODS)  # what the paper's run compares
 
 
@@ -142,6 +148,7 @@ def test_only_what_saw_the_target_adapts_and_the_rest_is_shown_at_home():
         ("oracle", "unadapted", True),
         ("supervised", "unadapted", False),
         ("supervised_tent", "supervised", False),
+        ("harmonised_supervised_adabn", "supervised", False),
         ("unadapted_knn", "unadapted", False),
         ("unadapted_knn_sphered", "unadapted_knn", False),
         ("coda_knn", "unadapted_knn", False),
@@ -228,3 +235,8 @@ def test_figures_of_a_pair_show_the_last_method_that_adapts_without_labels():
     for other in ("intensity", "oracle", "unadapted", "coda_aligned"):
         with pytest.raises(UserError, match=f"figures.after is {other}, which is not among"):
             shown_after(methods, other)
+
+
+def test_plate_statistics_need_a_network_with_batch_norms():
+    with pytest.raises(UserError, match="supervised_adabn, which needs a network with batch norms"):
+        checked(methods=["unadapted", "supervised_adabn"])

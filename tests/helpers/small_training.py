@@ -102,6 +102,8 @@ def classify(
     foundation: str | None = None,
     seed: int = 1,
     epochs: int = 3,
+    model: dict | None = None,
+    views: dict | None = None,
     **options,
 ) -> dict[str, str]:
     """Train a classifier on `plates`, all but the last, judge by the last, and name the outputs."""
@@ -112,6 +114,7 @@ def classify(
     outputs = {"weights": str(folder / "weights.safetensors"), "log": str(folder / "log.parquet")}
     settings = {name: SETTINGS[name] for name in ("model", "views")}
     settings["training"] = {**CLASSIFIER, "epochs": epochs}
+    settings |= {"model": model or settings["model"], "views": views or settings["views"]}
     options |= dict(outputs=outputs, settings=settings, seed=seed, foundation=foundation)
     train_classifier(plates[:-1], plates[-1:], machine=Machine(0, 1), what="test", **options)
     return outputs

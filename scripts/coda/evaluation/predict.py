@@ -23,6 +23,7 @@ from coda.training.alignment import (
 )
 from coda.training.checkpoints import read_header
 from coda.training.compute import Machine, explain_memory
+from coda.training.convolutional import with_plate_norms
 from coda.training.inference import apply_to_sites
 from coda.training.networks import OnCls, load_foundation, load_supervised, load_task_model
 from coda.training.settings import ModelSettings
@@ -47,6 +48,8 @@ class Pipeline:
         against the training plates' (``"dmso"``).
     harmonised
         Whether the crops are harmonised first.
+    plate_norms
+        Whether batch norms of the supervised baseline take their statistics from each plate (AdaBN).
     """
 
     classifier: str
@@ -54,6 +57,7 @@ class Pipeline:
     foundation: str | None = None
     alignment: str | None = None
     harmonised: bool = False
+    plate_norms: bool = False
 
     @property
     def reference(self) -> str:
@@ -83,7 +87,8 @@ def predict_sites(
     pipelines
         Each method by its name.
     settings
-        Sections of the config: ``model`` and ``image_size``.
+        Sections of the config: ``model`` and ``image_size``, and the ``model`` of the section ``supervised`` where the
+        supervised baseline has another.
     machine, what
         Device, and the name for progress lines.
     statistics
@@ -133,7 +138,12 @@ def _predict_group(
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Predict by methods that share a foundation and its images; see `predict_sites`."""
     compute = inputs["compute"]
-    plain = [name for name, pipeline in pipelines.items() if not pipeline.alignment]
+    by_plate = [name for name, pipeline in pipelines.items() if pipeline.plate_norms]
+    plain = [
+        name
+        for name, pipeline in pipelines.items()
+        if not pipeline.alignment and not pipeline.plate_norms
+    ]
     aligned = [name for name, pipeline in pipelines.items() if pipeline.alignment]
     classes = {name: _classes(pipeline.classifier, store) for name, pipeline in pipelines.items()}
     backbone, heads = _networks(pipelines, settings, len(store.channels))
@@ -152,6 +162,15 @@ def _predict_group(
         logits = (heads[name](each) for name, each in zip(aligned, mapped, strict=True))
         return *(each[:, 0] for each in mapped), *logits
 
+    for name in by_plate:
+        yield (
+            name,
+            _with_plate_norms(
+                store, backbone, heads[name], classes[name], f"{what}, {name}", inputs
+            ),
+        )
+    if len(by_plate) == len(pipelines):
+        return
     seen = apply_to_sites(
         compute.compiled(first),
         store,
@@ -194,6 +213,38 @@ def _predict_group(
         yield name, pd.concat(parts[name], ignore_index=True)
 
 
+def _with_plate_norms(
+    store: CropStore,
+    backbone: nn.Module,
+    head: nn.Module,
+    classes: list[str],
+    what: str,
+    inputs: dict[str, Any],
+) -> pd.DataFrame:
+    """Predict plate after plate, by a network whose batch norms have the plate's statistics."""
+    whole, parts = nn.Sequential(_Tokens(backbone), head), []
+    for rows, adapted in with_plate_norms(whole, store, **inputs):
+
+        def seen(views: torch.Tensor, network: nn.Sequential = adapted) -> tuple[torch.Tensor, ...]:
+            tokens = network[0](views)
+            return tokens[:, 0], network[1](tokens)
+
+        embedding, logits = apply_to_sites(seen, store, rows, what=what, **inputs)
+        parts.append(_as_table(store.table.iloc[rows], classes, logits, embedding).set_index(rows))
+    return pd.concat(parts).sort_index().reset_index(drop=True)
+
+
+class _Tokens(nn.Module):
+    """What makes tokens of views, as a module."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, views: torch.Tensor) -> torch.Tensor:
+        return self.backbone.forward_features(views)
+
+
 def _cannot_align(
     plate: str, kind: str, wanted: dict[str, TokenStatistics], reference: np.ndarray
 ) -> str | None:
@@ -224,7 +275,8 @@ def _networks(
     heads: dict[str, nn.Module] = {}
     for name, pipeline in pipelines.items():
         if foundation is None:
-            network = load_supervised(pipeline.classifier, *shape, pipeline.depth)
+            model = ModelSettings(**settings.get("supervised", settings)["model"])
+            network = load_supervised(pipeline.classifier, model, *shape[1:], pipeline.depth)
             backbone, heads[name] = network.foundation, OnCls(network.classifier)
         else:
             heads[name] = load_task_model(pipeline.classifier, *shape, pipeline.depth)

@@ -12,8 +12,7 @@ from coda.training.checkpoints import save_weights, training_states, weights_che
 from coda.training.classifier_trainer import ClassifierLearner, LabelledSites
 from coda.training.compute import Machine, explain_memory, seed_everything
 from coda.training.networks import (
-    Supervised,
-    build_foundation,
+    build_supervised,
     build_task_model,
     load_foundation,
 )
@@ -94,10 +93,12 @@ def train_classifier(
     seed_everything(seed)
     shape = (len(stores[0].channels), views.global_size)
     if foundation is None:
-        network = build_foundation(model, *shape, training.drop_path, training.depth)
+        classifier = build_supervised(
+            model, len(classes), *shape, training.depth, training.drop_path
+        )
         side = min(stores[0].height, stores[0].width)
-        check_sizes(views, side, network, ("global_size",))
-        features, classifier = nn.Identity(), Supervised(network, len(classes))
+        check_sizes(views, side, classifier.foundation, ("global_size",))
+        features = nn.Identity()
     else:
         frozen = load_foundation(foundation, model, *shape).to(compute.device)
         classifier = build_task_model(

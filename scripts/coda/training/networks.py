@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from coda.errors import UserError
+from coda.training.convolutional import LEAST_SIDE, Convolutional
 from coda.training.settings import ModelSettings
 from coda.training.vit import SteadyAttention, cls_after, cls_tokens
 
@@ -171,6 +172,25 @@ class OnCls(nn.Module):
         return in_float32(self.classifier, tokens[:, 0])
 
 
+def build_supervised(
+    model: ModelSettings,
+    classes: int,
+    channels: int,
+    image_size: int,
+    depth: int | None = None,
+    drop_path: float = 0.0,
+) -> Supervised:
+    """Build the supervised baseline: a transformer as `build_foundation` does, or a convolutional network."""
+    if model.convolutional:
+        if image_size < LEAST_SIDE:
+            raise UserError(
+                f"views.global_size is {image_size}, too small for a convolutional network (supervised_network), which "
+                f"looks at a 32nd of it in the end; make it {LEAST_SIDE} or more."
+            )
+        return Supervised(Convolutional(model.architecture, channels), classes)
+    return Supervised(build_foundation(model, channels, image_size, drop_path, depth), classes)
+
+
 def build_task_model(
     model: ModelSettings,
     depth: int | None,
@@ -215,9 +235,9 @@ def load_task_model(
 def load_supervised(
     path: str, model: ModelSettings, channels: int, image_size: int, depth: int | None
 ) -> Supervised:
-    """Load the trained supervised baseline at `path`; see `build_foundation`."""
+    """Load the trained supervised baseline at `path`; see `build_supervised`."""
     tensors, random = load_tensors(path), replace(model, weights="random")
-    foundation = build_foundation(random, channels, image_size, depth=depth)
-    network = Supervised(foundation, len(tensors["classifier.weight"]))
+    classes = len(tensors["classifier.weight"])
+    network = build_supervised(random, classes, channels, image_size, depth)
     load_weights(network, tensors, path)
     return network

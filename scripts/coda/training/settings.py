@@ -24,12 +24,15 @@ class ModelSettings:
     fetched : str or None
         File that the ImageNet weights were fetched into beforehand, see
         `coda.training.initial_weights`; None fetches them now.
+    convolutional : bool
+        Whether it is no transformer, but a convolutional network from random weights, for the supervised baseline.
     """
 
     architecture: str = "deit_small_patch16_224"
     options: dict[str, Any] = field(default_factory=dict)
     weights: str = "imagenet"
     fetched: str | None = None
+    convolutional: bool = False
 
     @property
     def file(self) -> str | None:

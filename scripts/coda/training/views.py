@@ -104,7 +104,8 @@ def check_sizes(
     UserError
         With the key of the first size in `names` that does not fit.
     """
-    patch = network.patch_embed.patch_size[0]
+    # A convolutional network has no patches.
+    patch = network.patch_embed.patch_size[0] if hasattr(network, "patch_embed") else 1
     for name in names:
         size = getattr(settings, name)
         if size > side:

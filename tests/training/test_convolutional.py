@@ -1,0 +1,170 @@
+"""The convolutional baseline: its batch norms take the statistics of each plate, and nothing else of it changes."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from coda.crops.store import CropStore, CropWriter
+from coda.errors import UserError
+from coda.evaluation.predict import Pipeline, predict_sites
+from coda.training import convolutional
+from coda.training.compute import Compute, Machine
+from coda.training.convolutional import Convolutional, batch_norms, with_plate_norms
+from coda.training.networks import Supervised
+from coda.training.views import centre_view
+from small_training import SETTINGS, classify
+
+SIZE = 64
+MODEL = {"architecture": "resnet18", "options": {}, "weights": "random", "convolutional": True}
+COMPUTE = Compute(torch.device("cpu"), "fp32")
+
+
+@pytest.fixture(scope="module")
+def plates(tiny_plates, tmp_path_factory):
+    """The tiny plates with crops of 64 pixels, the least that such a network takes."""
+    folder, made = tmp_path_factory.mktemp("wide"), []
+    for path in tiny_plates:
+        store = CropStore([path])
+        wide = np.pad(
+            store.gather(np.arange(len(store))), ((0, 0), (0, 0), (0, 16), (0, 16)), "wrap"
+        )
+        made.append(str(folder / Path(path).name))
+        with CropWriter(made[-1], store.channels, SIZE, SIZE, {"um_per_pixel": 1.0}) as writer:
+            for site, pixels in zip(store.table.to_dict("records"), wide, strict=True):
+                kept = {
+                    name: value
+                    for name, value in site.items()
+                    if name.startswith(("Metadata_", "Quality_"))
+                }
+                writer.write(kept, pixels[None])
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(plates, tmp_path_factory):
+    views = SETTINGS["views"] | {"global_size": SIZE}
+    return classify(tmp_path_factory.mktemp("resnet"), plates, model=MODEL, views=views)["weights"]
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    made = Supervised(Convolutional("resnet18", 2), 4).eval()
+    for norm in batch_norms(made):  # as after a training on other images
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return made
+
+
+def predicted(plates, weights, **how):
+    settings = {"model": SETTINGS["model"], "image_size": SIZE, "supervised": {"model": MODEL}}
+    pipelines = {"one": Pipeline(weights, **how)}
+    return dict(predict_sites(plates, pipelines, settings, Machine(0, 1), "test"))["one"]
+
+
+def by_hand(network, views, good):
+    """Features in float64: statistics of good views, layer after layer, then the network with these."""
+    exact, noted = deepcopy(network.foundation.network).double(), {}
+
+    def note(norm, inputs, output):
+        (seen,) = inputs
+        mean = seen.mean((0, 2, 3), keepdim=True)
+        spread = seen.var((0, 2, 3), keepdim=True, unbiased=False)
+        noted[norm] = mean.flatten(), seen.var((0, 2, 3), unbiased=True)
+        scaled = (seen - mean) / torch.sqrt(spread + norm.eps)
+        return scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+    hooks = [norm.register_forward_hook(note) for norm in batch_norms(exact)]
+    with torch.no_grad():
+        exact(views[good].double())
+        for hook in hooks:
+            hook.remove()
+        for norm, (mean, variance) in noted.items():
+            norm.running_mean, norm.running_var = mean, variance
+        return exact(views.double()).numpy()
+
+
+def test_statistics_of_one_part_are_those_of_all_sites_of_the_plate(plates, network):
+    store = CropStore(plates[:1])
+    views = centre_view(torch.from_numpy(store.gather(np.arange(len(store)))), SIZE)
+    good = store.table["Quality_ok"].to_numpy(bool)
+    assert not good.all()
+    ((rows, adapted),) = with_plate_norms(network, store, SIZE, COMPUTE)
+    with torch.no_grad():
+        found = adapted.foundation.network(views).numpy()
+    assert rows.tolist() == list(range(len(store)))
+    assert found == pytest.approx(by_hand(network, views, good), abs=2e-4)
+
+
+def test_the_network_stays_as_it_is_and_plates_do_not_touch_each_other(plates, network):
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    norms, kept = [], None
+    for chosen in (plates[:2], plates[1:2]):
+        for _, adapted in with_plate_norms(network, CropStore(chosen), SIZE, COMPUTE):
+            norms.append([norm.running_mean.clone() for norm in batch_norms(adapted)])
+            kept = adapted.state_dict()
+    for first, second in zip(
+        norms[1], norms[2], strict=True
+    ):  # the second plate, after the first and alone
+        assert torch.equal(first, second)
+    assert not torch.equal(norms[0][0], norms[1][0])
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    weights = [name for name in before if "running_" not in name and "num_batches" not in name]
+    assert all(torch.equal(before[name], kept[name]) for name in weights)
+
+
+def test_many_parts_give_nearly_the_same_statistics_and_always_the_same(
+    plates, network, monkeypatch
+):
+    store = CropStore(plates[:1])
+
+    def means():
+        ((_, adapted),) = with_plate_norms(network, store, SIZE, COMPUTE)
+        return batch_norms(adapted)[0].running_mean.clone()
+
+    whole = means()
+    monkeypatch.setattr(convolutional, "SITES_AT_ONCE", 10)
+    assert torch.equal(means(), means())
+    # Of the first norm the mean of equal parts is the mean of all; 32 sites are not quite equal parts.
+    assert torch.allclose(means(), whole, atol=0.02 * whole.abs().max())
+
+
+def test_a_job_predicts_every_site_in_its_order(plates, trained):
+    ours = plates[1:3]
+    alone = [predicted([plate], trained, plate_norms=True) for plate in ours]
+    together = predicted(ours, trained, plate_norms=True)
+    pd.testing.assert_frame_equal(together, pd.concat(alone, ignore_index=True))
+    plain = predicted(ours, trained)
+    keys = [name for name in plain if name.startswith("Metadata_")]
+    assert together[keys].equals(plain[keys]) and together.columns.equals(plain.columns)
+    logits = [table.filter(like="Logit_").to_numpy() for table in (plain, together)]
+    assert np.isfinite(logits).all() and not np.allclose(*logits, atol=1e-3)
+
+
+def test_views_too_small_for_it_are_refused(tiny_plates, tmp_path):
+    with pytest.raises(UserError, match="global_size is 32, too small for a convolutional network"):
+        classify(tmp_path, tiny_plates, model=MODEL)
+
+
+def test_labels_change_nothing(plates, trained, monkeypatch):
+    wanted = predicted(plates[:1], trained, plate_norms=True).filter(like="Logit_")
+    opened = CropStore.__init__
+
+    def without_labels(self, *arguments, **more):
+        opened(self, *arguments, **more)
+        self.table["Metadata_moa"] = None
+
+    monkeypatch.setattr(CropStore, "__init__", without_labels)
+    assert predicted(plates[:1], trained, plate_norms=True).filter(like="Logit_").equals(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("vit_tiny_patch16_224", "no batch norms"), ("resnet-18", "cannot be built")],
+)
+def test_a_network_that_cannot_be_adapted_so_is_refused(name, words):
+    with pytest.raises(UserError, match=words):
+        Convolutional(name, 5)
