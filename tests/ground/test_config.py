@@ -46,8 +46,9 @@ def test_the_demos_config_is_right():
      ("supervise", TaskSettings), ("tent", TentSettings)],
 )  # fmt: skip
 def test_defaults_of_the_schema_are_those_of_the_library(section, settings):
-    # Where the ImageNet weights were fetched to is no key: the rules add it.
-    own = {key: value for key, value in vars(settings()).items() if key != "fetched"}
+    # Where the ImageNet weights were fetched to and which network is convolutional are no keys: the rules add them.
+    added = ("fetched", "convolutional")
+    own = {key: value for key, value in vars(settings()).items() if key not in added}
     assert checked()[section] == own
 
 

@@ -41,11 +41,20 @@ def test_the_papers_config_plans(tmp_path):
 
 
 def test_the_methods_that_answer_a_question_plan_every_training(planned):
-    rules = planned(f"methods=[{', '.join(METHODS)}]")
+    of_transformers = [name for name in METHODS if COMPOSED[name].adaptation != "adabn"]
+    rules = planned(f"methods=[{', '.join(of_transformers)}]")
     assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probes"} <= rules
     assert {"predict_sites", "score_predictions", "plot_accuracy", "write_report"} <= rules
     assert "pretrain_foundation" in rules  # the oracle's
     assert rules.isdisjoint({"download_plate", "extract_crops", "train_supervised"})
+
+
+def test_a_convolutional_baseline_is_trained_alone(planned):
+    rules = planned(
+        "supervised_network=resnet18", "methods=[unadapted, harmonised_supervised_adabn]"
+    )
+    assert {"train_supervised", "predict_sites", "write_report"} <= rules
+    assert rules.isdisjoint({"pretrain_foundation", "train_classifier", "adapt_supervised"})
 
 
 def test_a_method_more_trains_only_what_it_needs(planned):
@@ -123,7 +132,10 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
 @pytest.mark.slow
 def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
     aligned = [name for name in names_of("network") if COMPOSED[name].alignment]
-    _, jobs, said = jobs_of(tmp_path, "pair", methods=list(COMPOSED), experiments={"run": ["mix"]})
+    _, jobs, said = jobs_of(
+        tmp_path, "pair", methods=list(COMPOSED), supervised_network="resnet18",
+        experiments={"run": ["mix"]},
+    )  # fmt: skip
     assert jobs["adapt_foundation"] == jobs["adapt_to_mix"] == 2 * len(ADAPTATIONS)
     (outputs,) = re.findall(r"^rule predict_mix:\n    input: .*\n    output: (.*)", said, re.M)
     predicted = [path.split("/mix/")[1].split("/")[0] for path in outputs.split(", ")]
@@ -175,8 +187,9 @@ def test_a_consensus_waits_for_the_task_model_that_makes_it(tmp_path):
 @pytest.mark.slow
 def test_predictions_take_one_job_a_target_and_kind(tmp_path):
     _, jobs, _ = jobs_of(
-        tmp_path, "pair", methods=list(METHODS), experiments={"run": ["mix", "compounds"]}
-    )
+        tmp_path, "pair", methods=list(METHODS), supervised_network="resnet18",
+        experiments={"run": ["mix", "compounds"]},
+    )  # fmt: skip
     counted = {rule: count for rule, count in jobs.items() if rule.startswith("predict_")}
     assert counted == {
         "predict_sites": 1, "predict_home": 1, "predict_probes": 1, "predict_home_probes": 1, "predict_controls": 2,

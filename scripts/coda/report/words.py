@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from coda.methods import ADAPTATIONS, ALIGNMENTS, COMPOSED, CONTROLS
+from coda.methods import OWN as METHODS_OWN
 
 HOME = "at home"
 # What each part of a method does, in the order in which it is done.
@@ -17,6 +18,10 @@ ADAPTATION = {
     "coda_labs": "as CODA, with replicates from the training lab too",
     "coda_replay": "as CODA, with images of the training lab in between",
 }
+OWN = {
+    "tent": "its norms are trained on to be surer of the other lab's images, without labels",
+    "adabn": "its batch norms take the statistics of each plate",
+}
 ALIGNED = {
     "all": "features of the other lab get the mean and spread that they have in the training lab",
     "means": "features of the other lab get the mean that they have in the training lab",
@@ -30,7 +35,10 @@ def explained(name: str) -> str:
     made = COMPOSED[name]
     clauses = [
         HARMONISED if made.harmonised else "",
-        ADAPTATION.get(made.adaptation, ""),
+        "a network is trained end to end on the training lab's labels"
+        if made.head == "supervised"
+        else "",
+        ADAPTATION.get(made.adaptation, "") or OWN.get(made.adaptation, ""),
         ALIGNED[made.alignment] if made.alignment else "",
     ]
     return "; ".join(filter(None, clauses))
@@ -55,6 +63,9 @@ def glossary(methods: Iterable[str]) -> list[tuple[str, str]]:
     if any(each.harmonised for each in made):
         words.append(("harmonised", HARMONISED))
     words += [(label, ADAPTATION[key]) for key, label in ADAPTATIONS.items() if key in adaptations]
+    if any(each.head == "supervised" for each in made):
+        words.append(("supervised", "a network trained end to end on the training lab's labels"))
+    words += [(label, OWN[key]) for key, label in METHODS_OWN.items() if key in adaptations]
     words += [(label, ALIGNED[key]) for key, label in ALIGNMENTS.items() if key in alignments]
     if any(each.head in CONTROLS for each in made):
         words.append(("control", "a classifier that does not see the shape of cells: no method to use"))  # fmt: skip
