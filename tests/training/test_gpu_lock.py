@@ -10,6 +10,14 @@ from coda.errors import UserError
 from coda.training.gpu_lock import claim, claim_gpus, lock_folder
 
 
+@pytest.fixture(scope="module")
+def context():
+    """Make processes that know nothing of this one, and share the import of torch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
+    return context
+
+
 def take(folder, count, results, over):
     taken = claim(["0", "1"], count, folder, pause=0.02)
     results.put((taken, time.monotonic()))
@@ -17,8 +25,7 @@ def take(folder, count, results, over):
 
 
 @pytest.mark.slow
-def test_jobs_at_once_get_different_devices_and_the_rest_wait(tmp_path):
-    context = multiprocessing.get_context("spawn")
+def test_jobs_at_once_get_different_devices_and_the_rest_wait(tmp_path, context):
     results, over = context.Queue(), context.Event()
     jobs = [context.Process(target=take, args=(tmp_path, 1, results, over)) for _ in range(3)]
     for job in jobs:
@@ -41,8 +48,7 @@ def test_a_lock_file_that_is_a_link_is_refused(tmp_path):
     assert (tmp_path / "precious").read_text() == "content"
 
 
-def test_a_killed_job_frees_its_devices(tmp_path):
-    context = multiprocessing.get_context("spawn")
+def test_a_killed_job_frees_its_devices(tmp_path, context):
     results, never = context.Queue(), context.Event()
     job = context.Process(target=take, args=(tmp_path, 2, results, never))
     job.start()
