@@ -1,5 +1,4 @@
 import fcntl
-import multiprocessing
 import os
 import time
 from types import SimpleNamespace
@@ -10,14 +9,6 @@ from coda.errors import UserError
 from coda.training.gpu_lock import claim, claim_gpus, lock_folder
 
 
-@pytest.fixture(scope="module")
-def context():
-    """Make processes that know nothing of this one, and share the import of torch."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch"])
-    return context
-
-
 def take(folder, count, results, over):
     taken = claim(["0", "1"], count, folder, pause=0.02)
     results.put((taken, time.monotonic()))
@@ -25,9 +16,9 @@ def take(folder, count, results, over):
 
 
 @pytest.mark.slow
-def test_jobs_at_once_get_different_devices_and_the_rest_wait(tmp_path, context):
-    results, over = context.Queue(), context.Event()
-    jobs = [context.Process(target=take, args=(tmp_path, 1, results, over)) for _ in range(3)]
+def test_jobs_at_once_get_different_devices_and_the_rest_wait(tmp_path, processes):
+    results, over = processes.Queue(), processes.Event()
+    jobs = [processes.Process(target=take, args=(tmp_path, 1, results, over)) for _ in range(3)]
     for job in jobs:
         job.start()
     (first, _), (second, _) = (results.get(timeout=600) for _ in range(2))
@@ -48,17 +39,17 @@ def test_a_lock_file_that_is_a_link_is_refused(tmp_path):
     assert (tmp_path / "precious").read_text() == "content"
 
 
-def test_a_killed_job_frees_its_devices(tmp_path, context):
-    results, never = context.Queue(), context.Event()
-    job = context.Process(target=take, args=(tmp_path, 2, results, never))
+def test_a_killed_job_frees_its_devices(tmp_path, processes):
+    results, never = processes.Queue(), processes.Event()
+    job = processes.Process(target=take, args=(tmp_path, 2, results, never))
     job.start()
     assert results.get(timeout=600)[0] == ["0", "1"]
     job.kill()
     job.join()
     # A queue of its own: the killed process may have held the lock of the other one.
-    results, over = context.Queue(), context.Event()
+    results, over = processes.Queue(), processes.Event()
     over.set()
-    second = context.Process(target=take, args=(tmp_path, 2, results, over))
+    second = processes.Process(target=take, args=(tmp_path, 2, results, over))
     second.start()
     assert results.get(timeout=600)[0] == ["0", "1"]
     second.join()
