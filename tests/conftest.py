@@ -1,6 +1,8 @@
 """Fixtures that several test files share."""
 
+import multiprocessing
 import os
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,14 @@ def reference() -> Path:
     if not REFERENCE.is_dir():
         pytest.skip(f"the reference data are not at {REFERENCE}")
     return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def processes() -> BaseContext:
+    """Start processes that know nothing of this one, and share the import of torch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
+    return context
 
 
 @pytest.fixture(scope="module")

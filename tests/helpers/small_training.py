@@ -2,7 +2,8 @@
 
 python small_training.py FOLDER PLATE [PLATE ...]   trains into FOLDER: a foundation by DINO, or with
 NETWORK=classifier in the environment the supervised baseline; NODES=2 spreads it over two "nodes",
-and HELD=1 makes it wait on its way until it is asked to stop
+HELD=1 makes it wait on its way until it is asked to stop, and KILLED="step=3 save=8" has it killed
+after step 3, and again once the state of step 8 is saved, before it may go on to its end
 """
 
 import os
@@ -58,6 +59,7 @@ CLASSIFIER = {"epochs": 3, "warmup_epochs": 1, "batch_size": 16, "learning_rate"
 OFTEN = WatchSettings(save_minutes=1e-9)
 ALIKE = {"precision": "fp32", "validation": ()}
 HELD_AFTER = 13  # steps, within an epoch
+KILLED = "killed at"
 
 
 def settings_with(**training) -> dict:
@@ -181,6 +183,16 @@ def finish_training(folder: Path, plates: list[str], **variables: object) -> str
     return said
 
 
+def finish_after_kills(
+    folder: Path, plates: list[str], ends: Sequence[str], **variables: object
+) -> str:
+    """Have a training killed at each of some ends and gone on with each time; give what the last attempt said."""
+    said = finish_training(folder, plates, KILLED=" ".join(ends), **variables)
+    *_, last = said.rpartition(f"{KILLED} {ends[-1]}\n")
+    assert said.count(KILLED) == len(ends), said
+    return last
+
+
 def run_in_two(function, gpus: int, job, inputs: dict) -> None:
     """Train in two processes on the CPU, in place of one a GPU."""
     run_ranks(count_steps, 2, function, job, inputs)
@@ -213,9 +225,9 @@ def hold(rank: int, ranks: int, function, job, inputs: dict) -> None:
     function(rank, ranks, job, inputs)
 
 
-def die_after(owner: type, method: str, variable: str, step_of: Callable[..., int]) -> None:
-    """Make a method end this process as kill -9 does, once done with the step that a variable names."""
-    act, last = getattr(owner, method), int(os.environ.get(variable, -1))
+def die_after(owner: type, method: str, last: int, step_of: Callable[..., int]) -> None:
+    """Make a method end this process as kill -9 does, once done with step `last`."""
+    act = getattr(owner, method)
 
     def act_then_die(self, *arguments) -> None:
         act(self, *arguments)
@@ -225,12 +237,39 @@ def die_after(owner: type, method: str, variable: str, step_of: Callable[..., in
     setattr(owner, method, act_then_die)
 
 
+def die_at(end: str) -> None:
+    """Make trainings of this process die at an end such as ``step=3`` or ``save=8``."""
+    kind, _, last = end.partition("=")
+    if kind == "save":
+        die_after(StateFolder, "save", int(last), lambda self, step, *_: step)
+    else:
+        die_after(DinoLearner, "update", int(last), lambda self: self.step)
+        die_after(ClassifierLearner, "train_step", int(last), lambda self, *_: self.step)
+
+
+def be_killed(folder: Path, ends: Sequence[str]) -> None:
+    """Return once in a process for each end, which dies there, and once in this one when all are dead.
+
+    Processes are forked from one that has computed nothing yet, for imports take longer than trainings.
+    Outputs are removed after each, as Snakemake does.
+    """
+    for end in ends:
+        child = os.fork()
+        if child == 0:
+            die_at(end)
+            return
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+            sys.exit(f"The training was not killed at {end}.")
+        print(f"{KILLED} {end}", flush=True)
+        for output in folder.iterdir():
+            if output.is_file():
+                output.unlink()
+
+
 if __name__ == "__main__":
     import coda.training.pretrain
 
-    die_after(DinoLearner, "update", "KILL_AFTER_STEP", lambda self: self.step)
-    die_after(ClassifierLearner, "train_step", "KILL_AFTER_STEP", lambda self, *_: self.step)
-    die_after(StateFolder, "save", "KILL_AFTER_SAVE", lambda self, step, *_: step)
     if os.environ.get("RANKS") == "2":
         import small_training  # what other processes are to find by name
 
@@ -240,6 +279,7 @@ if __name__ == "__main__":
 
         coda.training.pretrain.launch = small_training.run_held
     place, plates, epochs = Path(sys.argv[1]), sys.argv[2:], int(os.environ.get("EPOCHS", 2))
+    be_killed(place, os.environ.get("KILLED", "").split())
     if os.environ.get("NETWORK") == "classifier":
         classify(place, plates, epochs=epochs, watch=OFTEN)
     else:

@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import random
 import time
@@ -119,10 +118,9 @@ def hold(folder, seconds, ready):
         (folder / "done").touch()
 
 
-def test_a_second_process_waits_for_the_first(tmp_path, capsys):
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    other = context.Process(target=hold, args=(tmp_path, 1.0, ready))
+def test_a_second_process_waits_for_the_first(tmp_path, processes, capsys):
+    ready = processes.Event()
+    other = processes.Process(target=hold, args=(tmp_path, 1.0, ready))
     other.start()
     assert ready.wait(60)
     with StateFolder(tmp_path, "me").alone():
@@ -131,10 +129,9 @@ def test_a_second_process_waits_for_the_first(tmp_path, capsys):
     assert f"Process {other.pid} on" in capsys.readouterr().out
 
 
-def test_a_second_process_that_waits_in_vain_is_told_who_is_there(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    other = context.Process(target=hold, args=(tmp_path, 600, ready))
+def test_a_second_process_that_waits_in_vain_is_told_who_is_there(tmp_path, processes):
+    ready = processes.Event()
+    other = processes.Process(target=hold, args=(tmp_path, 600, ready))
     other.start()
     assert ready.wait(60)
     told = pytest.raises(UserError, match=f"Process {other.pid} on .* trains in .* too")

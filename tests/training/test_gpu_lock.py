@@ -1,5 +1,4 @@
 import fcntl
-import multiprocessing
 import os
 import time
 from types import SimpleNamespace
@@ -17,10 +16,9 @@ def take(folder, count, results, over):
 
 
 @pytest.mark.slow
-def test_jobs_at_once_get_different_devices_and_the_rest_wait(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    results, over = context.Queue(), context.Event()
-    jobs = [context.Process(target=take, args=(tmp_path, 1, results, over)) for _ in range(3)]
+def test_jobs_at_once_get_different_devices_and_the_rest_wait(tmp_path, processes):
+    results, over = processes.Queue(), processes.Event()
+    jobs = [processes.Process(target=take, args=(tmp_path, 1, results, over)) for _ in range(3)]
     for job in jobs:
         job.start()
     (first, _), (second, _) = (results.get(timeout=600) for _ in range(2))
@@ -41,18 +39,17 @@ def test_a_lock_file_that_is_a_link_is_refused(tmp_path):
     assert (tmp_path / "precious").read_text() == "content"
 
 
-def test_a_killed_job_frees_its_devices(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    results, never = context.Queue(), context.Event()
-    job = context.Process(target=take, args=(tmp_path, 2, results, never))
+def test_a_killed_job_frees_its_devices(tmp_path, processes):
+    results, never = processes.Queue(), processes.Event()
+    job = processes.Process(target=take, args=(tmp_path, 2, results, never))
     job.start()
     assert results.get(timeout=600)[0] == ["0", "1"]
     job.kill()
     job.join()
     # A queue of its own: the killed process may have held the lock of the other one.
-    results, over = context.Queue(), context.Event()
+    results, over = processes.Queue(), processes.Event()
     over.set()
-    second = context.Process(target=take, args=(tmp_path, 2, results, over))
+    second = processes.Process(target=take, args=(tmp_path, 2, results, over))
     second.start()
     assert results.get(timeout=600)[0] == ["0", "1"]
     second.join()

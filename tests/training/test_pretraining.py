@@ -249,17 +249,30 @@ def losses_of_a_rank(rank, ranks, plates, path, batch_norm):
     losses = take_steps(training, 4)
     torch.save(
         (losses, training.learner.centre, dict(training.learner.student.state_dict())),
-        path / f"{ranks}_{rank}.pt",
+        path / f"{ranks}_{rank}_{batch_norm}.pt",
     )
+
+
+def losses_of_both(rank, ranks, plates, path):
+    for batch_norm in (False, True):
+        losses_of_a_rank(rank, ranks, plates, path, batch_norm)
+
+
+@pytest.fixture(scope="module")
+def alone_and_in_two(tiny_plates, tmp_path_factory):
+    """Folder of what one process and two have learnt, with batch normalisation and without."""
+    folder = tmp_path_factory.mktemp("ranks")
+    losses_of_both(0, 1, tiny_plates, folder)
+    run_ranks(losses_of_both, 2, tiny_plates, folder)
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_two_processes_train_like_one_with_the_same_batch(tiny_plates, tmp_path, batch_norm):
-    losses_of_a_rank(0, 1, tiny_plates, tmp_path, batch_norm)
-    run_ranks(losses_of_a_rank, 2, tiny_plates, tmp_path, batch_norm)
+def test_two_processes_train_like_one_with_the_same_batch(alone_and_in_two, batch_norm):
     alone, first, second = (
-        torch.load(tmp_path / name, weights_only=True) for name in ("1_0.pt", "2_0.pt", "2_1.pt")
+        torch.load(alone_and_in_two / f"{process}_{batch_norm}.pt", weights_only=True)
+        for process in ("1_0", "2_0", "2_1")
     )
     assert np.allclose(alone[0], np.mean([first[0], second[0]], axis=0), rtol=1e-5)
     assert first[0] != second[0]  # each has its own part of the batch

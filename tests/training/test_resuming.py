@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from small_training import (
     OFTEN,
     classify,
+    finish_after_kills,
     finish_training,
     outputs_in,
     settings_with,
@@ -49,16 +50,6 @@ def ranks_of(pid: int) -> list[int]:
     return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
 
 
-def kill(folder: Path, plates: list[str], **variables: object) -> None:
-    """Start a training that is killed on its way, and remove its outputs as Snakemake does."""
-    running = start_training(folder, plates, **variables)
-    said, _ = running.communicate(timeout=120)
-    assert running.returncode == -signal.SIGKILL, said
-    for output in folder.iterdir():
-        if output.is_file():
-            output.unlink()
-
-
 def equal(one: str, two: str) -> bool:
     first, second = load_file(one), load_file(two)
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
@@ -70,10 +61,9 @@ def test_killed_at_any_step_and_started_again_ends_with_the_same_weights(tiny_pl
     train(calm, tiny_plates, watch=OFTEN)
     steps = 2 * (len(usable_rows(CropStore(tiny_plates[:-1]).table, "labelled")) // 8)
     # Within an epoch, at its end, at the very end: before its state is saved, and before the outputs are there.
-    for step in (1, steps // 2, steps // 2 + 1, steps):
-        kill(killed, tiny_plates, KILL_AFTER_STEP=step)
-    kill(killed, tiny_plates, KILL_AFTER_SAVE=steps)
-    assert f"goes on from the state after step {steps}" in finish_training(killed, tiny_plates)
+    ends = [f"step={step}" for step in (1, steps // 2, steps // 2 + 1, steps)] + [f"save={steps}"]
+    said = finish_after_kills(killed, tiny_plates, ends)
+    assert f"goes on from the state after step {steps}" in said
     assert equal(*(outputs_in(folder)["networks"] for folder in (calm, killed)))
     assert len(pd.read_parquet(outputs_in(killed)["log"])) == 2
     assert not (killed / "foundation.states").exists()
@@ -110,9 +100,8 @@ def test_a_killed_classifier_ends_with_the_same_weights(tiny_plates, tmp_path):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     outputs = classify(calm, tiny_plates, epochs=2)
     steps = int(pd.read_parquet(outputs["log"])["step"].iloc[-1])
-    kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_STEP=steps // 2 + 1)
-    kill(killed, tiny_plates, NETWORK="classifier", KILL_AFTER_SAVE=steps)
-    said = finish_training(killed, tiny_plates, NETWORK="classifier")
+    ends = [f"step={steps // 2 + 1}", f"save={steps}"]
+    said = finish_after_kills(killed, tiny_plates, ends, NETWORK="classifier")
     assert f"goes on from the state after step {steps}" in said
     assert equal(outputs["weights"], str(killed / "weights.safetensors"))
     assert len(pd.read_parquet(killed / "log.parquet")) == 2

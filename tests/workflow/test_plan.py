@@ -1,4 +1,6 @@
+import copy
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -82,14 +84,10 @@ def test_a_misspelt_method_is_refused_with_the_nearest_right_one(workdir):
     assert done.returncode != 0 and "did you mean coda_aligned" in done.stdout
 
 
-def jobs_of(folder, name, **changes):
-    """Count the jobs of each rule that a ready config plans, once two plates of each source are chosen.
-
-    Gives the config, the counts and all that the plan says.
-    """
+def ready_config(folder: Path, name: str) -> dict:
+    """Give a ready config with a table in `folder` of two plates of each of its sources."""
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     update_config(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
-    update_config(config, changes)
     sources = sorted({*config["train_sources"], *config["target_sources"]})
     plates = pd.DataFrame(
         [
@@ -104,18 +102,46 @@ def jobs_of(folder, name, **changes):
     plates.to_csv(folder / "plate.csv", index=False)
     config["tables"]["plate"] = str(folder / "plate.csv")
     config["exclude_plates"] = []
-    (folder / "run.yaml").write_text(yaml.safe_dump(config))
-    run_snakemake(folder, folder / "run.yaml", "results/metadata/plates.csv")
-    said = run_snakemake(folder, folder / "run.yaml", "--dry-run").stdout
-    table = said[said.index("Job stats:") :].split("\n\n")[0]
-    jobs = [line.split() for line in table.splitlines() if len(line.split()) == 2]
-    return config, {rule: int(count) for rule, count in jobs if count.isdigit()}, said
+    return config
+
+
+@pytest.fixture(scope="module")
+def jobs_of(tmp_path_factory) -> Callable[..., tuple[dict, dict[str, int], str]]:
+    """Count the jobs of each rule that a ready config plans, once two plates of each source are chosen.
+
+    Gives the config, the counts and all that the plan says. Plates are chosen once for each ready
+    config: what a test changes has no say in it, or their choice would be planned again.
+    """
+    chosen = {}
+
+    def write(config: dict) -> Path:
+        path = tmp_path_factory.mktemp("config") / "run.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def count(name: str, **changes) -> tuple[dict, dict[str, int], str]:
+        if name not in chosen:
+            folder = tmp_path_factory.mktemp(name)
+            config = ready_config(folder, name)
+            run_snakemake(folder, write(config), "results/metadata/plates.csv")
+            chosen[name] = folder, config
+        folder, config = chosen[name]
+        config = copy.deepcopy(config)
+        update_config(config, changes)
+        said = run_snakemake(folder, write(config), "--dry-run").stdout
+        table = said[said.index("Job stats:") :].split("\n\n")[0]
+        jobs = [line.split() for line in table.splitlines() if len(line.split()) == 2]
+        counts = {rule: int(count) for rule, count in jobs if count.isdigit()}
+        assert "select_plates" not in counts
+        return config, counts, said
+
+    return count
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("pair", 4), ("target2", 22)])
-def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, name, count):
-    config, jobs, _ = jobs_of(tmp_path, name)
+def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(jobs_of, name, count):
+    config, jobs, _ = jobs_of(name)
     sources = {*config["train_sources"], *config["target_sources"]}
     assert jobs["download_plate"] == jobs["extract_crops"] == count == 2 * len(sources)
     assert jobs["measure_intensities"] == len(sources)  # however many learn from one
@@ -130,12 +156,11 @@ def test_a_ready_config_plans_every_job_once_its_plates_are_chosen(tmp_path, nam
 
 
 @pytest.mark.slow
-def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path):
+def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(jobs_of):
     aligned = [name for name in names_of("network") if COMPOSED[name].alignment]
     _, jobs, said = jobs_of(
-        tmp_path, "pair", methods=list(COMPOSED), supervised_network="resnet18",
-        experiments={"run": ["mix"]},
-    )  # fmt: skip
+        "pair", methods=list(COMPOSED), supervised_network="resnet18", experiments={"run": ["mix"]}
+    )
     assert jobs["adapt_foundation"] == jobs["adapt_to_mix"] == 2 * len(ADAPTATIONS)
     (outputs,) = re.findall(r"^rule predict_mix:\n    input: .*\n    output: (.*)", said, re.M)
     predicted = [path.split("/mix/")[1].split("/")[0] for path in outputs.split(", ")]
@@ -144,18 +169,18 @@ def test_every_aligned_method_is_also_tried_with_half_of_the_mechanisms(tmp_path
 
 
 @pytest.mark.slow
-def test_filters_made_of_all_wells_take_no_part_where_mechanisms_are_left_away(tmp_path):
+def test_filters_made_of_all_wells_take_no_part_where_mechanisms_are_left_away(jobs_of):
     methods = ["unadapted", "coda", "unadapted_aligned", "harmonised_coda_aligned"]
     given = {"methods": methods, "experiments": {"run": ["mix"]}}
-    _, jobs, _ = jobs_of(tmp_path, "pair", **given, harmonise={"reference": "all"})
+    _, jobs, _ = jobs_of("pair", **given, harmonise={"reference": "all"})
     assert jobs["adapt_foundation"] == 2 and jobs["adapt_to_mix"] == 1
 
 
 @pytest.mark.slow
-def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
+def test_an_experiment_adapts_for_no_method_that_was_not_chosen(jobs_of):
     methods = ["unadapted", "oda", "coda", "unadapted_aligned", "coda_replay_aligned_dmso"]
     experiments = {"run": ["mix", "compounds"]}
-    _, jobs, _ = jobs_of(tmp_path, "pair", methods=methods, experiments=experiments)
+    _, jobs, _ = jobs_of("pair", methods=methods, experiments=experiments)
     assert jobs["adapt_to_mix"] == 2  # CODA, and with replay
 
 
@@ -168,16 +193,16 @@ def test_an_experiment_adapts_for_no_method_that_was_not_chosen(tmp_path):
     ],
     ids=lambda part: "-".join(sorted(part)) or "nothing",
 )
-def test_an_adaptation_waits_for_what_its_terms_need_and_no_more(tmp_path, terms, needed):
-    _, _, said = jobs_of(tmp_path, "pair", adapt=terms, methods=["unadapted", "coda"])
+def test_an_adaptation_waits_for_what_its_terms_need_and_no_more(jobs_of, terms, needed):
+    _, _, said = jobs_of("pair", adapt=terms, methods=["unadapted", "coda"])
     (inputs,) = re.findall(r"^rule adapt_foundation:\n    input: (.*)", said, re.M)
     names = {Path(path).name for path in inputs.split(", ")}
     assert names & {"tokens.safetensors", "task_model.safetensors"} == needed
 
 
 @pytest.mark.slow
-def test_a_consensus_waits_for_the_task_model_that_makes_it(tmp_path):
-    _, _, said = jobs_of(tmp_path, "pair", methods=["unadapted", "coda_consensus"])
+def test_a_consensus_waits_for_the_task_model_that_makes_it(jobs_of):
+    _, _, said = jobs_of("pair", methods=["unadapted", "coda_consensus"])
     (inputs,) = re.findall(r"^rule adapt_foundation:\n    input: (.*)", said, re.M)
     assert {"tokens.safetensors", "task_model.safetensors"} <= {
         Path(path).name for path in inputs.split(", ")
@@ -185,11 +210,11 @@ def test_a_consensus_waits_for_the_task_model_that_makes_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_predictions_take_one_job_a_target_and_kind(tmp_path):
+def test_predictions_take_one_job_a_target_and_kind(jobs_of):
+    experiments = {"run": ["mix", "compounds"]}
     _, jobs, _ = jobs_of(
-        tmp_path, "pair", methods=list(METHODS), supervised_network="resnet18",
-        experiments={"run": ["mix", "compounds"]},
-    )  # fmt: skip
+        "pair", methods=list(METHODS), supervised_network="resnet18", experiments=experiments
+    )
     counted = {rule: count for rule, count in jobs.items() if rule.startswith("predict_")}
     assert counted == {
         "predict_sites": 1, "predict_home": 1, "predict_probes": 1, "predict_home_probes": 1, "predict_controls": 2,
