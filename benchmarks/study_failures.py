@@ -115,8 +115,8 @@ def main() -> None:
     taken_for = named.drop(mechanism, errors="ignore").index[0]
     print(lost.to_string(), named.to_string(), sep="\n")
     with style():
-        figure = new_figure(75 * MM)
-        left, right = figure.subfigures(1, 2, width_ratios=[1, 1.5])
+        figure = new_figure(65 * MM)
+        left, right = figure.subfigures(1, 2, width_ratios=[1, 1.3])
         draw_recalls(left, table)
         grid = right.subplots(2, 3)
         images = pictures(world, target, mechanism, taken_for)
@@ -129,7 +129,7 @@ def main() -> None:
         for axes, words in zip(grid[:, 0], (mechanism, taken_for), strict=True):
             axes.set_ylabel(words.replace("simulated ", ""))
         right.suptitle(f"{world.results.name.replace('_', ' ')}: above is taken for below")
-    save_figure(Drawing(figure, table.round(4)), OUTPUT, dpi=150, vector=False)
+    save_figure(Drawing(figure, table.round(4)), OUTPUT, dpi=100, vector=False)
 
 
 if __name__ == "__main__":

@@ -4,20 +4,22 @@ from pathlib import Path
 
 import pandas as pd
 from coda.config import pairs
+from coda.evaluation.coverage_table import read_coverage
 from coda.evaluation.embedding_scores import read_representation
 from coda.evaluation.experiment_scores import read_experiment_scores
 from coda.evaluation.recommendation import read_recommendations
 from coda.evaluation.scores import read_scores
 from coda.files import read_table
 from coda.logs import reported
-from coda.predict.coverage_scores import read_coverage
 from coda.report.caveats import caveats
 from coda.report.findings import findings
-from coda.report.front import front_page, scope
+from coda.report.flattery import beaten_by_controls, flattery, on_new_compounds
+from coda.report.front import accuracies_by_lab, front_page, meaning, scope
 from coda.report.input_notes import doubts
 from coda.report.page import Front, write_report
 from coda.report.recommendation import recommended
 from coda.report.sections import opening, report_sections
+from coda.report.words import glossary
 
 with reported(snakemake.log[0]):
     config = snakemake.params.config
@@ -44,8 +46,7 @@ with reported(snakemake.log[0]):
             plates,
             quality,
             filters,
-            simulated="simulation" in config,
-            warnings=warnings,
+            warnings,
         ),
         report_sections(
             summary,
@@ -60,12 +61,20 @@ with reported(snakemake.log[0]):
             read_coverage(snakemake.input.coverage),
         ),
         Front(
-            headline,
-            scope(plates, quality, pairs(config)),
-            f"Share of the {level}s whose mechanism of action is named right, with 95 % intervals:",
-            numbers,
-            opening(snakemake.params.figures, figures),
-            recommended(read_recommendations(snakemake.input.recommendation)),
+            simulated="simulation" in config,
+            headline=headline,
+            meaning=meaning(summary, level),
+            scope=scope(plates, quality, pairs(config)),
+            flattery=flattery(
+                summary, plates, quality, set(config["train_sources"]), experiments, level
+            ),
+            controls=beaten_by_controls(summary, level),
+            measured=f"Share of the {level}s whose mechanism of action is named right, with 95 % intervals:",
+            numbers=[*numbers, *on_new_compounds(summary, experiments, level)],
+            figures=opening(snakemake.params.figures, figures),
+            tables=accuracies_by_lab(summary, plates, level),
+            words=glossary(config["methods"]),
+            advice=recommended(read_recommendations(snakemake.input.recommendation)),
         ),
         doubts(warnings),
         snakemake.params.explorer,

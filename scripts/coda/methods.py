@@ -24,7 +24,7 @@ PROBES = {
     "linear": "linear probe",
     "linear_sphered": "linear probe, sphered",
 }
-CONTROLS = {"intensity": "Intensities only", "position": "Well position only"}
+CONTROLS = {"intensity": "Control: intensities only", "position": "Control: well position only"}
 # Classifiers on features that cp_measure takes of cells, without any network, and how sources are brought together.
 PROFILES = {
     "measured": "Measured features",
@@ -32,7 +32,7 @@ PROFILES = {
     "measured_harmony": "Measured features, Harmony",
 }
 # Heads that are a method by themselves: no foundation that could be adapted or aligned is read through them.
-ALONE = {"supervised": "Supervised", "shuffled": "Shuffled labels", **PROFILES, **CONTROLS}
+ALONE = {"supervised": "Supervised", "shuffled": "Control: shuffled labels", **PROFILES, **CONTROLS}
 FOUNDATIONS = {"unadapted": "Unadapted", **ADAPTATIONS, "oracle": "Trained on the target"}
 # Whether the target's images are harmonised first (`coda.crops.harmonisation`).
 HARMONISED = (False, True)
@@ -218,7 +218,7 @@ METHODS = {
 
 # Rows of scores that are no method have names too.
 NAMES = {
-    "in_domain": "In domain",
+    "in_domain": "At home",
     **{name: made.label for name, made in COMPOSED.items()},
     "chance": "Constant guess",
 }
@@ -328,6 +328,11 @@ def shown_after(methods: Sequence[str], wanted: str | None = None) -> str | None
 def names_of(kind: str) -> list[str]:
     """Names of everything that can be composed of a kind: network, probe or control."""
     return [name for name, made in COMPOSED.items() if made.kind == kind]
+
+
+def control_name(name: str) -> str:
+    """Plain words for a control within a sentence that calls it so."""
+    return method_name(name).removeprefix("Control: ")
 
 
 def compared_with(name: str) -> str | None:

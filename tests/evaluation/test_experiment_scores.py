@@ -260,7 +260,7 @@ def test_words_say_what_the_numbers_say(world):
     text = "\n".join(experiment_findings(scores))
     kept = told(scores, "new_compounds", None, "coda", "held_out", train_source="all")
     assert f"{kept['value']:.3f} ({kept['low']:.3f} to {kept['high']:.3f}) on new compounds" in text
-    assert "Well position only" in text and "not clearly above a constant guess" in text
+    assert "Control: well position only" in text and "not clearly above a constant guess" in text
     assert "After 4 plates of source 2" in text
 
 
@@ -286,7 +286,7 @@ def test_position_is_held_against_a_constant_guess_over_compounds(world):
     for low, words in ((0.3, "clearly above"), (0.2, "not clearly above")):
         table = scores.copy()
         table.loc[rows, ["low", "low_compounds"]] = 0.3, low
-        text = " ".join(experiment_findings(table)).split("Well position only")[1]
+        text = " ".join(experiment_findings(table)).split("Control: well position only")[1]
         assert f"over compounds {words} a constant guess (0.250)" in text.split("Intensities")[0]
 
 

@@ -4,6 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from coda.crops.harmonised_store import HarmonisedStore
+from coda.crops.store import CropStore
+from coda.training.compute import Machine
+from harmonised_plates import blurred_lab, save_filters
+from real import write_turned
 from rivals import (
     build_resnet,
     coral,
@@ -11,6 +16,7 @@ from rivals import (
     deep_coral_loss,
     harmony,
     information_loss,
+    logits_by_batch_norms,
     norms_of_batch,
     pseudo_labels,
     standardised,
@@ -91,6 +97,38 @@ def test_norms_of_a_batch_are_those_that_are_recomputed_by_hand_and_leave_no_tra
     )
     assert torch.equal(network(images), trained)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_norms_are_those_of_a_plate_as_its_store_brings_it_to_the_device(tiny_plates, tmp_path):
+    plates = blurred_lab(tiny_plates[2:], tmp_path)
+    filters = save_filters(plates, tiny_plates[:2], tmp_path / "filters.parquet")
+    store = HarmonisedStore(plates, filters)
+    channels = len(store.channels)
+    network = nn.Sequential(nn.Conv2d(channels, 2, 3), nn.BatchNorm2d(2), nn.AdaptiveMaxPool2d(1))
+    network.append(nn.Flatten()).num_classes = 2
+    compute = Machine(precision="fp32").compute()
+    found = logits_by_batch_norms(network, store, store.height, compute, own_statistics=True)
+    one = np.flatnonzero(store.table["Metadata_Plate"] == store.table["Metadata_Plate"].iloc[0])
+    images = store.on_device(torch.from_numpy(store.gather(one)), one).double()
+    deviation, mean = torch.std_mean(images, dim=(2, 3), keepdim=True, correction=0)
+    filtered = network[0].double()((images - mean) / deviation)
+    deviation, mean = torch.std_mean(filtered, dim=(0, 2, 3), keepdim=True, correction=0)
+    wanted = ((filtered - mean) / deviation).amax(dim=(2, 3))
+    assert torch.allclose(found[torch.from_numpy(one)].double(), wanted, atol=1e-3)
+
+
+def test_turned_crops_show_every_crop_twice_and_all_classes_as_often(tiny_plates, tmp_path):
+    store = CropStore(tiny_plates[:1])
+    write_turned(store, tmp_path / "turned.arrow")
+    turned = CropStore([tmp_path / "turned.arrow"])
+    for row in (0, 2, len(turned) - 2):
+        assert np.array_equal(np.rot90(turned.view(row), axes=(1, 2)), turned.view(row + 1))
+    before, after = (each.table["Metadata_moa"].value_counts() for each in (store, turned))
+    assert (after == 2 * before.max()).all() and set(after.index) == set(before.index)
+    keys = ["Metadata_Well", "Metadata_Site"]
+    assert set(map(tuple, turned.table[keys].to_numpy())) == set(
+        map(tuple, store.table[keys].to_numpy())
+    )
 
 
 def test_all_norms_of_the_resnet_are_reached():

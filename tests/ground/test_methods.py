@@ -38,8 +38,8 @@ from configs import checked
         ("coda_aligned_means_knn", Method("coda", "means", "knn"), "CODA, means aligned, kNN"),
         ("supervised_tent", Method("tent", head="supervised"), "Supervised with TENT"),
         ("oracle", Method("oracle"), "Trained on the target"),
-        ("shuffled", Method(head="shuffled"), "Shuffled labels"),
-        ("intensity", Method(head="intensity"), "Intensities only"),
+        ("shuffled", Method(head="shuffled"), "Control: shuffled labels"),
+        ("intensity", Method(head="intensity"), "Control: intensities only"),
     ],
 )
 def test_a_name_is_made_of_the_parts(name, made, label):

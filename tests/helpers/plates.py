@@ -48,6 +48,7 @@ def inspected(plates, moved=False):
         for compound, well in wells.items():
             moa = None if compound == "JCP_D" else f"moa {compound[-1]}"
             site = {"Metadata_Well": well, "Metadata_JCP2022": compound, "Metadata_moa": moa}
+            site["Metadata_pert_iname"] = compound.lower()
             rows.append(plate | site | {"status": "ok", "Quality_ok": True})
     table = pd.DataFrame(rows)
     table.loc[0, "status"] = "missing"

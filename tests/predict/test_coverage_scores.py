@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from coda.evaluation.coverage_table import read_coverage
 from coda.files import write_table
-from coda.predict.coverage_scores import read_coverage, score_coverage
+from coda.predict.coverage_scores import score_coverage
 from predictions import make_predictions
 
 PLATES = pd.DataFrame(

@@ -32,13 +32,16 @@ def test_links_of_the_contents_lead_to_their_parts(results, browser):
     assert browser.evaluate(dead) == []
 
 
-def test_the_report_is_accessible(results, browser):
+@pytest.mark.parametrize("name", ["report", "explorer"])
+def test_pages_are_accessible(results, browser, name):
     """As far as axe-core tells: contrast, names, landmarks, tables."""
     axe = ROOT / "node_modules/axe-core/axe.min.js"
     if not axe.exists():
         pytest.skip("axe-core is not there (npm ci)")
     for dark in (False, True):
-        browser.open(results / "report.html", *WIDTHS["desktop"], dark=dark)
+        browser.open(results / f"{name}.html", *WIDTHS["desktop"], dark=dark)
+        if name == "explorer":
+            browser.evaluate(STARTED)
         browser.evaluate(axe.read_text() + "; 0")
         found = browser.evaluate(
             "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].html.slice(0, 200)))"
@@ -100,6 +103,14 @@ def test_the_explorer_shows_pins_and_filters(results, browser):
         browser.evaluate(TOLD % part)
         assert browser.evaluate(f"{LIT}('{part}')")
     assert browser.evaluate("document.querySelectorAll('#near button').length") >= 1
+    looked_at = (
+        "Object.keys(JSON.parse(document.getElementById('facts').textContent).attention.crops)"
+    )
+    browser.evaluate(f"explorer.pin(+{looked_at}.at(-1))")
+    assert browser.evaluate("document.querySelectorAll('#looks canvas').length") >= 1
+    channels = "JSON.parse(document.getElementById('facts').textContent).attention.channels.length"
+    rows = "document.querySelector('#looks table').rows.length"
+    assert browser.evaluate(f"{rows} === {channels}")
     browser.evaluate(FIRST_LAB)
     assert 0 < int(text("count").split()[0].replace(",", "")) < total
     for colouring in ("lab", "plate", "confidence", "quality", "right or wrong"):
@@ -110,6 +121,19 @@ def test_the_explorer_shows_pins_and_filters(results, browser):
     assert page.requested == [path.as_uri()]
     # This browser has no graphics card, so the points are drawn on a plain canvas.
     assert browser.evaluate("document.createElement('canvas').getContext('webgl')") is None
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_explorer_fits_a_phone_and_its_text_is_seen(results, browser, dark):
+    browser.open(results / "explorer.html", *WIDTHS["phone"], dark=dark)
+    browser.evaluate(STARTED)
+    browser.evaluate("explorer.pin(0)")
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    # Axes and titles are drawn on a canvas, where axe-core does not look.
+    ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    ink = browser.evaluate("Bokeh.documents[0].get_model_by_name('plate').title.text_color")
+    wanted = ("rgb(20, 23, 26)", "#e8e8e8") if dark else ("rgb(255, 255, 255)", "#1a1a1a")
+    assert (ground, ink) == wanted
 
 
 def test_the_browser_notices_what_is_wrong(tmp_path, browser):

@@ -7,10 +7,10 @@ from matplotlib.lines import Line2D
 
 from coda.columns import ADAPTED, VALIDATION, source_name
 from coda.errors import UserError
+from coda.evaluation.coverage_table import of_compounds
 from coda.figures.accuracy import DOTS, height_of, rows_of_pairs
 from coda.figures.style import FAINT, INK, MM, Drawing, method_colour, new_figure, style
 from coda.methods import in_order, method_name
-from coda.predict.coverage_scores import of_compounds
 
 HOME = "at home"
 

@@ -10,13 +10,13 @@ import jinja2
 import numpy as np
 import pandas as pd
 from bokeh.embed import components
-from bokeh.layouts import column, row
 from bokeh.models import (
     BooleanFilter,
     CDSView,
     ColumnDataSource,
     CustomJS,
     HoverTool,
+    InlineStyleSheet,
     Range1d,
     Select,
     TapTool,
@@ -29,7 +29,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from coda.columns import PLATE_KEYS, SITE_KEYS, natural_order, source_name
+from coda.columns import CHANGE, PLATE_KEYS, SITE_KEYS, natural_order, source_name
 from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.evaluation.units import LOGIT, classes_of, probabilities_of
@@ -46,6 +46,10 @@ NEIGHBOURS = 6
 SHEET = 2_048  # pixels; browsers decode pictures of this side on any device
 QUALITY = 60  # of WebP
 BLANK = "#c8c8c8"
+# In the colours of the page, light or dark.
+CHOICE = (
+    ".bk-input { background-color: var(--ground); color: var(--ink); border-color: var(--rule); }"
+)
 
 
 def crops_table(
@@ -176,8 +180,55 @@ def sheets(pictures: np.ndarray) -> list[str]:
     return made
 
 
+def looks(
+    table: pd.DataFrame, explanations: pd.DataFrame | None, seen: tuple[float, float]
+) -> dict:
+    """Gather for the page where networks look on some of its crops, and what each channel does to their calls.
+
+    Parameters
+    ----------
+    table
+        What `crops_table` gives.
+    explanations
+        What `coda.evaluation.attention.explain_pair` gives of the training source and its targets, if anything.
+    seen
+        Shares of a crop's height and width, in its middle, that the networks see.
+
+    Returns
+    -------
+    dict
+        ``seen``; ``channels``; and ``crops``, by row of the table a list of one entry a network: ``moment``, before or
+        after; ``map``, the attention to each patch from 0, none, to 255, the most on that crop; ``change``, the points
+        of probability that blanking each channel adds to the call.
+    """
+    found: dict = {"seen": list(seen), "channels": [], "crops": {}}
+    if explanations is None or explanations.empty:
+        return found
+    # A crop of the training source is explained beside each target.
+    once = explanations.drop_duplicates([*SITE_KEYS, "Method"])
+    places = table[SITE_KEYS].reset_index(names="place")
+    once = once.merge(places, on=SITE_KEYS)
+    changes = [name for name in once if name.startswith(CHANGE)]
+    found["channels"] = [name.removeprefix(CHANGE) for name in changes]
+    for _, crop in once.iterrows():
+        shares = np.asarray(crop["Attention"], dtype=float)
+        found["crops"].setdefault(int(crop["place"]), []).append(
+            {
+                "moment": "before" if crop["Method"] == "unadapted" else "after",
+                "map": np.round(255 * shares / shares.max()).astype(int).tolist(),
+                "change": [round(100 * float(crop[name]), 1) for name in changes],
+            }
+        )
+    return found
+
+
 def write_explorer(
-    path: str | Path, table: pd.DataFrame, pictures: np.ndarray, title: str, total: int
+    path: str | Path,
+    table: pd.DataFrame,
+    pictures: np.ndarray,
+    title: str,
+    total: int,
+    attention: dict | None = None,
 ) -> None:
     """Write the page, whole or not at all; it needs no network and no other file.
 
@@ -193,6 +244,8 @@ def write_explorer(
         Title of the page.
     total
         How many crops there are; the page says so where it holds fewer.
+    attention
+        What `looks` gives, if any crop was looked at so.
     """
     names = {
         "mechanism": _names(table["Metadata_moa"].fillna("not labelled")),
@@ -200,6 +253,10 @@ def write_explorer(
         "plate": _names(table[PLATE_KEYS].agg(lambda keys: f"{source_name(keys.iloc[0])}, {keys.iloc[1]}", axis=1)),
         "compound": _names(_compound(table)),
     }  # fmt: skip
+    attention = attention or looks(table, None, (1.0, 1.0))
+    if attention["crops"]:
+        shown = pd.Series(table.index.isin(list(attention["crops"])), table.index)
+        names["attention"] = _names(shown.map({True: "shown", False: "not shown"}))
     calls = sorted({*table["call_before"], *table["call_after"]})
     spots = np.array([well_place(well) for well in table["Metadata_Well"]])
     data = {name: codes for name, (codes, _) in names.items()}
@@ -226,17 +283,16 @@ def write_explorer(
         "ramp": RAMP,
         "blank": BLANK,
         "total": total,
+        "attention": attention,
     }
-    script, (controls, maps, plate) = components(_layout(source, facts["names"]))
+    script, parts = components(_parts(source, facts["names"]))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     resources = Resources(mode="inline", components=["bokeh", "bokeh-gl", "bokeh-widgets"])
     page = environment.from_string(TEMPLATE.read_text()).render(
         title=title,
         bokeh=resources.render(),
         script=script,
-        controls=controls,
-        maps=maps,
-        plate=plate,
+        parts=parts,
         # "<" could end the script that holds the text.
         facts=json.dumps(facts).replace("<", "\\u003c"),
         sheets=sheets(pictures),
@@ -245,6 +301,12 @@ def write_explorer(
         temporary.write_text(page, encoding="utf-8")
 
 
+FILTERS = {
+    "mechanism": "Only mechanism",
+    "lab": "Only lab",
+    "compound": "Only compound",
+    "attention": "Where networks look",
+}
 # Beyond the palette of the figures; with many classes, hovering tells what the colours cannot.
 MORE = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933"]
 MORE += ["#DDCC77", "#CC6677", "#882255", "#AA4499", "#661100"]
@@ -252,8 +314,8 @@ MORE += ["#DDCC77", "#CC6677", "#882255", "#AA4499", "#661100"]
 RAMP = ["#00224e", "#1f3a6d", "#434e6c", "#61656f", "#7d7c78", "#9a9376", "#b9ac70", "#dac560", "#fee838"]  # fmt: skip
 
 
-def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
-    """Lay out controls, the two maps and the plate, all on one source of data."""
+def _parts(source: ColumnDataSource, names: Mapping[str, list[str]]) -> dict:
+    """Make controls, the two maps and the plate, all on one source of data; the page gives each its place."""
     shown = BooleanFilter(name="shown")
     marks = ColumnDataSource(
         {name: [] for name in ("x_before", "y_before", "x_after", "y_after", "line")}, name="marks"
@@ -266,12 +328,13 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
     panels = []
     for moment, words in (("before", "Before adaptation"), ("after", "After adaptation")):
         panel = figure(
-            title=words, width=430, height=400, output_backend="webgl", name=f"map_{moment}",
+            title=words, sizing_mode="stretch_width", height=400, output_backend="webgl", name=f"map_{moment}",
             tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom",
             x_axis_location=None, y_axis_location=None,
         )  # fmt: skip
         panel.grid.visible = False
         panel.toolbar.logo = None
+        _see_through(panel)
         points = panel.scatter(
             f"x_{moment}", f"y_{moment}", source=source, view=CDSView(filter=shown), size=size,
             fill_color="colour", line_color=None, fill_alpha=0.8, nonselection_fill_alpha=0.35,
@@ -293,10 +356,11 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
     # One view for both would move the after map with the before one: places are those of one projection.
     panels[1].x_range, panels[1].y_range = panels[0].x_range, panels[0].y_range
     plate = figure(
-        title="Plate", width=430, height=300, tools="tap", toolbar_location=None, name="plate",
+        title="Plate", sizing_mode="stretch_width", height=300, tools="tap", toolbar_location=None, name="plate",
         x_axis_location="above", x_range=Range1d(0.5, 24.5), y_range=Range1d(16.5, 0.5),
     )  # fmt: skip
     plate.grid.visible = False
+    _see_through(plate)
     rows = [1, 8, 16, 24, 32]
     plate.yaxis.ticker = rows
     plate.yaxis.major_label_overrides = {row: row_letters(row - 1) for row in rows}
@@ -314,22 +378,34 @@ def _layout(source: ColumnDataSource, names: Mapping[str, list[str]]) -> tuple:
     source.selected.js_on_change("indices", CustomJS(code=f"{told}.picked(this.indices)"))
     wells.selected.js_on_change("indices", CustomJS(code=f"{told}.wellPicked(this.indices)"))
     colouring = Select(
-        title="Colour", name="colouring", width=150,
+        title="Colour", name="colouring", sizing_mode="stretch_width",
         options=["mechanism", "lab", "plate", "confidence", "quality", "right or wrong"], value="mechanism",
     )  # fmt: skip
     colouring.js_on_change("value", CustomJS(code=f"{told}.recolour()"))
     chosen_plate = Select(
-        title="Plate", name="plates", width=200, options=names["plate"], value=names["plate"][0]
+        title="Plate",
+        name="plates",
+        options=names["plate"],
+        value=names["plate"][0],
+        sizing_mode="stretch_width",
     )
     chosen_plate.js_on_change("value", CustomJS(code=f"{told}.drawPlate()"))
     filters = []
-    for kind in ("mechanism", "lab", "compound"):
+    for kind in [name for name in FILTERS if name in names]:
         choice = Select(
-            title=f"Only {kind}", name=f"only_{kind}", options=["all", *names[kind]], value="all", width=230
+            title=FILTERS[kind], name=f"only_{kind}", options=["all", *names[kind]], value="all",
+            sizing_mode="stretch_width",
         )  # fmt: skip
         choice.js_on_change("value", CustomJS(code=f"{told}.filter()"))
         filters.append(choice)
-    return row(colouring, *filters), row(*panels), column(chosen_plate, plate)
+    for choice in (colouring, *filters, chosen_plate):
+        choice.stylesheets = [InlineStyleSheet(css=CHOICE)]
+    return {part.name: part for part in (colouring, *filters, *panels, chosen_plate, plate)}
+
+
+def _see_through(panel: figure) -> None:
+    """Leave the ground of a figure to the page, which is light or dark as its reader likes."""
+    panel.background_fill_color = panel.border_fill_color = None
 
 
 def _names(values: pd.Series) -> tuple[np.ndarray, list[str]]:

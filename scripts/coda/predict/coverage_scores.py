@@ -5,14 +5,14 @@ the method. At home the sets of a compound come from the other compounds of that
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from coda.columns import ADAPTED, VALIDATION
+from coda.columns import VALIDATION
+from coda.evaluation.coverage_table import OF_ALL, OF_COMPOUND, OF_MECHANISM
 from coda.evaluation.units import (
     Units,
     classes_of,
@@ -21,13 +21,10 @@ from coda.evaluation.units import (
     units,
     usable,
 )
-from coda.files import read_table
 from coda.predict.coverage import Calibration, calibrate, deal, too_large
 
 LEVELS = ("compound", "well")  # of calls
 STARTING = "unadapted"
-VALUES = ("coverage", "low", "high", "set_size", "empty", "too_large")
-OF_ALL, OF_MECHANISM, OF_COMPOUND = "all", "mechanism", "compound"
 
 
 def score_coverage(
@@ -79,20 +76,6 @@ def score_coverage(
     keys = ["train_source", "target_source", "seed", "method", "split", "level", "of", "name"]
     table = pd.concat(tables, ignore_index=True).assign(asked=asked)
     return table[[*keys, *(name for name in table if name not in keys)]]
-
-
-def read_coverage(path: str | Path) -> pd.DataFrame:
-    """Read the table of `score_coverage` back from CSV, numbers as numbers."""
-    counts = dict.fromkeys(("seed", "units", "compounds"), int)
-    return read_table(path).astype(counts | dict.fromkeys(("asked", *VALUES), float))
-
-
-def of_compounds(scores: pd.DataFrame) -> pd.DataFrame:
-    """Average the scores of compounds' sets over seeds, at home and on adapted plates."""
-    rows = scores[(scores["level"] == "compound") & scores["split"].isin([ADAPTED, VALIDATION])]
-    keys = ["train_source", "target_source", "method", "split", "of", "name"]
-    numbers = ["units", "compounds", "asked", *VALUES]
-    return rows.groupby(keys, sort=False)[numbers].mean().reset_index()
 
 
 def _at_home(home: pd.DataFrame, asked: float) -> Iterator[pd.DataFrame]:

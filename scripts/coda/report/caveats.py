@@ -16,7 +16,6 @@ def caveats(
     plates: pd.DataFrame,
     quality: pd.DataFrame,
     filters: pd.DataFrame | None = None,
-    simulated: bool = False,
     warnings: pd.DataFrame | None = None,
 ) -> list[str]:
     """List the pitfalls that the reader of this run should know.
@@ -31,19 +30,13 @@ def caveats(
         One row a planned site with its status, well and compound.
     filters
         `coda.crops.harmonisation.save_harmonisations` of all pairs, where methods are harmonised.
-    simulated
-        Whether the images are drawn by this workflow.
     warnings
         The table of ``warnings.csv``.
     """
     said = [
-        "All images are simulated. The numbers show that the workflow runs, and nothing about real plates."
-        if simulated
-        else "",
         *([] if warnings is None else input_notes(warnings)),
         "The accuracy at home flatters: the epochs of foundation and classifier were chosen on that plate.",
         *_shared_batches(plates),
-        _positions(quality),
         f"{TESTS} So an interval may exclude zero where p is not small.",
         *_harmonised(filters),
         _oracle(summary),
@@ -73,25 +66,6 @@ def _shared_batches(plates: pd.DataFrame) -> list[str]:
         f"Of the {held_out} held-out plates, {len(rows)} shared their batch with plates that train or are adapted to, "
         f"so they are other plates but no other batches, and accuracies on them flatter: {named}."
     ]
-
-
-def _positions(quality: pd.DataFrame) -> str:
-    """Say how many labelled compounds never change their wells, so that position tells the mechanism."""
-    labelled = quality[quality["Metadata_moa"].notna()]
-    wells = labelled.groupby(["Metadata_JCP2022", *PLATE_KEYS])["Metadata_Well"].agg(
-        lambda names: tuple(sorted(set(names)))
-    )
-    layouts = wells.groupby("Metadata_JCP2022").nunique()
-    if layouts.empty or len(wells) == len(layouts):
-        return ""
-    fixed = int((layouts == 1).sum())
-    if not fixed:
-        return ""
-    return (
-        f"{fixed} of {len(layouts)} labelled compounds stand in the same wells on every plate, so a model can read the "
-        "position instead of the cells; no method here prevents that. The control of well position shows how far it "
-        "would lead."
-    )
 
 
 def _harmonised(filters: pd.DataFrame | None) -> list[str]:

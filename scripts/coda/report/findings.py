@@ -6,10 +6,11 @@ import pandas as pd
 from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES, TARGET_SPLITS, VALIDATION
 from coda.evaluation.estimates import ALL
 from coda.evaluation.significance import ALPHA
-from coda.methods import method_name
+from coda.methods import CONTROLS as WITHOUT_SHAPE
+from coda.methods import control_name, method_name
 from coda.report.tables import MAIN, score_of, standing, value_text
 
-CONTROLS = ("intensity", "position", "shuffled")
+CONTROLS = (*WITHOUT_SHAPE, "shuffled")
 HARMONISED = "harmonised_unadapted"
 # Rows that are no method one could choose.
 NOT_CHOSEN = (*CONTROLS, "oracle", "in_domain", "chance")
@@ -60,7 +61,7 @@ def _starting_point(summary: pd.DataFrame, level: str) -> str:
             else ""
         )
         parts.append(
-            "On the held-out plate of its own source, the classifier named the right mechanism of action for "
+            "At home, on the held-out plate of its own source, the classifier named the right mechanism of action for "
             f"{_share(home)} of the {level}s{chance}."
         )
     if away is not None:
@@ -123,7 +124,7 @@ def _gap(summary: pd.DataFrame, method: str, split: str, level: str) -> str:
         return ""
     if np.isnan(gap["value"]):
         return f" The share of the gap closed is undefined: {gap['reason']}."
-    return f" That is {value_text(gap, percent=True)} of the gap to in domain."
+    return f" That is {value_text(gap, percent=True)} of the gap to at home."
 
 
 def _verdict(gain: pd.Series, what: str = "adaptation") -> str:
@@ -229,12 +230,12 @@ def _control(summary: pd.DataFrame, control: str, level: str) -> str:
     value = _known(summary, control, ADAPTED, level)
     if value is None:
         return ""
-    sentence = f"Control, {method_name(control).lower()}: {_share(value)} on the adapted plates."
+    sentence = f"Control, {control_name(control)}: {_share(value)} on the adapted plates."
     stands = standing(summary[summary["level"] == level], control, ADAPTED, NOT_CHOSEN)
     if not any(stands.values()):
         return sentence
     said = [
-        f"{words} {_listed(stands[kind])}."
+        f"{words} {listed(stands[kind])}."
         for kind, words in (
             ("below", "It is above"),
             ("near", "It is close to"),
@@ -276,7 +277,8 @@ def _points(row: pd.Series) -> str:
     return f"{value:+.1f} points" + ("" if np.isnan(low) else f" ({low:+.1f} to {high:+.1f})")
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Name the first `NAMED` methods, and count the others."""
     rest = len(names) - NAMED
     return "; ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 

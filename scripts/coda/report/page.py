@@ -28,6 +28,7 @@ TALLEST = 16_383  # pixels; WebP holds no more
 # Pairs and plates whose pictures stand in the file, half a megabyte each; those of more are files beside it.
 INSIDE = 24
 TOLD = 3
+LONG = 40  # rows; longer tables are one click away
 
 
 @dataclass
@@ -62,25 +63,43 @@ class Front:
 
     Attributes
     ----------
+    simulated : bool
+        Whether the images are drawn by the workflow: a strip above everything.
     headline : str
         What was found and how sure it is.
+    meaning : str
+        What the best method does.
     scope : str
         Which labs, plates and compounds that is about.
+    flattery : str
+        What the numbers owe to compounds that are known, and how new ones do.
+    controls : list of str
+        Methods that have not shown more than a control without the shape of cells.
     measured : str
         What the numbers are shares of.
     numbers : list of (value, what, interval)
         The numbers to remember, as text.
     figures : list of (path, caption)
         PNG files: the accuracies, and images.
+    tables : list of (pandas.DataFrame, caption)
+        The same accuracies in digits.
+    words : list of (word, explanation)
+        One click away: what the words of the page mean.
     advice : list of (answer, reasons)
         What a lab should use, and why, sentence by sentence.
     """
 
+    simulated: bool = False
     headline: str = ""
+    meaning: str = ""
     scope: str = ""
+    flattery: str = ""
+    controls: list[str] = field(default_factory=list)
     measured: str = ""
     numbers: list[tuple[str, str, str]] = field(default_factory=list)
     figures: list[tuple[str | Path, str]] = field(default_factory=list)
+    tables: list[tuple[pd.DataFrame, str]] = field(default_factory=list)
+    words: list[tuple[str, str]] = field(default_factory=list)
     advice: list[tuple[str, list[str]]] = field(default_factory=list)
 
 
@@ -126,10 +145,8 @@ def write_report(
     environment.filters |= {"paragraphs": _paragraphs, "cell": _cell, "inline": _inline}
     environment.filters["link"] = lambda figure: _link(figure, path)
     template = environment.from_string(TEMPLATE.read_text())
-    parts = [
-        (section, [(table, _numeric(table), caption) for table, caption in section.tables])
-        for section in sections
-    ]
+    front = front or Front()
+    parts = [(section, _with_kinds(section.tables)) for section in sections]
     page = template.render(
         title=title,
         found=found,
@@ -137,7 +154,9 @@ def write_report(
         notes=notes[TOLD:],
         parts=parts,
         inside=INSIDE,
-        front=front or Front(),
+        front=front,
+        in_digits=_with_kinds(front.tables),
+        long=LONG,
         doubts=doubts,
         explorer=explorer,
     )
@@ -196,6 +215,13 @@ def _cell(value: object) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _with_kinds(
+    tables: list[tuple[pd.DataFrame, str]],
+) -> list[tuple[pd.DataFrame, list[bool], str]]:
+    """Give with each table which of its columns are numbers."""
+    return [(table, _numeric(table), caption) for table, caption in tables]
 
 
 def _numeric(table: pd.DataFrame) -> list[bool]:

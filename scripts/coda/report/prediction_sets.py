@@ -3,8 +3,8 @@
 import pandas as pd
 
 from coda.columns import ADAPTED, VALIDATION, source_name, sources_in_order
+from coda.evaluation.coverage_table import OF_ALL, OF_MECHANISM, of_compounds
 from coda.methods import in_order, method_name
-from coda.predict.coverage_scores import OF_ALL, OF_MECHANISM, of_compounds
 
 
 def set_findings(coverage: pd.DataFrame) -> str:

@@ -11,6 +11,8 @@ from coda.columns import (
     HELD_OUT,
     PLATE_KEYS,
     SPLIT_NAMES,
+    TRAIN,
+    VALIDATION,
     WELL_KEYS,
     source_name,
     sources_in_order,
@@ -28,12 +30,14 @@ CAPTIONS = Path(__file__).parents[3] / "report"
 # Captions of the first screen, without the terms that the sections explain.
 OPENING = {
     "accuracy": "How often each method is right. Full bars: plates that it was adapted to, without their labels. Pale "
-    "bars: a plate that it never saw. Line: at home. Dotted line: always naming the commonest mechanism. Methods "
-    "whose names end in only are controls, which do not see the shape of cells.",
-    "harmonised_crops": "What the cells looked like: the same treatment in both labs, a column for each channel. "
-    "Above: the other lab as it is. Middle: the same crop harmonised, with the sharpness and noise of the training "
-    "lab. Below: the training lab.",
+    "bars: a plate that it never saw. Line: at home. Dotted line: always naming the commonest mechanism. Controls do "
+    "not see the shape of cells.",
+    "harmonised_crops": "What the cells looked like: a negative control, where both labs have one, and a compound, a "
+    "column for each channel. Above: the other lab as it is. Middle: the same crop harmonised, with the sharpness and "
+    "noise of the training lab; noise is amplified too, and what the microscope did not resolve, such as fine fibres, "
+    "does not come back. Below: other cells with the same treatment in the training lab.",
 }
+SUBSETS = {TRAIN: "trained on or adapted to", VALIDATION: "held out"}
 SPLITS = {
     ADAPTED: "the adapted plates (transductive: seen without their labels)",
     HELD_OUT: "the held-out plate",
@@ -103,7 +107,7 @@ def report_sections(
             "Data",
             _data_words(quality),
             figures=drawn("crops"),
-            tables=[_plates(plates, quality)],
+            tables=[_plates(plates, quality), *_compounds(quality)],
         ),
         Section("Quality", figures=drawn("sites_lost"), folded=folded("quality")),
         *_harmonisation(filters, folded),
@@ -326,6 +330,26 @@ def _plates(plates: pd.DataFrame, quality: pd.DataFrame) -> tuple[pd.DataFrame, 
         .groupby(keys, as_index=False)
         .agg(sites=("status", "size"), lost=("lost", "sum"), flagged=("flagged", "sum"))
     )
-    table = plates[[*keys, "subset"]].merge(counts, on=keys, how="left")
-    table.columns = ["source", "batch", "plate", "subset", "sites", "lost", "flagged"]
+    table = (
+        plates[[*keys, "subset"]].merge(counts, on=keys, how="left").replace({"subset": SUBSETS})
+    )
+    table.columns = ["source", "batch", "plate", "used", "sites", "lost", "flagged"]
     return table, "Plates that took part. Flagged sites are kept but not trained on."
+
+
+def _compounds(quality: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
+    """List the labelled compounds by mechanism, with the wells that they stand in."""
+    labelled = quality[quality["Metadata_moa"].notna()]
+    if labelled.empty:
+        return []
+    keys = ["Metadata_moa", "Metadata_JCP2022", "Metadata_pert_iname"]
+    table = (
+        labelled.groupby(keys, dropna=False)
+        .agg(
+            plates=("Metadata_Plate", "nunique"),
+            wells=("Metadata_Well", lambda names: ", ".join(sorted(set(names)))),
+        )
+        .reset_index()
+    )
+    table.columns = ["mechanism", "compound", "name", "plates", "wells"]
+    return [(table, "Compounds with a label, and every well in which they stand on any plate.")]

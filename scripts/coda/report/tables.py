@@ -14,7 +14,7 @@ from coda.columns import (
 )
 from coda.evaluation.estimates import ALL
 from coda.evaluation.significance import ALPHA, own_tests
-from coda.methods import compared_with, in_order, method_name
+from coda.methods import CONTROLS, compared_with, control_name, in_order, method_name
 
 MAIN = "coda"
 GAP = f"Gap closed by {method_name(MAIN)}"
@@ -188,6 +188,37 @@ def pairs_frame(summary: pd.DataFrame, train: str, split: str, level: str) -> pd
     return pd.DataFrame(table).rename_axis("method").reset_index()
 
 
+def labs_frame(
+    summary: pd.DataFrame, held_out: dict[str, str], split: str, level: str = "image"
+) -> pd.DataFrame:
+    """One row a method, one column a lab, for a single training source: at home and at each target; controls last.
+
+    Parameters
+    ----------
+    summary, split, level
+        As in `accuracy_frame`.
+    held_out
+        Names of each source's held-out plates, which stand in the headings.
+    """
+    (train,) = set(summary["train_source"]) - {ALL}
+    rows = summary[(summary["level"] == level) & (summary["split"] == split)]
+    targets = sources_in_order(set(rows["target_source"]) - {ALL})
+    headings = {
+        source: source_name(source) + (f", {held_out[source]}" if source in held_out else "")
+        for source in [train, *targets]
+    }
+    home = score_of(summary, (train, train), "in_domain", VALIDATION, level)
+    table = [{"method": method_name("in_domain"), headings[train]: value_text(home)}]
+    methods = in_order(set(rows["method"]) - {"chance"})
+    for method in sorted(methods, key=lambda name: name in CONTROLS):
+        values = {
+            headings[target]: value_text(score_of(rows, (train, target), method, split, level))
+            for target in targets
+        }
+        table.append({"method": method_name(method)} | values)
+    return pd.DataFrame(table).fillna("")
+
+
 def controls_frame(summary: pd.DataFrame, controls: list[str], level: str) -> pd.DataFrame:
     """Difference of each method from each control, mean over pairs: one row a method, two columns a control.
 
@@ -208,7 +239,7 @@ def controls_frame(summary: pd.DataFrame, controls: list[str], level: str) -> pd
             for split in TARGET_SPLITS:
                 row = score_of(rows, (ALL, ALL), method, split, level, "difference", control)
                 words = value_text(row, signed=True, over="_compounds")
-                line[f"above {method_name(control).lower()}, {SPLIT_NAMES[split]}"] = words
+                line[f"above {control_name(control)}, {SPLIT_NAMES[split]}"] = words
         if any(list(line.values())[1:]):
             table.append(line)
     return pd.DataFrame(table)
