@@ -28,7 +28,13 @@ from table import Table
 CHANNELS = ["DNA", "ER", "RNA", "AGP", "Mito"]
 SIDE = 1080
 FLAGS = {"blurred": 6.0, "saturated": 0.01, "blank": 0.2, "cells": 1}
-SETTINGS = {"kind": "centre", "size": 448, "illumination": "deepprofiler", "um_per_pixel": None}
+SETTINGS = {
+    "kind": "centre",
+    "size": 448,
+    "illumination": "deepprofiler",
+    "min_sites": 1,
+    "um_per_pixel": None,
+}
 OURS = """
 import json, resource, sys
 import pandas as pd
