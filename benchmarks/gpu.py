@@ -31,6 +31,7 @@ PARTS = {
     "training_128": 110,
     "checks": 110,
     "inference": 60,
+    "switches": 100,
     "two_processes": 60,
     "classifiers": 70,
     "usual_way": 60,
@@ -41,11 +42,9 @@ PARTS = {
 }
 CANDIDATES = {
     "as_it_is": 90,
-    "graphed_update": 90,
-    "views_ahead": 90,
     "cudnn_attention": 90,
     "bf16_residuals": 300,
-    "teacher_gelu_epilogue": 90,
+    "gelu_epilogues": 150,
     "flex_attention": 120,
     "max_autotune": 300,
 }

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -31,7 +33,7 @@ import coda.training.vit
 from coda.crops.harmonisation import BINS, Harmonisation, Harmoniser
 from coda.crops.store import CropStore
 from coda.training.classifier_trainer import ClassifierLearner, LabelledSites
-from coda.training.compute import Compute, Machine, seed_everything
+from coda.training.compute import Compute, Machine
 from coda.training.inference import apply_to_sites, cls_features
 from coda.training.knn import knn_accuracy
 from coda.training.networks import Supervised, build_foundation, build_task_model
@@ -338,14 +340,20 @@ def _milliseconds(run: Run, work: Callable[[], object]) -> float:
 
 
 def checks(rows: Rows, run: Run) -> None:
-    """A step against the CPU's, a training that goes on, and the update as a graph; all, whatever one of them finds."""
+    """A step against the CPU's, a training that goes on, and both switches."""
+    works = step_against_the_cpu, going_on, graph_against_eager, ahead_against_plain
+    all_tried({work.__name__: partial(work, rows, run) for work in works})
+
+
+def all_tried(works: dict[str, Callable[[], None]]) -> None:
+    """Do all, whatever becomes of one of them, and say in the end which failed."""
     failed = []
-    for check in (step_against_the_cpu, going_on, graph_against_eager):
+    for name, work in works.items():
         try:
-            check(rows, run)
-        except Exception as error:  # the others are worth having all the same
-            failed.append(f"{check.__name__}: {type(error).__name__}: {error}")
-            print(failed[-1], flush=True)
+            work()
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(f"{name}: {type(error).__name__}: {error}")
     if failed:
         raise RuntimeError("; ".join(failed))
 
@@ -359,16 +367,11 @@ def quiet_training(run: Run, store: CropStore, compute: Compute) -> Trainer:
 
 
 def take_steps(training: Trainer, steps: int) -> torch.Tensor:
-    """Take steps, and give all weights as one vector."""
+    """Take steps, and give all weights of student and teacher, and the centre, as one float64 vector on the CPU."""
     loader = iter(batches_of(training))
-    for _ in range(steps):
-        training.learner.train_step(*next(loader))
+    for batch, _ in zip(training.learner.prepared(loader), range(steps), strict=False):
+        training.learner.train_step(*batch)
     loader.close()
-    return weights_of(training)
-
-
-def weights_of(training: Trainer) -> torch.Tensor:
-    """All weights of student and teacher, and the centre, as one float64 vector on the CPU."""
     tensors = training.learner.tensors().values()
     return torch.cat([each.detach().double().cpu().flatten() for each in tensors])
 
@@ -459,6 +462,31 @@ def graph_against_eager(rows: Rows, run: Run) -> None:
     rows.add(words, found, "of their length", "< 0.001", found < 1e-3)
 
 
+def ahead_against_plain(rows: Rows, run: Run) -> None:
+    """Views that are made ahead are the plain ones, looked at when the step that read them has been given out."""
+    store = run.store(run.checked(), "ahead")
+    plain, ahead = (
+        quiet_training(run, store, replace(run.compute, compile=False, views_ahead=switched))
+        for switched in (False, True)
+    )
+    loaders = [iter(batches_of(training)) for training in (plain, ahead)]
+    differ = 0
+    for (sites, (*draws, _)), batch, _ in zip(
+        loaders[0], ahead.learner.prepared(loaders[1]), range(8), strict=False
+    ):
+        ahead.learner.train_step(*batch)
+        for made, expected in zip(batch[2], plain.learner.make_views(sites, *draws), strict=True):
+            differ += int((made != expected.to(made.dtype)).sum())
+    for loader in loaders:
+        loader.close()
+    rows.add("pixels that differ in views made ahead", differ, "", "0", differ == 0)
+    whole = take_steps(quiet_training(run, store, run.compute), 8)
+    compute = replace(run.compute, views_ahead=True)
+    found = apart(take_steps(quiet_training(run, store, compute), 8), whole)
+    words = "8 steps with views made ahead, from 8 plain ones"
+    rows.add(words, found, "of their length", "< 0.001", found < 1e-3)
+
+
 def two_processes(rows: Rows, run: Run) -> None:
     """Two processes on one device share a batch: by NCCL where it lets them, else by gloo."""
     store = run.store(run.checked(), "shared")
@@ -510,7 +538,7 @@ def one_of_two(backend: str, rank: str, port: str, store: str, file: str, *toy: 
         dist.destroy_process_group()
 
 
-# Candidates: kept only if they win, so none of them is a setting of the workflow.
+# Changes of the step: switches that are in the code, off until they have won here, and candidates that are here alone.
 
 
 def candidate(
@@ -518,76 +546,30 @@ def candidate(
     run: Run,
     words: str,
     change: Callable[[Trainer], None] = lambda training: None,
-    measure: Callable[[Trainer, int, int], dict[str, float]] = measure_end_to_end,
     **options: bool,
 ) -> None:
     """Rate of a training at the paper's batch, the step changed in one way."""
     compute = replace(run.compute, **options)
     training = make_training(run.store(), run.size, compute, run.size["batch"], run.threads)
     change(training)
-    rate = measure(training, run.count(12), run.count(60))["rate"]
+    rate = measure_end_to_end(training, run.count(12), run.count(60))["rate"]
     rows.add(f"candidate: {words}", rate, "samples/s")
+
+
+def switches(rows: Rows, run: Run) -> None:
+    """What no job has on yet; `training_128` of the same call has the step as it is."""
+    graph, ahead = dict(graph_updates=True), dict(views_ahead=True)
+    kinds = {
+        "update as a CUDA graph": graph,
+        "views of the next step made meanwhile": ahead,
+        "both of these": graph | ahead,
+    }
+    all_tried({words: partial(candidate, rows, run, words, **on) for words, on in kinds.items()})
 
 
 def as_it_is(rows: Rows, run: Run) -> None:
     """The step as it is, for comparison."""
     candidate(rows, run, "the step as it is")
-
-
-def graphed_update(rows: Rows, run: Run) -> None:
-    """Clipping, AdamW, teacher and centre as one CUDA graph."""
-    candidate(rows, run, "update as a CUDA graph", graph_updates=True)
-
-
-def measure_ahead(training: Trainer, warm: int, steps: int) -> dict[str, float]:
-    """As `measure_end_to_end`, the views of the next step being made in bf16 on a side stream meanwhile."""
-    learner = training.learner
-    gpu = learner.compute.device.type == "cuda"
-    side = torch.cuda.Stream() if gpu else None
-    kind = torch.bfloat16 if learner.compute.precision == "bf16" else torch.float32
-    loader, start = iter(batches_of(training)), 0.0
-
-    def fetched() -> tuple[torch.Tensor, tuple, torch.cuda.Event | None]:
-        with torch.cuda.stream(side):  # it waits for the crops
-            sites, rest = next(loader)
-        # The draws were sent by the other stream, before this point of it.
-        return sites, rest, torch.cuda.current_stream().record_event() if gpu else None
-
-    def viewed(sites: torch.Tensor, rest: tuple, sent: torch.cuda.Event | None) -> list:
-        *draws, numbers = rest
-        if gpu:
-            side.wait_event(sent)
-        with torch.cuda.stream(side):
-            made = [each.to(kind) for each in learner.make_views(sites, *draws)]
-        used = [value for views in draws for draw in views for value in vars(draw).values()]
-        for each in used if gpu else ():
-            each.record_stream(side)
-        return [*made, sites[0, :0], numbers]
-
-    ready = viewed(*fetched())
-    for number in range(warm + steps):
-        if number == warm:
-            synchronize(learner.compute)
-            start = time.perf_counter()
-        following = fetched()
-        if gpu:
-            torch.cuda.current_stream().wait_stream(side)
-            for each in ready[:2]:
-                each.record_stream(torch.cuda.current_stream())
-        if learner.compute.compile:
-            torch.compiler.cudagraph_mark_step_begin()
-        seed_everything(learner.seed, learner.step, learner.compute.rank)
-        learner.forward_backward(*ready)
-        ready = viewed(*following)
-        learner.update()
-    synchronize(learner.compute)
-    loader.close()
-    return {"rate": steps * learner.settings.batch_size / (time.perf_counter() - start)}
-
-
-def views_ahead(rows: Rows, run: Run) -> None:
-    """The next step's views in bf16, made on a side stream during the backward pass."""
-    candidate(rows, run, "views of the next step on a side stream", measure=measure_ahead)
 
 
 def cudnn_attention(rows: Rows, run: Run) -> None:
@@ -686,21 +668,54 @@ def grains(size: dict, each: int) -> Callable[[int], np.ndarray]:
     return draw
 
 
-def teacher_gelu_epilogue(rows: Rows, run: Run) -> None:
-    """The teacher's GELU within the product before it, in its tanh form, the only one that cuBLASLt has."""
-    kind = torch.bfloat16 if run.compute.precision == "bf16" else torch.float32
+class ActivatedProduct(torch.autograd.Function):
+    """GELU within the product before it; on a GPU in its tanh form, the only one that cuBLASLt has.
+
+    PyTorch's product does not keep what it activates, so the backward pass takes the product again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, bias: torch.Tensor, tokens: torch.Tensor, weight: torch.Tensor
+    ) -> torch.Tensor:
+        """Give GELU of tokens (N, inputs) times the transposed weight (outputs, inputs), plus the bias."""
+        ctx.save_for_backward(bias, tokens, weight)
+        return torch.ops.aten._addmm_activation(bias, tokens, weight.t(), use_gelu=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Give the gradients of bias, tokens and weight."""
+        bias, tokens, weight = ctx.saved_tensors
+        inner = torch.addmm(bias, tokens, weight.t())
+        form = "tanh" if tokens.device.type == "cuda" else "none"
+        change = torch.ops.aten.gelu_backward(gradient, inner, approximate=form)
+        return change.sum(dim=0), change @ weight, change.t() @ tokens
+
+
+def with_gelu_epilogues(foundation: torch.nn.Module, kind: torch.dtype) -> None:
+    """Let the blocks of a foundation compute their first product and GELU as one."""
 
     def activated(mlp: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-        bias, weight = mlp.fc1.bias.to(kind), mlp.fc1.weight.to(kind)
-        flat = tokens.to(kind).flatten(0, -2)
-        inner = torch.ops.aten._addmm_activation(bias, flat, weight.t(), use_gelu=True)
+        bias, weight, flat = (
+            each.to(kind) for each in (mlp.fc1.bias, mlp.fc1.weight, tokens.flatten(0, -2))
+        )
+        inner = ActivatedProduct.apply(bias, flat, weight)
         return mlp.fc2(inner).unflatten(0, tokens.shape[:-1])
 
-    def change(training: Trainer) -> None:
-        for block in training.learner.teacher.foundation.blocks:
-            block.mlp.forward = partial(activated, block.mlp)
+    for block in foundation.blocks:
+        block.mlp.forward = partial(activated, block.mlp)
 
-    candidate(rows, run, "teacher's GELU as an epilogue", change)
+
+def gelu_epilogues(rows: Rows, run: Run) -> None:
+    """GELU as an epilogue: the teacher's, then the student's too."""
+    kind = torch.bfloat16 if run.compute.precision == "bf16" else torch.float32
+    for words, names in (("teacher's", ["teacher"]), ("both networks'", ["teacher", "student"])):
+
+        def change(training: Trainer, names: list[str] = names) -> None:
+            for name in names:
+                with_gelu_epilogues(getattr(training.learner, name).foundation, kind)
+
+        candidate(rows, run, f"{words} GELU as an epilogue", change)
 
 
 def max_autotune(rows: Rows, run: Run) -> None:
@@ -738,13 +753,12 @@ PARTS = {f"training_{batch}": part(partial(train, batch=batch)) for batch in (12
         usual_way,
         harmonisation,
         views,
+        switches,
         as_it_is,
-        graphed_update,
-        views_ahead,
         cudnn_attention,
         flex_attention,
         bf16_residuals,
-        teacher_gelu_epilogue,
+        gelu_epilogues,
         max_autotune,
     )
 }

@@ -119,13 +119,13 @@ def synchronize(compute: Compute) -> None:
 def measure_end_to_end(training: Trainer, warm: int, steps: int) -> dict[str, float]:
     """Samples a second from the store to the optimiser, and the share of time waiting for data."""
     loader = batches_of(training)
-    for number, (sites, draws) in enumerate(loader):
+    for number, batch in enumerate(training.learner.prepared(loader)):
         if number == warm:
             synchronize(training.learner.compute)
             start, loader.waited = time.perf_counter(), 0.0
         if number == warm + steps:
             break
-        training.learner.train_step(sites, draws)
+        training.learner.train_step(*batch)
     synchronize(training.learner.compute)
     seconds = time.perf_counter() - start
     batch = training.learner.settings.batch_size

@@ -66,6 +66,17 @@ rule write_explorer:
         home=explored("unadapted", [EXPLORED]),
         before=explored("unadapted", EXPLORED_TARGETS),
         after=explored(AFTER, EXPLORED_TARGETS),
+        # Without another foundation or other images there is one attention only.
+        explanations=(
+            expand(
+                rules.explain_calls.output.explanations,
+                source=EXPLORED,
+                seed=SEEDS[0],
+                target=EXPLORED_TARGETS,
+            )
+            if EXPLORED and COMPOSED[AFTER].foundation != "unadapted"
+            else []
+        ),
         crops=lambda wildcards: [
             path for source in [EXPLORED, *EXPLORED_TARGETS] for path in crops_of(source)
         ],
@@ -84,6 +95,7 @@ rule write_explorer:
     params:
         source=EXPLORED,
         method=AFTER,
+        size=config["views"]["global_size"],
         code=code("write_explorer"),
     script:
         "../scripts/write_explorer.py"

@@ -2,7 +2,7 @@
 
 from coda.crops.harmonisation import load_harmonisations
 from coda.crops.store import CropStore
-from coda.figures.harmonisation import compound_strip, harmonisation_curves, shown_by_both
+from coda.figures.harmonisation import harmonisation_curves, shown_by_both, treatment_strips
 from coda.figures.style import save_figure
 from coda.logs import reported
 
@@ -14,7 +14,7 @@ with reported(snakemake.log[0]):
     (plate,) = [each for each in plates if each.plate == name]
     drawings = {
         "harmonisation": harmonisation_curves(plates),
-        "harmonised_crops": compound_strip(
+        "harmonised_crops": treatment_strips(
             target, training, plate, shown_by_both(target, training)
         ),
     }

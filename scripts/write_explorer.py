@@ -1,9 +1,11 @@
 """Lay the crops of one training source and its targets out on a page to look through."""
 
+import pandas as pd
 from coda.columns import source_name
 from coda.crops.store import CropStore
 from coda.evaluation.units import read_predictions
-from coda.figures.explorer import crops_table, thumbnails, write_explorer
+from coda.figures.explorer import crops_table, looks, thumbnails, write_explorer
+from coda.files import read_table
 from coda.logs import reported
 from coda.methods import method_name
 
@@ -15,7 +17,10 @@ with reported(snakemake.log[0]):
         for paths in (given.before, given.after)
     )
     table = crops_table(home, before, after)
-    pictures, _ = thumbnails(table, [CropStore([path]) for path in given.crops])
+    stores = [CropStore([path]) for path in given.crops]
+    pictures, _ = thumbnails(table, stores)
+    explanations = [read_table(path) for path in given.explanations]
+    size = snakemake.params.size
     write_explorer(
         snakemake.output.explorer,
         table,
@@ -23,4 +28,9 @@ with reported(snakemake.log[0]):
         f"Crops of {source_name(snakemake.params.source)} and of the labs adapted to, before and after "
         f"{method_name(snakemake.params.method)}",
         len(home) + sum(map(len, before)),
+        looks(
+            table,
+            pd.concat(explanations) if explanations else None,
+            (size / stores[0].height, size / stores[0].width),
+        ),
     )

@@ -59,6 +59,32 @@ def older(benchmark: str) -> str:
     return f"\n  {state}" if state else ""
 
 
+def mark(benchmark: str) -> str:
+    """Mark what rests on a benchmark that is of an older state."""
+    return r" \*" if older(benchmark) else ""
+
+
+def marks() -> str:
+    """Say what the mark means, if there is one."""
+    if not any(map(mark, ("crops", training()))):
+        return ""
+    return "\n\nWhat is marked \\* rests on measurements of an older state of the code, which is named below."
+
+
+# What benchmarks/gpu.py alone measures, and in which words the page says that it was not.
+ON_A_GPU = {
+    "training of a classifier, task model": "the classifier",
+    "training of a classifier, supervised": "the supervised baseline",
+    "inference at 224, with task model": "predictions",
+}
+
+
+def not_measured() -> list[str]:
+    """Name what no GPU has measured yet."""
+    names = {row["name"] for row in rows_of("gpu")}
+    return [words for name, words in ON_A_GPU.items() if name not in names]
+
+
 def by_plates() -> str:
     """Make the table of costs by number of plates."""
     images = WELLS * SITES * CHANNELS
@@ -73,9 +99,9 @@ def by_plates() -> str:
         "download, images as large as source_3's, GB": (packed_size, 1),
         "download time at 1 Gbit/s (assumed), hours": (packed_size * 1e9 / LINE / 3600, 1),
         "crops (kept), GB": (crops, 1),
-        "making crops from uncompressed images, core hours": (plain, 2),
-        "making crops from LZW-compressed images, core hours": (packed, 2),
-        "one DINO training, GPU hours": (training_hours(), 2),
+        f"making crops from uncompressed images, core hours{mark('crops')}": (plain, 2),
+        f"making crops from LZW-compressed images, core hours{mark('crops')}": (packed, 2),
+        f"one DINO training, GPU hours{mark(training())}": (training_hours(), 2),
     }
     lines = [f"| | {' | '.join(f'{n} plates' if n > 1 else '1 plate' for n in PLATES)} |"]
     lines += ["|---|" + "---|" * len(PLATES)]
@@ -103,8 +129,9 @@ def judging() -> str:
 
 def by_run() -> str:
     """Make the table of GPU hours by config."""
+    hours = f"GPU hours{mark(training())}"
     lines = [
-        "| config | pretraining, GPU hours | adaptation (ODA and CODA), GPU hours |",
+        f"| config | pretraining, {hours} | adaptation (ODA and CODA), {hours} |",
         "|---|---|---|",
     ]
     for name, (trained, adapted) in RUNS.items():
@@ -120,8 +147,18 @@ def all_of_jump() -> str:
     bytes_ = images * FILE
     crop = [measured("crops", f"{kind}: ours, 1 process") for kind in ("uncompressed", "LZW")]
     low, high = (seconds / field * images / 3600 for seconds in crop)
-    epoch = sites / measured(training(), SPEED) / 3600
+    speed, old = measured(training(), SPEED), mark(training())
+    epoch = sites / speed / 3600
     hours = EPOCHS * epoch
+    last = "How fast they are has not been measured."
+    rows = f"""| DINO training on one GPU, sites a second{old} | {speed:,.0f} |
+| one epoch of DINO, GPU hours{old} | {epoch:.1f} |
+| one DINO training of {EPOCHS} epochs, GPU hours{old} | {hours:,.0f} |"""
+    if "predictions" in not_measured():
+        last = "How fast they are has not been measured, nor have\npredictions on a GPU."
+    else:
+        predicted = sites / measured("gpu", "inference at 224, with task model") / 3600
+        rows += f"\n| predictions for all sites, GPU hours{mark('gpu')} | {predicted:.1f} |"
     return f"""On paper, from the figures above; nothing of this size has been run. JUMP has {plates:,} plates.
 With {WELLS} wells of {SITES} sites, but for source_2 and source_10 (6 sites) and source_9 (1,536 wells of 4), they have
 {sites / 1e6:.1f} million sites, of which all are used here, labelled or not. Source_1 is counted like most, though its
@@ -132,13 +169,11 @@ few plates may be larger ones too, which would add 2 %.
 | download, {CHANNELS} channels, TB | {bytes_ / 1e12:.1f} |
 | download time at 1 Gbit/s (assumed), days | {bytes_ / LINE / 86400:.1f} |
 | crops (kept), TB | {images * CROP**2 / 1e12:.1f} |
-| making crops, core hours | {low:,.0f} to {high:,.0f} |
-| one epoch of DINO, GPU hours | {epoch:.1f} |
-| one DINO training of {EPOCHS} epochs, GPU hours | {hours:,.0f} |
+| making crops, core hours{mark("crops")} | {low:,.0f} to {high:,.0f} |
+{rows}
 
 A training on several GPUs or nodes (`compute.gpus`, `compute.nodes`) takes at least its share of these hours:
-{hours / 8:,.0f} on 8 GPUs, were they 8 times as fast as one. How fast they are has not been measured, nor have
-predictions on a GPU."""
+{hours / 8:,.0f} on 8 GPUs, were they 8 times as fast as one. {last}"""
 
 
 def demo() -> str:
@@ -161,14 +196,14 @@ def page() -> str:
     peak = IN_FLIGHT * WELLS * SITES * CHANNELS * FILE / 1e9
     wide = 1536 * 4 * CHANNELS * LARGEST / 1e9
     speed = measured(training(), SPEED)
-    memory = measured(training(), MEMORY)
+    memory, lacking = measured(training(), MEMORY), not_measured()
     return f"""# Time, disk space and GPU hours
 
 <!-- Written by tools/cost_page.py from benchmarks/results/*.json. -->
 
 This page estimates what a run costs before you start it. The numbers are extrapolated from measurements of single
 stages; no complete run on real plates has been measured. For your own config, `snakemake plan` counts exactly the files
-and bytes to download.
+and bytes to download.{marks()}
 
 ## By number of plates
 
@@ -185,12 +220,12 @@ mechanism of action; only these are used for training. The estimates are for {CH
   {SIDE**2 * 2 / 1e6:.2f} MB of an uncompressed image. In the gallery the mean is 2.4 to 3.0 MB by source; `snakemake
   plan` shows it for yours. With `choose.labelled: true`, only labelled wells are downloaded.
 - Crops: one process on {machine("crops")}, 96 sites. Two processes were
-  {measured("crops", "uncompressed: 2 processes over 1"):.1f} times as fast.
+  {measured("crops", "uncompressed: 2 processes over 1"):.1f} times as fast.{older("crops")}
 - Training: {machine(training())},
   DeiT-S/16 with batch size 128: {speed:,.0f} sites per second, {memory:.0f} GiB of GPU memory.{older(training())}
   To measure your own GPU, run `python benchmarks/gpu.py`.
 {judging()}
-- Not measured: the bandwidth to the gallery; classifier, supervised baseline and predictions on a GPU.
+- Not measured: the bandwidth to the gallery{"; on a GPU: " * bool(lacking) + ", ".join(lacking)}.
 
 ## By config
 

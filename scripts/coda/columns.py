@@ -7,6 +7,9 @@ PLATE_KEYS = ["Metadata_Source", "Metadata_Plate"]
 WELL_KEYS = [*PLATE_KEYS, "Metadata_Well"]
 SITE_KEYS = [*WELL_KEYS, "Metadata_Site"]
 
+# Of tables of explanations: what blanking a channel adds to the probability of a call.
+CHANGE = "Change_"
+
 # What a sample sheet can say of where a plate lies and what is on it: `coda.gallery.plates.read_sample_sheet`.
 PLACE_COLUMNS = ["root", "load_data", "images", "pattern", "plane", "time", "layout", "platemap"]
 

@@ -10,7 +10,14 @@ import pytest
 from coda.columns import SITE_KEYS
 from coda.crops.store import CropStore, CropWriter
 from coda.figures import explorer
-from coda.figures.explorer import crops_table, project, sheets, thumbnails, write_explorer
+from coda.figures.explorer import (
+    crops_table,
+    looks,
+    project,
+    sheets,
+    thumbnails,
+    write_explorer,
+)
 from PIL import Image
 from predictions import make_predictions, with_embeddings
 
@@ -144,3 +151,35 @@ def test_forty_thousand_crops_stay_under_sixty_megabytes(predictions, tmp_path):
         sizes.append((len(table), (tmp_path / "explorer.html").stat().st_size))
     (rows, size), (more, larger) = sizes
     assert (larger - size) / (more - rows) * explorer.MOST + size < 60e6
+
+
+def explained(sites, method, chance):
+    """Where a network of four patches looks on some sites, and what two channels do to its calls."""
+    table = sites[SITE_KEYS].copy()
+    table["Attention"] = [np.array([0.1, 0.2, 0.3, 0.4]) * chance for _ in range(len(table))]
+    return table.assign(Change_DNA=-0.25, Change_ER=0.031, Method=method)
+
+
+def test_each_explained_crop_has_its_own_maps_and_changes(predictions, tmp_path):
+    home, before, after = predictions
+    table = (
+        crops_table(home, [before], [after]).sample(frac=1, random_state=3).reset_index(drop=True)
+    )
+    at_home, away = home.iloc[:3], before.iloc[2:4]
+    tables = [explained(at_home, "unadapted", 1.0), explained(away, "unadapted", 0.5)]
+    tables.append(explained(away, "coda", 1.0))
+    # The training source is explained beside each of two targets.
+    found = looks(table, pd.concat([*tables, tables[0]]), (0.5, 0.5))
+    assert found["channels"] == ["DNA", "ER"] and len(found["crops"]) == 5
+    for place, entries in found["crops"].items():
+        home_crop = table.loc[place, "Metadata_Source"] == "source_1"
+        chosen = at_home if home_crop else away
+        keys = pd.MultiIndex.from_frame(chosen[SITE_KEYS])
+        assert tuple(table.loc[place, SITE_KEYS]) in keys
+        assert [each["moment"] for each in entries] == ["before"] + ["after"] * (not home_crop)
+        assert all(each["map"] == [64, 128, 191, 255] for each in entries)
+        assert all(each["change"] == [-25.0, 3.1] for each in entries)
+    path, pictures = tmp_path / "explorer.html", np.zeros((len(table), 32, 32, 3), np.uint8)
+    for given in (found, None):
+        write_explorer(path, table, pictures, "A", len(table), given)
+        assert ('"only_attention"' in path.read_text()) == (given is not None)

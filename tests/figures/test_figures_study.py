@@ -91,7 +91,8 @@ def test_many_methods_and_pairs_stay_legible_on_a_page(large):
 def test_a_star_is_a_difference_that_survives(large):
     drawing = accuracy_bars(large)
     drawn = sum(text.get_text() == "*" for axes in drawing.figure.axes for text in axes.texts)
-    assert drawn == (drawing.table["p_holm"] < ALPHA).sum() > 0
+    methods = drawing.table[~drawing.table["method"].isin(["intensity", "position", "shuffled"])]
+    assert drawn == (methods["p_holm"] < ALPHA).sum() > 0
 
 
 def test_matrix_has_every_pair_and_in_domain_on_the_diagonal(large):

@@ -5,7 +5,7 @@ import pytest
 from coda.crops.harmonisation import Harmonisation, transport
 from coda.crops.store import CropStore, CropWriter
 from coda.errors import UserError
-from coda.figures.harmonisation import compound_strip, harmonisation_curves
+from coda.figures.harmonisation import harmonisation_curves, shown_by_both, treatment_strips
 from coda.figures.style import save_figure
 from drawings import assert_readable
 
@@ -74,7 +74,7 @@ def test_many_plates_stay_readable_and_other_channels_are_refused():
 def test_a_strip_shows_both_labs_before_and_after(tmp_path):
     target = write(tmp_path / "a.arrow", "source_3", 0)
     training = write(tmp_path / "b.arrow", "source_5", 1)
-    drawing = compound_strip(target, training, a_filter("P1", 2), "JCP2022_000001")
+    drawing = treatment_strips(target, training, a_filter("P1", 2), ["JCP2022_000001"])
     assert_readable(drawing.figure)
     shown = np.array([axes.images[0].get_array() for axes in drawing.figure.axes])
     assert shown.shape == (9, 32, 32)
@@ -84,8 +84,16 @@ def test_a_strip_shows_both_labs_before_and_after(tmp_path):
     assert not np.allclose(shown[4], shown[1], atol=0.05)  # the filter has done something
     assert drawing.table["Metadata_Source"].tolist() == ["source_3", "source_5"]
     assert (drawing.table["Metadata_JCP2022"] == "JCP2022_000001").all()
-    control = compound_strip(target, training, a_filter("P1", 2), "negcon").table
+    control = treatment_strips(target, training, a_filter("P1", 2), ["negcon"]).table
     assert (control["Metadata_pert_type"] == "negcon").all()
+    both = treatment_strips(target, training, a_filter("P1", 2), shown_by_both(target, training))
+    names = [axes.get_ylabel() for axes in both.figure.axes if axes.get_ylabel()]
+    assert len(names) == 6 and len({name.split("\n")[0] for name in names}) == 2
+    assert both.table["Metadata_pert_type"].tolist()[:2] == ["negcon", "negcon"]
+    compound = both.table["Metadata_JCP2022"].tolist()[2:]
+    assert (
+        compound[0] == compound[1] and "negcon" not in both.table["Metadata_pert_type"].tolist()[2:]
+    )
     bad = write(tmp_path / "c.arrow", "source_5", 1, good=False)
     with pytest.raises(UserError, match=r"c\.arrow has no site of negcon"):
-        compound_strip(target, bad, a_filter("P1", 2), "negcon")
+        treatment_strips(target, bad, a_filter("P1", 2), ["negcon"])

@@ -16,7 +16,7 @@ LAUNCHER = shlex.join([sys.executable, __file__, "launch"])
 
 
 def launch(words: list[str]) -> int:
-    """Start copies, each with its number, pass SIGTERM on, and give the status of the first that fails."""
+    """Start copies, each with its number, pass SIGTERM on, and give the status of the first that fails, or SAYS."""
     count, program = int(words[1]), words[2:]
     # A scheduler's launcher gives its copies the variables of Slurm, whatever this process has of them.
     copies = [
@@ -32,11 +32,12 @@ def launch(words: list[str]) -> int:
             for copy in copies:
                 copy.terminate()
         time.sleep(0.05)
-    return (status or max(copy.returncode for copy in copies)) % 256
+    said = os.environ.get("SAYS")  # as srun may give that of a copy that it ended itself
+    return int(said) if said else (status or max(copy.returncode for copy in copies)) % 256
 
 
 def add_up(rank: int, ranks: int, folder: str) -> None:
-    """Add all ranks' numbers up; the rank that FAIL names fails before, that which DIES names dies."""
+    """Add all ranks' numbers up; before, the rank that FAIL names fails, that of DIES dies, and with STOP all stop."""
     import torch
     import torch.distributed as dist
     from coda.errors import UserError
@@ -46,6 +47,10 @@ def add_up(rank: int, ranks: int, folder: str) -> None:
         raise UserError("head.batch_norm is at fault.")
     if os.environ.get("DIES") == str(rank):
         os.kill(os.getpid(), signal.SIGKILL)
+    if "STOP" in os.environ:
+        from coda.training.trainer import Interruption
+
+        Interruption().leave("test")
     total = torch.tensor([float(rank + 1)])
     dist.all_reduce(total)
     (Path(folder) / f"{rank}_of_{ranks}").write_text(str(total.item()))

@@ -82,7 +82,9 @@ def test_all_of_jump_by_hand():
     page = cost_page.all_of_jump()
     assert "2,525 plates" in page and "8.5 million" in page
     speed = cost_page.measured(cost_page.training(), cost_page.SPEED)
-    assert f"| one epoch of DINO, GPU hours | {8_497_152 / speed / 3600:.1f} |" in page
+    old = cost_page.mark(cost_page.training())
+    assert f"| one epoch of DINO, GPU hours{old} | {8_497_152 / speed / 3600:.1f} |" in page
+    assert f"sites a second{old} | {speed:,.0f} |" in page
     assert "| crops (kept), TB | 5.1 |" in page and "| download, 3 channels, TB | 64.5 |" in page
 
 
@@ -97,3 +99,27 @@ def test_what_benchmarks_gpu_measured_takes_the_place_of_older_figures(tmp_path,
     results.write_text(json.dumps([*rows, dict(name=cost_page.MEMORY, value=10.0)]))
     assert cost_page.training() == "gpu" and cost_page.older("gpu") == ""
     assert cost_page.training_hours() == pytest.approx(300 * 141 * 9 / 3000 / 3600)
+
+
+def test_what_rests_on_an_older_state_is_marked(monkeypatch):
+    rows_of, state = cost_page.rows_of, {}
+    monkeypatch.setattr(cost_page, "rows_of", lambda name: [row | state for row in rows_of(name)])
+    for state["state"], marked, told in (("Of long ago.", 9, 2), ("", 0, 0)):
+        page = cost_page.page()
+        assert sum(r"\*" in line for line in page.splitlines()) == marked
+        assert page.count("Of long ago.") == told
+
+
+def test_predictions_are_counted_once_a_gpu_has_made_them(monkeypatch):
+    names = cost_page.SPEED, cost_page.MEMORY, "inference at 224, with task model"
+    fresh, rows_of = [], cost_page.rows_of
+    monkeypatch.setattr(
+        cost_page, "rows_of", lambda name: fresh if name == "gpu" else rows_of(name)
+    )
+    assert cost_page.not_measured() == ["the classifier", "the supervised baseline", "predictions"]
+    assert "nor have\npredictions" in cost_page.all_of_jump()
+    fresh += [dict(name=name, value=10_000.0, machine="a chip") for name in names]
+    assert cost_page.not_measured() == ["the classifier", "the supervised baseline"]
+    page = cost_page.all_of_jump()
+    assert f"| predictions for all sites, GPU hours | {8_497_152 / 10_000 / 3600:.1f} |" in page
+    assert "one epoch of DINO, GPU hours | " in page and "nor have" not in page

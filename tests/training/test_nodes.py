@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from coda.errors import UserError
 from coda.logs import COPY
 from coda.training.compute import Machine
-from coda.training.distributed import NUMBERS, Node, run_on_nodes
+from coda.training.distributed import NUMBERS, PREEMPTED, Node, run_on_nodes
 from coda.training.pretrain import FoundationJob, train_foundation
 from places import ROOT, SCRIPTS
 from safetensors.torch import load_file
@@ -67,6 +68,20 @@ def test_a_process_that_is_killed_ends_all(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("says", [143, 1, 0])
+def test_a_stop_is_known_whatever_the_launcher_says(tmp_path, says):
+    done, log = work(tmp_path, STOP=1, SAYS=says)
+    assert done.returncode == PREEMPTED, (done.stderr, log)
+    assert [line for line in log if "the state is saved" in line] and "after" not in log
+
+
+@pytest.mark.slow
+def test_without_a_stop_the_launchers_status_passes(tmp_path):
+    done, log = work(tmp_path, SAYS=143)
+    assert done.returncode == 143 and "after" not in log
+
+
+@pytest.mark.slow
 def test_two_nodes_that_are_stopped_on_the_way_give_the_weights_of_one(tiny_plates, tmp_path):
     settings = settings_with(epochs=3, drop_path=0.0)
     train(tmp_path / "one", tiny_plates, settings, **ALIKE)
@@ -114,8 +129,10 @@ def test_one_node_has_no_number():
 
 
 def test_a_launcher_that_numbers_nothing_is_told(monkeypatch):
-    monkeypatch.setenv(COPY, "2 host:1")
+    monkeypatch.setenv(COPY, "2 host:1 /tmp/a folder/stopped")
     for name in NUMBERS:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match="none of SLURM_PROCID, .* is set; name another"):
         Node.this()
+    monkeypatch.setenv("PMI_RANK", "1")
+    assert Node.this() == Node(1, 2, "host:1", Path("/tmp/a folder/stopped"))

@@ -103,6 +103,14 @@ def test_the_explorer_shows_pins_and_filters(results, browser):
         browser.evaluate(TOLD % part)
         assert browser.evaluate(f"{LIT}('{part}')")
     assert browser.evaluate("document.querySelectorAll('#near button').length") >= 1
+    looked_at = (
+        "Object.keys(JSON.parse(document.getElementById('facts').textContent).attention.crops)"
+    )
+    browser.evaluate(f"explorer.pin(+{looked_at}.at(-1))")
+    assert browser.evaluate("document.querySelectorAll('#looks canvas').length") >= 1
+    channels = "JSON.parse(document.getElementById('facts').textContent).attention.channels.length"
+    rows = "document.querySelector('#looks table').rows.length"
+    assert browser.evaluate(f"{rows} === {channels}")
     browser.evaluate(FIRST_LAB)
     assert 0 < int(text("count").split()[0].replace(",", "")) < total
     for colouring in ("lab", "plate", "confidence", "quality", "right or wrong"):

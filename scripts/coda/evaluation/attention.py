@@ -9,6 +9,7 @@ import torch
 from timm.layers import Attention
 from torch import nn
 
+from coda.columns import CHANGE
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.checkpoints import read_header
@@ -19,7 +20,6 @@ from coda.training.settings import ModelSettings
 
 MECHANISMS = 8  # as many fit a page
 SITES = 8  # of each mechanism
-CHANGE = "Change_"
 
 
 def explain_pair(

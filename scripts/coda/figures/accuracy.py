@@ -1,9 +1,13 @@
 """Bars of accuracy: every method on every pair of sources."""
 
+from collections.abc import Iterable
+from itertools import chain
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
 from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES, source_name, sources_in_order
 from coda.errors import UserError
@@ -17,13 +21,15 @@ STRENGTHS = {ADAPTED: 1.0, HELD_OUT: 0.45}
 ACROSS = 4  # panels side by side
 NARROWEST = 2.7  # mm a method, the least that its name needs
 DOTS = (0, (1, 1.5))
+APART = 0.6  # of a method's height, between methods and controls
 
 
 def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
     """Draw accuracy with 95 % intervals: one panel a pair of sources, two bars a method.
 
-    Line and band are the accuracy in domain, the dotted line is the best constant guess. A star marks a method
-    whose difference from what it is compared with is significant after correction.
+    Line and band are the accuracy at home, the dotted line is the best constant guess. A star marks a method
+    whose difference from what it is compared with is significant after correction. Controls stand apart, below the
+    methods and without stars.
 
     Parameters
     ----------
@@ -38,8 +44,9 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
         raise UserError(
             "There is no pair of sources to draw; the config needs a target besides the training source."
         )
-    methods = [name for name in in_order(pairs["method"]) if name != "chance"]
+    methods = methods_then_controls(pairs["method"])
     rows = rows_of_pairs(pairs)
+    alone = pairs["train_source"].nunique() == 1
     with style():
         figure = new_figure(height_of(len(rows), len(methods)) * MM)
         grid = figure.subplots(
@@ -49,14 +56,18 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
             for axes, (source, target) in zip(places, line, strict=False):
                 of_pair = (pairs["train_source"] == source) & (pairs["target_source"] == target)
                 _bars(axes, pairs[of_pair], methods)
-                _in_domain(axes, table[table["train_source"] == source])
+                _at_home(axes, table[table["train_source"] == source], alone)
                 axes.set_title(f"{source_name(source)} to {source_name(target)}")
             for axes in places[len(line) :]:
                 axes.set_visible(False)
+        if alone:
+            for axes, (_, target) in zip(grid.flat, chain(*rows), strict=False):
+                axes.set_title(f"tested on {source_name(target)}")
         for axes in grid[-1]:
-            axes.set_xlabel(f"accuracy per {level}")
+            axes.set_xlabel(f"{level}s named right")
         shown = table.loc[table["method"] != "chance", ["value", "high"]].to_numpy(float)
         grid[0, 0].set_xlim(0, min(1.04, 1.08 * np.nanmax(shown)))  # the axes share it
+        grid[0, 0].xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         handles, labels = grid[0, 0].get_legend_handles_labels()
         if (pairs["p_holm"] < ALPHA).any():
             handles.append(
@@ -71,12 +82,12 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
                 )
             )
             labels.append("significant difference from before adaptation (see text)")
-        figure.legend(handles, labels, loc="outside upper center", ncols=2)
+        figure.legend(handles, labels, loc="outside upper center", ncols=2, columnspacing=3)
     return Drawing(figure, table)
 
 
 def accuracies(summary: pd.DataFrame, level: str) -> pd.DataFrame:
-    """Accuracies of every pair and in domain, with the test of each method against what it is compared with.
+    """Accuracies of every pair and at home, with the test of each method against what it is compared with.
 
     Parameters
     ----------
@@ -99,6 +110,17 @@ def accuracies(summary: pd.DataFrame, level: str) -> pd.DataFrame:
     return plain.merge(tested[[*keys, "p", "p_holm"]], on=keys, how="left")
 
 
+def methods_then_controls(methods: Iterable[str]) -> list[str]:
+    """Sort methods as everywhere, but for controls of the evaluation, which come last."""
+    names = [name for name in in_order(methods) if name != "chance"]
+    return sorted(names, key=is_control)
+
+
+def is_control(name: str) -> bool:
+    """Whether a row is a control, which nobody would use."""
+    return method_name(name).startswith("Control")
+
+
 def rows_of_pairs(pairs: pd.DataFrame) -> list[list[tuple[str, str]]]:
     """Pairs in rows of at most `ACROSS`; each training source starts a new one."""
     rows = []
@@ -117,7 +139,8 @@ def height_of(rows: int, methods: int) -> float:
 
 
 def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
-    places = np.arange(len(methods))
+    apart = np.array([is_control(name) for name in methods])
+    places = np.arange(len(methods)) + APART * apart
     colours = [method_colour(method) for method in methods]
     for (split, strength), offset in zip(STRENGTHS.items(), (-0.21, 0.21), strict=True):
         rows = panel[panel["split"] == split].set_index("method")
@@ -137,10 +160,10 @@ def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
             alpha=strength,
             label=SPLIT_NAMES[split],
         )
-        for place in np.flatnonzero(p < ALPHA):
+        for row in np.flatnonzero((p < ALPHA) & ~apart):
             axes.annotate(
                 "*",
-                (high[place], place + offset),
+                (high[row], places[row] + offset),
                 (1.5, -1.2),
                 textcoords="offset points",
                 va="center",
@@ -151,17 +174,22 @@ def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
             chance.max(), color=INK, linestyle=DOTS, linewidth=1, label=method_name("chance")
         )
     axes.set_yticks(places, [method_name(method) for method in methods])
-    axes.set_ylim(len(methods) - 0.4, -0.6)
+    axes.set_ylim(places[-1] + 0.6, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
 
 
-def _in_domain(axes: Axes, rows: pd.DataFrame) -> None:
+def _at_home(axes: Axes, rows: pd.DataFrame, alone: bool) -> None:
     rows = rows[rows["method"] == "in_domain"]
     if rows.empty:
         return
+    trained = rows["train_source"].iloc[0]
+    words = f"a held-out plate of {source_name(trained) if alone else 'the training source'}"
     value, low, high = rows.iloc[0][["value", "low", "high"]].astype(float)
     axes.axvspan(low, high, color=INK, alpha=0.08, linewidth=0)
     axes.axvline(
-        value, color=INK, linewidth=1, label=f"{method_name('in_domain')} (own held-out plate)"
+        value,
+        color=INK,
+        linewidth=1,
+        label=f"{method_name('in_domain')}, {words}",
     )

@@ -9,10 +9,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from coda.columns import SITE_KEYS, source_name
+from coda.columns import CHANGE, SITE_KEYS, source_name
 from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
-from coda.evaluation.attention import CHANGE
 from coda.figures.style import MM, TEXT, Drawing, new_figure, scale_bar, style
 from coda.methods import method_name
 

@@ -29,7 +29,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from coda.columns import PLATE_KEYS, SITE_KEYS, natural_order, source_name
+from coda.columns import CHANGE, PLATE_KEYS, SITE_KEYS, natural_order, source_name
 from coda.crops.composite import composites, stretched
 from coda.crops.store import CropStore
 from coda.evaluation.units import LOGIT, classes_of, probabilities_of
@@ -180,8 +180,55 @@ def sheets(pictures: np.ndarray) -> list[str]:
     return made
 
 
+def looks(
+    table: pd.DataFrame, explanations: pd.DataFrame | None, seen: tuple[float, float]
+) -> dict:
+    """Gather for the page where networks look on some of its crops, and what each channel does to their calls.
+
+    Parameters
+    ----------
+    table
+        What `crops_table` gives.
+    explanations
+        What `coda.evaluation.attention.explain_pair` gives of the training source and its targets, if anything.
+    seen
+        Shares of a crop's height and width, in its middle, that the networks see.
+
+    Returns
+    -------
+    dict
+        ``seen``; ``channels``; and ``crops``, by row of the table a list of one entry a network: ``moment``, before or
+        after; ``map``, the attention to each patch from 0, none, to 255, the most on that crop; ``change``, the points
+        of probability that blanking each channel adds to the call.
+    """
+    found: dict = {"seen": list(seen), "channels": [], "crops": {}}
+    if explanations is None or explanations.empty:
+        return found
+    # A crop of the training source is explained beside each target.
+    once = explanations.drop_duplicates([*SITE_KEYS, "Method"])
+    places = table[SITE_KEYS].reset_index(names="place")
+    once = once.merge(places, on=SITE_KEYS)
+    changes = [name for name in once if name.startswith(CHANGE)]
+    found["channels"] = [name.removeprefix(CHANGE) for name in changes]
+    for _, crop in once.iterrows():
+        shares = np.asarray(crop["Attention"], dtype=float)
+        found["crops"].setdefault(int(crop["place"]), []).append(
+            {
+                "moment": "before" if crop["Method"] == "unadapted" else "after",
+                "map": np.round(255 * shares / shares.max()).astype(int).tolist(),
+                "change": [round(100 * float(crop[name]), 1) for name in changes],
+            }
+        )
+    return found
+
+
 def write_explorer(
-    path: str | Path, table: pd.DataFrame, pictures: np.ndarray, title: str, total: int
+    path: str | Path,
+    table: pd.DataFrame,
+    pictures: np.ndarray,
+    title: str,
+    total: int,
+    attention: dict | None = None,
 ) -> None:
     """Write the page, whole or not at all; it needs no network and no other file.
 
@@ -197,6 +244,8 @@ def write_explorer(
         Title of the page.
     total
         How many crops there are; the page says so where it holds fewer.
+    attention
+        What `looks` gives, if any crop was looked at so.
     """
     names = {
         "mechanism": _names(table["Metadata_moa"].fillna("not labelled")),
@@ -204,6 +253,10 @@ def write_explorer(
         "plate": _names(table[PLATE_KEYS].agg(lambda keys: f"{source_name(keys.iloc[0])}, {keys.iloc[1]}", axis=1)),
         "compound": _names(_compound(table)),
     }  # fmt: skip
+    attention = attention or looks(table, None, (1.0, 1.0))
+    if attention["crops"]:
+        shown = pd.Series(table.index.isin(list(attention["crops"])), table.index)
+        names["attention"] = _names(shown.map({True: "shown", False: "not shown"}))
     calls = sorted({*table["call_before"], *table["call_after"]})
     spots = np.array([well_place(well) for well in table["Metadata_Well"]])
     data = {name: codes for name, (codes, _) in names.items()}
@@ -230,6 +283,7 @@ def write_explorer(
         "ramp": RAMP,
         "blank": BLANK,
         "total": total,
+        "attention": attention,
     }
     script, parts = components(_parts(source, facts["names"]))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -247,6 +301,12 @@ def write_explorer(
         temporary.write_text(page, encoding="utf-8")
 
 
+FILTERS = {
+    "mechanism": "Only mechanism",
+    "lab": "Only lab",
+    "compound": "Only compound",
+    "attention": "Where networks look",
+}
 # Beyond the palette of the figures; with many classes, hovering tells what the colours cannot.
 MORE = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933"]
 MORE += ["#DDCC77", "#CC6677", "#882255", "#AA4499", "#661100"]
@@ -331,9 +391,9 @@ def _parts(source: ColumnDataSource, names: Mapping[str, list[str]]) -> dict:
     )
     chosen_plate.js_on_change("value", CustomJS(code=f"{told}.drawPlate()"))
     filters = []
-    for kind in ("mechanism", "lab", "compound"):
+    for kind in [name for name in FILTERS if name in names]:
         choice = Select(
-            title=f"Only {kind}", name=f"only_{kind}", options=["all", *names[kind]], value="all",
+            title=FILTERS[kind], name=f"only_{kind}", options=["all", *names[kind]], value="all",
             sizing_mode="stretch_width",
         )  # fmt: skip
         choice.js_on_change("value", CustomJS(code=f"{told}.filter()"))

@@ -22,6 +22,7 @@ from coda.figures.style import (
     look,
     new_figure,
     scale_bar,
+    shortened,
     style,
 )
 
@@ -29,7 +30,8 @@ ROWS = ("power (µm²)", "gain", "gain from the\nother channels")
 BEFORE = {"linewidth": 0.8, "linestyle": (0, (1, 1.5))}
 WANTED = {"color": INK, "linewidth": 1.0, "linestyle": "--"}
 OTHERS = PALETTE[4:] + PALETTE[:4]  # colours of channels, apart from those of the first plates
-TILE = 48 * MM  # most of a crop's side
+TILE = 36 * MM  # most of a crop's side
+NAME = 16  # characters of a treatment's name beside a crop
 DARKEST, BRIGHTEST = -1.5, 4.0  # standard deviations from a crop's mean that become black and white
 
 
@@ -129,14 +131,14 @@ def _as_table(plate: Harmonisation) -> pd.DataFrame:
     return table
 
 
-def compound_strip(
+def treatment_strips(
     target: CropStore,
     training: CropStore,
     harmonisation: Harmonisation,
-    compound: str,
+    treatments: Sequence[str],
     seed: int = 0,
 ) -> Drawing:
-    """Show one compound as the target has it, harmonised, and as the training source has it, a column a channel.
+    """Show treatments as the target has them, harmonised, and as the training source has them, a column a channel.
 
     Crops are drawn as networks see them: each channel less its mean, over its standard deviation.
 
@@ -146,40 +148,54 @@ def compound_strip(
         Crops of one plate of each lab.
     harmonisation
         The filter of the target's plate.
-    compound
-        Its ``Metadata_JCP2022``, or ``"negcon"`` for a negative control.
+    treatments
+        Their ``Metadata_JCP2022``, or ``"negcon"`` for a negative control.
     seed
-        Seed of the choice of a site.
+        Seed of the choice of sites.
 
     Returns
     -------
     Drawing
-        The table lists the two crops shown.
+        The table lists the crops shown, two a treatment.
 
     Raises
     ------
     UserError
-        If a plate has no site of the compound of good quality.
+        If a plate has no site of a treatment of good quality.
     """
     random = np.random.default_rng(seed)
-    rows = [_one_site(store, compound, random) for store in (target, training)]
-    crops = [store.gather([row]) for store, row in zip((target, training), rows, strict=True)]
     plate = (harmonisation.source, harmonisation.plate)
-    after = Harmoniser({plate: harmonisation}, "cpu")(torch.from_numpy(crops[0]), [plate]).numpy()
+    apply = Harmoniser({plate: harmonisation}, "cpu")
     source, other = (
         source_name(name) for name in (harmonisation.source, harmonisation.training_source)
     )
-    images = {source: crops[0], f"{source},\nharmonised": after, other: crops[1]}
     own = target.um_per_pixel(harmonisation.source)
     # Harmonised crops may have the pixel size of the training source.
     sizes = [own, own and harmonisation.to_um_per_pixel]
     sizes.append(training.um_per_pixel(harmonisation.training_source))
+    lines, tables = [], []
+    for treatment in treatments:
+        rows = [_one_site(store, treatment, random) for store in (target, training)]
+        before, wanted = (
+            store.gather([row]) for store, row in zip((target, training), rows, strict=True)
+        )
+        after = apply(torch.from_numpy(before), [plate]).numpy()
+        words = (source, f"{source},\nharmonised", other)
+        name = _name_of(target, rows[0])
+        lines += [
+            (f"{name}\n{who}", image, um)
+            for who, image, um in zip(words, (before, after, wanted), sizes, strict=True)
+        ]
+        tables += [
+            store.table.iloc[[row]].filter(like="Metadata_")
+            for store, row in zip((target, training), rows, strict=True)
+        ]
     with style():
-        across = len(target.channels) + 0.3
+        across = len(target.channels) + 0.4
         tile = min(WIDTH / across, TILE)
-        figure = new_figure(3 * tile + 10 * MM, tile * across)
-        grid = figure.subplots(3, len(target.channels), squeeze=False)
-        for line, (words, image), um in zip(grid, images.items(), sizes, strict=True):
+        figure = new_figure(len(lines) * tile + 10 * MM, tile * across)
+        grid = figure.subplots(len(lines), len(target.channels), squeeze=False)
+        for line, (words, image, um) in zip(grid, lines, strict=True):
             line[0].set_ylabel(words)
             for axes, pixels in zip(line, standardised(image)[0], strict=True):
                 axes.imshow(pixels, cmap="gray", vmin=DARKEST, vmax=BRIGHTEST)
@@ -188,24 +204,32 @@ def compound_strip(
             scale_bar(line[0], um)
         for axes, channel in zip(grid[0], target.channels, strict=True):
             axes.set_title(channel)
-    tables = [
-        store.table.iloc[[row]].filter(like="Metadata_")
-        for store, row in zip((target, training), rows, strict=True)
-    ]
     return Drawing(figure, pd.concat(tables, ignore_index=True))
 
 
-def shown_by_both(target: CropStore, training: CropStore) -> str:
-    """Choose what to compare: the negative controls, or where a plate has none the first compound of both."""
+def shown_by_both(target: CropStore, training: CropStore) -> list[str]:
+    """Choose what to compare: the negative controls, where both plates have them, and the first compound of both."""
     tables = [store.table for store in (target, training)]
+    chosen = []
     if all((table["Metadata_pert_type"] == "negcon").any() for table in tables):
-        return "negcon"
-    one, other = (set(table["Metadata_JCP2022"].dropna()) for table in tables)
-    if not one & other:
+        chosen.append("negcon")
+    one, other = (
+        set(table.loc[table["Metadata_pert_type"] != "negcon", "Metadata_JCP2022"].dropna())
+        for table in tables
+    )
+    chosen += sorted(one & other)[:1]
+    if not chosen:
         raise UserError(
             f"{target.paths[0]} and {training.paths[0]} have no compound in common to compare."
         )
-    return min(one & other)
+    return chosen
+
+
+def _name_of(store: CropStore, row: int) -> str:
+    """Name a site's treatment as people know it."""
+    site = store.table.iloc[row]
+    name = site.get("Metadata_pert_iname")
+    return shortened(str(site["Metadata_JCP2022"] if pd.isna(name) else name), NAME)
 
 
 def _one_site(store: CropStore, compound: str, random: np.random.Generator) -> int:

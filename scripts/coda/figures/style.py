@@ -33,6 +33,8 @@ METHOD_COLOURS = {
     "unadapted": "#b0b0b0",
     "oda": "#56B4E9",
     "coda": "#0072B2",
+    "harmonised_unadapted_aligned_dmso": "#C51B7D",
+    "harmonised_coda_consensus": "#332288",
     "supervised": "#E69F00",
     "intensity": "#CC79A7",
     "position": "#D55E00",
@@ -101,9 +103,9 @@ def look(number: int) -> tuple[str, str]:
     return PALETTE[number % len(PALETTE)], MARKERS[(number + round_) % len(MARKERS)]
 
 
-def shortened(name: str) -> str:
+def shortened(name: str, longest: int = LONGEST) -> str:
     """Cut a name that would take too much of a figure."""
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 @contextmanager

@@ -32,9 +32,10 @@ OPENING = {
     "accuracy": "How often each method is right. Full bars: plates that it was adapted to, without their labels. Pale "
     "bars: a plate that it never saw. Line: at home. Dotted line: always naming the commonest mechanism. Controls do "
     "not see the shape of cells.",
-    "harmonised_crops": "What the cells looked like: the same treatment in both labs, a column for each channel. "
-    "Above: the other lab as it is. Middle: the same crop harmonised, with the sharpness and noise of the training "
-    "lab. Below: the training lab.",
+    "harmonised_crops": "What the cells looked like: a negative control, where both labs have one, and a compound, a "
+    "column for each channel. Above: the other lab as it is. Middle: the same crop harmonised, with the sharpness and "
+    "noise of the training lab; noise is amplified too, and what the microscope did not resolve, such as fine fibres, "
+    "does not come back. Below: other cells with the same treatment in the training lab.",
 }
 SUBSETS = {TRAIN: "trained on or adapted to", VALIDATION: "held out"}
 SPLITS = {

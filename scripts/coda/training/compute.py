@@ -43,6 +43,8 @@ class Compute:
     graph_updates : bool
         Whether a DINO step ends with a CUDA graph, see `coda.training.graphed_update`. Not yet run on a GPU, so no
         job has it on; ``benchmarks/gpu.py`` checks it and measures what it gains.
+    views_ahead : bool
+        Whether the views of the next step are made meanwhile, see `coda.training.views_ahead`. As `graph_updates`.
     """
 
     device: torch.device
@@ -53,6 +55,7 @@ class Compute:
     checkpoint_activations: bool = False
     automatic: bool = False
     graph_updates: bool = False
+    views_ahead: bool = False
 
     def describe(self) -> str:
         """Say what computes, and how precisely."""

@@ -2,8 +2,9 @@
 
 import math
 from collections import ChainMap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from coda.training.partners import Partners
 from coda.training.settings import DinoSettings, HeadSettings, ModelSettings, ViewSettings
 from coda.training.trainer import Learner, check_loss
 from coda.training.views import ViewDraw, centre_view, draw_view, make_view
+from coda.training.views_ahead import Views, made_ahead
 
 # Random numbers of the global and of the local views, and the sites' rows of the store.
 Draws = tuple[list[ViewDraw], list[ViewDraw], torch.Tensor]
@@ -145,34 +147,68 @@ class DinoLearner(Learner):
         head = DinoHead(foundation.embed_dim, **vars(self.head))
         return DinoNetwork(foundation, head, whole).to(self.compute.device).train()
 
-    def train_step(self, sites: torch.Tensor, draws: Draws) -> None:
-        """Take one step on `sites` (2, N + n, C, H, W): N sites and their partners, and 2 n negative controls."""
+    def prepared(self, batches: Iterable[tuple[torch.Tensor, Draws]]) -> Iterator[tuple[Any, ...]]:
+        """Give what `train_step` takes: batches of crops as they are, or with their views made ahead."""
+        if not self.compute.views_ahead:
+            yield from batches
+            return
+        steps = count(self.step)
+
+        def make(batch: tuple[torch.Tensor, Draws], views: Views) -> None:
+            sites, (*kinds, rows) = batch
+            # The noise of views, drawn before its step: from numbers of its own, so that it is the same after a stop.
+            seed_everything(self.seed, next(steps), self.compute.rank, 1)
+            self.make_views(sites[:, : len(rows)], *kinds, out=views)
+
+        for batch, views in made_ahead(batches, make, self.compute):
+            yield *batch, views
+
+    def train_step(self, sites: torch.Tensor, draws: Draws, views: Views | None = None) -> None:
+        """Take one step.
+
+        Parameters
+        ----------
+        sites : tensor, shape (2, N + n, C, H, W)
+            Crops of N sites and their partners, and of 2 n negative controls.
+        draws
+            Random numbers of the views, and the sites' rows of the store.
+        views
+            What `make_views` gives, where it was made ahead.
+        """
         seed_everything(self.seed, self.step, self.compute.rank)
         if self.compute.compile:
             torch.compiler.cudagraph_mark_step_begin()
         *kinds, rows = draws
-        parts = self.settings.accumulate
-        sites, controls = sites.split([len(rows), sites.shape[1] - len(rows)], dim=1)
-        each, few = len(rows) // parts, controls.shape[1] // parts
+        parts, number_of_sites = self.settings.accumulate, len(rows)
+        sites, controls = sites.split([number_of_sites, sites.shape[1] - number_of_sites], dim=1)
+        each, few = number_of_sites // parts, controls.shape[1] // parts
         for number in range(parts):
             part = slice(number * each, (number + 1) * each)
-            views = self.make_views(
-                sites[:, part], *([draw.part(part) for draw in kind] for kind in kinds)
-            )
+            if views is None:
+                drawn = ([draw.part(part) for draw in kind] for kind in kinds)
+                seen = self.make_views(sites[:, part], *drawn)
+            else:
+                by_view = (kind.unflatten(0, (-1, number_of_sites)) for kind in views)
+                seen = tuple(kind[:, part].flatten(0, 1) for kind in by_view)
             shown = controls[:, number * few : (number + 1) * few].flatten(0, 1)
             if self.compute.ranks > 1:
                 self.parallel.require_backward_grad_sync = number == parts - 1
-            self.forward_backward(*views, shown, rows[part])
+            self.forward_backward(*seen, shown, rows[part])
         self.update()
 
     def make_views(
-        self, sites: torch.Tensor, global_draws: list[ViewDraw], local_draws: list[ViewDraw]
+        self,
+        sites: torch.Tensor,
+        global_draws: list[ViewDraw],
+        local_draws: list[ViewDraw],
+        out: Sequence[torch.Tensor | None] = (None, None),
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Cut the views: the first half of each kind from the sites, the other from the partners.
 
         Returns
         -------
-        float32 tensors, shape (2 N, C, global, global) and (local_count N, C, local, local)
+        tensors, shape (2 N, C, global, global) and (local_count N, C, local, local)
+            Those given as `out`, rounded to their type; else new ones, float32.
         """
         kinds = ((global_draws, self.views.global_size), (local_draws, self.views.local_size))
         made = []
@@ -184,7 +220,7 @@ class DinoLearner(Learner):
                     for i, draw in enumerate(draws)
                 ]
             )
-        return torch.cat(made[0]), torch.cat(made[1])
+        return torch.cat(made[0], out=out[0]), torch.cat(made[1], out=out[1])
 
     def forward_backward(
         self,

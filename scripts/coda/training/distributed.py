@@ -27,6 +27,9 @@ from coda.logs import COPY, Tee, copied
 # Number of a copy among those that a launcher starts: Slurm's, Open MPI's, and that of MPICH and its kin.
 NUMBERS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 
+# EX_TEMPFAIL of sysexits.h: the work is not done, and trying again will go on from the saved state.
+PREEMPTED = 75
+
 
 @dataclass(frozen=True)
 class Node:
@@ -38,25 +41,28 @@ class Node:
         Which one, from 0, and how many there are.
     address : str
         Host and port where the processes of all nodes meet.
+    stopped : Path or None
+        File on the host of the first process, which makes it once it was asked to stop and the state is saved.
     """
 
     number: int
     count: int
     address: str
+    stopped: Path | None = None
 
     @classmethod
     def this(cls) -> "Node | None":
         """Say which one this is; None where one node does everything, or where the copies are to be started."""
         if COPY not in os.environ:
             return None
-        count, address = os.environ[COPY].split(" ")
+        count, address, stopped = os.environ[COPY].split(" ", 2)
         number = next((os.environ[name] for name in NUMBERS if name in os.environ), None)
         if number is None:
             raise UserError(
                 "The program that starts a training on each node (resource mpi of the profile) does not number what it "
                 f"starts: none of {', '.join(NUMBERS)} is set; name another, such as srun or mpirun."
             )
-        return cls(int(number), int(count), address)
+        return cls(int(number), int(count), address, Path(stopped))
 
 
 def run_on_nodes(nodes: int, launcher: str | None) -> None:
@@ -75,7 +81,9 @@ def run_on_nodes(nodes: int, launcher: str | None) -> None:
     UserError
         If there is none, or it cannot be started.
     SystemExit
-        With its status, if that is not 0; the copy that failed has said why.
+        With 75 once asked to stop, whatever the launcher made of the copies' statuses: it may give that of one that it
+        ended itself, as Slurm's does. Else with the launcher's status, if that is not 0; the copy that failed has said
+        why.
     """
     if not launcher:
         raise UserError(
@@ -85,17 +93,30 @@ def run_on_nodes(nodes: int, launcher: str | None) -> None:
     # The first copy runs here, on the first node of the job.
     address = f"{socket.gethostname()}:{_free_port()}"
     command = [*shlex.split(launcher), "-n", str(nodes), sys.executable, *sys.orig_argv[1:]]
-    try:
-        copies = subprocess.Popen(command, env={**os.environ, COPY: f"{nodes} {address}"})
-    except OSError as error:
-        raise UserError(
-            f"{command[0]}, which the profile names to start a training on {nodes} nodes (resource mpi), cannot be "
-            f"run: {error.strerror}."
-        ) from error
-    with _passed_on(signal.SIGTERM, [copies.pid]):
-        status = copies.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        stopped = Path(folder) / "stopped"
+        environment = {**os.environ, COPY: f"{nodes} {address} {stopped}"}
+        try:
+            copies = subprocess.Popen(command, env=environment)
+        except OSError as error:
+            raise UserError(
+                f"{command[0]}, which the profile names to start a training on {nodes} nodes (resource mpi), cannot be "
+                f"run: {error.strerror}."
+            ) from error
+        with _passed_on(signal.SIGTERM, [copies.pid]):
+            status = copies.wait()
+        if stopped.exists():
+            raise SystemExit(PREEMPTED)
     if status:
         raise SystemExit(status if status > 0 else 128 - status)
+
+
+def note_stop() -> None:
+    """Tell `run_on_nodes` that the state is saved; of the first process, before any may end."""
+    node = Node.this()
+    if node is not None:
+        with suppress(OSError):  # then the launcher's status has to do
+            node.stopped.touch()
 
 
 def launch(function: Callable, gpus: int, *arguments: Any) -> None:

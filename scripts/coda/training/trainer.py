@@ -7,7 +7,7 @@ sees are `Batches`; what chooses the epoch to keep is a `Judge`.
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -21,12 +21,10 @@ from coda.errors import UserError
 from coda.progress import Progress
 from coda.training.checkpoints import StateFolder, StateSaver, load_state
 from coda.training.compute import Compute, peak_memory
+from coda.training.distributed import PREEMPTED, note_stop
 from coda.training.loader import Loader
 from coda.training.settings import TrainingSettings, WatchSettings
 from coda.training.training_log import facts
-
-# EX_TEMPFAIL of sysexits.h: the work is not done, and trying again will go on from the saved state.
-PREEMPTED = 75
 
 
 @dataclass(kw_only=True)
@@ -61,6 +59,10 @@ class Learner:
     def samples_after(self, step: int) -> int:
         """Count the samples that all processes have seen after `step` steps."""
         return step * self.settings.batch_size
+
+    def prepared(self, batches: Iterable[tuple[torch.Tensor, Any]]) -> Iterator[tuple[Any, ...]]:
+        """Give what `train_step` takes, for each batch to come."""
+        yield from batches
 
     def train_step(self, sites: torch.Tensor, rest: Any) -> None:
         """Take one step on uint8 `sites`; `rest` is what else the batch has."""
@@ -193,8 +195,8 @@ class Trainer:
         )
         clock = Stopwatch(loader)
         with Interruption().watched() as interruption:
-            for sites, rest in loader:
-                learner.train_step(sites, rest)
+            for batch in learner.prepared(loader):
+                learner.train_step(*batch)
                 before, seen = seen, learner.samples_after(learner.step)
                 clock.samples += seen - before
                 epoch, done = divmod(learner.step, learner.steps_per_epoch)
@@ -373,12 +375,13 @@ class Interruption:
 
     def leave(self, what: str) -> NoReturn:
         """End the process with the status that means: start me again."""
-        if self.group is not None:
-            # The first process to end takes the others with it, so none may leave before the state is saved.
-            dist.barrier(group=self.group)
         if self.group is None or dist.get_rank() == 0:
             print(
                 f"{what}: asked to stop; the state is saved, and the next start goes on from it.",
                 flush=True,
             )
+            note_stop()
+        if self.group is not None:
+            # The first process to end takes the others with it, so none may leave before all this is done.
+            dist.barrier(group=self.group)
         raise SystemExit(PREEMPTED)
