@@ -62,7 +62,7 @@ def test_both_directions_at_toy_size(tmp_path, monkeypatch):
     usual = real.settings()
     for part in ("pretrain", "adapt", "classify"):
         usual[part] |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 8}
-    monkeypatch.setattr(real, "settings", lambda: usual)
+    monkeypatch.setattr(real, "settings", lambda second: usual)
     monkeypatch.setattr(real, "RESULTS", tmp_path)
     names = ["unadapted", "harmonised", "harmonised coda", "Linear, CORAL", "SHOT"]
     arguments = [str(tmp_path), "--keep", str(tmp_path / "kept"), "--methods", *names]
@@ -75,3 +75,13 @@ def test_both_directions_at_toy_size(tmp_path, monkeypatch):
     assert len(scores) == 2 * (1 + 2 * (len(wanted) - 1))
     assert ((scores["low"] <= scores["value"]) & (scores["value"] <= scores["high"])).all()
     assert (tmp_path / "kept/one_two.png").exists()
+    # The second run, of the training lab alone: the same split, with more to learn from.
+    monkeypatch.setattr(real, "SECOND_STEPS", {"pretrain": 12, "classify": 12, "supervise": 12})
+    arguments = [*arguments[:2], str(tmp_path / "second"), "--second", "--methods", "unadapted"]
+    monkeypatch.setattr(sys, "argv", ["real.py", *arguments])
+    real.main()
+    scores = pd.read_csv(tmp_path / "real_second_scores.csv")
+    assert set(scores["method"]) == {"in domain", "unadapted", "unadapted, aligned"}
+    store = real.CropStore([tmp_path / "second/seed_1/turned/one.arrow"])
+    first = real.CropStore([tmp_path / "kept/seed_1/crops/one/one_train.arrow"])
+    assert set(store.table["Metadata_Well"]) == set(first.table["Metadata_Well"])
