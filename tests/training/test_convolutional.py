@@ -132,6 +132,16 @@ def test_many_parts_give_nearly_the_same_statistics_and_always_the_same(
     assert torch.allclose(means(), whole, atol=0.02 * whole.abs().max())
 
 
+@pytest.mark.parametrize("at_once", [10, 256])
+def test_no_site_counts_twice_where_networks_are_compiled(plates, network, monkeypatch, at_once):
+    monkeypatch.setattr(convolutional, "SITES_AT_ONCE", at_once)
+    found = []
+    for compute in (COMPUTE, Compute(torch.device("cpu"), "fp32", compile=True)):
+        ((_, adapted),) = with_plate_norms(network, CropStore(plates[:1]), SIZE, compute)
+        found.append(torch.cat([norm.running_mean for norm in batch_norms(adapted)]))
+    assert torch.equal(*found)
+
+
 def test_a_job_predicts_every_site_in_its_order(plates, trained):
     ours = plates[1:3]
     alone = [predicted([plate], trained, plate_norms=True) for plate in ours]

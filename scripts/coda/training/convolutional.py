@@ -118,7 +118,8 @@ def with_plate_norms(
             norm.reset_running_stats()
             norm.momentum = None  # a mean over all parts
             norm.training = True
-        # Parts of one size, as each counts the same.
+        # Parts of one size, as each counts the same; each one batch, as one that is not full would be filled up with
+        # copies of its last site where networks are compiled.
         for part in np.array_split(seen, -(-len(seen) // SITES_AT_ONCE)):
             apply_to_sites(
                 lambda views: (adapted(views),),
@@ -126,7 +127,7 @@ def with_plate_norms(
                 part,
                 size,
                 compute,
-                batch_size=SITES_AT_ONCE,
+                batch_size=len(part),
                 threads=threads,
             )
         for norm in norms:
