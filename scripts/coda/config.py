@@ -153,7 +153,7 @@ def steps_to_calls(name: str) -> list[str]:
         "coda_consensus",
     ):
         raise UserError(
-            f"The config key predict.method is {name}, which needs images or labels of the training source; a pack has "
+            f"The config key predict.method is {name}, whose networks or images a pack does not hold; it has "
             "unadapted, oda, coda, coda_batch and coda_consensus, each also harmonised and aligned."
         )
     return wanted.steps
