@@ -253,9 +253,13 @@ def test_the_order_of_keys_does_not_matter():
     assert json.dumps(check_config(turned, SCHEMA)) == json.dumps(config)
 
 
-@pytest.mark.parametrize("name", ["oracle", "coda_replay", "unadapted_linear", "measured"])
+@pytest.mark.parametrize(
+    "name", ["oracle", "coda_replay", "unadapted_linear", "measured", "harmonised_supervised_adabn"]
+)
 def test_a_pack_has_not_what_every_method_needs(name):
-    with pytest.raises(UserError, match=f"predict.method is {name}, which needs images or labels"):
+    with pytest.raises(
+        UserError, match=f"predict.method is {name}, whose networks or images a pack does not hold"
+    ):
         checked(pack="pack", predict={"method": name})
 
 
