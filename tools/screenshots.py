@@ -12,7 +12,7 @@ from PIL import Image
 
 # Name, window size in CSS pixels, dark mode, heading to scroll to (None: top of the page).
 SCREENS = [
-    ("report", (1100, 760), False, None),
+    ("report", (1100, 1150), False, None),
     ("report-data", (1100, 600), False, "Data"),
     ("report-phone", (390, 844), True, None),
 ]
@@ -36,6 +36,10 @@ FIGURES = {
 FIGURE_WIDTH = 800  # pixels, or fewer where the file would have more bytes than `LARGEST`
 LARGEST = 150_000
 SETTLED = "new Promise(done => setTimeout(done, 3000))"  # maps say nowhere that they are drawn
+# A crop of which the explorer knows where the network looks.
+EXPLAINED = (
+    "+Object.keys(JSON.parse(document.getElementById('facts').textContent).attention.crops).at(-1)"
+)
 COLOURS = 256  # a palette makes the files three times smaller
 
 
@@ -53,7 +57,7 @@ def take_screens(report: Path, folder: Path) -> None:
         if explorer.exists():
             browser.open(explorer, 1400, 950)
             browser.evaluate(SETTLED)
-            browser.evaluate("explorer.hover([5]); explorer.pin(700)")
+            browser.evaluate(f"explorer.hover([5]); explorer.pin({EXPLAINED})")
             browser.evaluate(SETTLED)
             _save(browser.screenshot(), folder / "explorer.png")
 
