@@ -34,7 +34,9 @@ CPU_TORCH := $(firstword $(wildcard requirements-cpu.lock) requirements-cpu.txt)
 # One lock for every platform and Python from 3.11 on.
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 # Tests of one file share what it prepares, so they stay in one process; longest files first.
-TEST = $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+# One more than there are cores, as tests wait for processes, servers and browsers at times.
+WORKERS ?= $(shell expr $(CORES) + 1)
+TEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Snakemake keeps a cache in the home; where that cannot be written, here.
 ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache

@@ -41,6 +41,7 @@ EXPLAINED = (
     "+Object.keys(JSON.parse(document.getElementById('facts').textContent).attention.crops).at(-1)"
 )
 COLOURS = 256  # a palette makes the files three times smaller
+FEW_COLOURS = 24  # where they would still be too large
 
 
 def take_screens(report: Path, folder: Path) -> None:
@@ -76,9 +77,10 @@ def _save(content: bytes, path: Path, width: int | None = None) -> None:
         small = picture.copy()
         if width:
             small.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
-        small.quantize(COLOURS, kmeans=2).save(path, optimize=True)
-        if not width or path.stat().st_size <= LARGEST:
-            return
+        for colours in (COLOURS, FEW_COLOURS):
+            small.quantize(colours, kmeans=2).save(path, optimize=True)
+            if not width or path.stat().st_size <= LARGEST:
+                return
         width -= 100
 
 

@@ -398,14 +398,14 @@ def network_settings(config: dict[str, Any], classifier: str | None = None) -> d
     settings = {"model": model, "image_size": config["views"]["global_size"]}
     if classifier == "supervise":
         settings |= supervised_network(config)
-    elif classifier is None and config["supervised_network"]:
-        settings["supervised"] = supervised_network(config)
+    elif classifier is None and (own := supervised_network(config)):
+        settings["supervised"] = own
     return settings | ({"depth": config[classifier]["depth"]} if classifier else {})
 
 
 def supervised_network(config: dict[str, Any]) -> dict[str, Any]:
     """Give the section ``model`` of the supervised baseline, where it is not the transformer of the others."""
-    name = config["supervised_network"]
+    name = config.get("supervised_network")  # a pack's config has no supervised baseline
     model = {"architecture": name, "options": {}, "weights": "random", "convolutional": True}
     return {"model": model} if name else {}
 

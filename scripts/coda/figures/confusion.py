@@ -1,5 +1,7 @@
 """Confusion matrices before and after adaptation."""
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,6 +12,7 @@ from coda.evaluation.units import classes_of, units
 from coda.figures.style import MM, SEQUENTIAL, TEXT, Drawing, new_figure, shortened, style
 from coda.methods import method_name
 
+ACROSS = 44  # characters of a title in one line
 FEW = 16  # most classes with names below the columns and numbers in the cells
 
 
@@ -51,13 +54,14 @@ def confusion_matrices(
     shares = [matrix / np.maximum(total, 1) for matrix, total in zip(counts, truth, strict=True)]
     few = len(classes) <= FEW
     with style():
-        figure = new_figure(((38 + 7.5 * len(classes)) if few else (22 + 2.9 * len(classes))) * MM)
+        figure = new_figure(((42 + 7.5 * len(classes)) if few else (26 + 2.9 * len(classes))) * MM)
         panels = figure.subplots(1, 2, sharey=True)
         for axes, share, title in zip(panels, shares, titles, strict=True):
             image = axes.imshow(
                 share, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto", interpolation="nearest"
             )
-            axes.set_title(f"{title}: {100 * np.mean(np.diag(share)):.0f} % right, mean of classes")
+            right = 100 * np.mean(np.diag(share))
+            axes.set_title(fill(f"{title}: {right:.0f} % right, mean of classes", ACROSS))
             axes.set_xlabel("predicted class")
             _label(axes, classes, few)
             if few:

@@ -118,7 +118,7 @@ def paired_bars(scores: pd.DataFrame, kinds: dict[str, str], level: str = "image
         The two experiments that are compared, and what the legend calls them.
     """
     table = _accuracy(scores, list(kinds), level)
-    # In domain is the pipeline as trained, on the training source.
+    # At home is the pipeline as trained, on the training source.
     shown = table[table["train_source"] == ALL].replace({"method": {"in_domain": "unadapted"}})
     methods = in_order(set(shown["method"]) - {"chance"})
     defined = shown[shown["value"].notna() & (shown["method"] != "chance")]

@@ -1,4 +1,4 @@
-"""Matrix of accuracies from every training source to every target, in domain on the diagonal."""
+"""Matrix of accuracies from every training source to every target, at home on the diagonal."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ LEGIBLE = 6.0  # mm, the width of a field that holds its number
 def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
     """Draw one panel a method and split: training sources down, targets across, the accuracy in each field.
 
-    Fields on the diagonal are in domain, on the source's own held-out plate, and so the same in all panels.
+    Fields on the diagonal are at home, on the source's own held-out plate, and so the same in all panels.
     Where the fields are too small for numbers, there are colours only.
 
     Parameters
@@ -54,7 +54,7 @@ def matrix_map(summary: pd.DataFrame, level: str = "image") -> Drawing:
         figure = new_figure(_height(down, field * len(trained)) * MM)
         parts = figure.subfigures(len(TARGET_SPLITS), 1)
         for part, split in zip(parts, TARGET_SPLITS, strict=True):
-            part.suptitle(f"Accuracy per {level}, {SPLIT_NAMES[split]} (framed: in domain)")
+            part.suptitle(f"Accuracy per {level}, {SPLIT_NAMES[split]} (framed: at home)")
             grid = part.subplots(down, across, sharex=True, sharey=True, squeeze=False)
             for axes, method in zip(grid.ravel(), methods, strict=False):
                 values = _square(shown, method, split, trained, sources)

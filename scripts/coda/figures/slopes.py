@@ -1,5 +1,7 @@
 """Accuracy before and after adaptation, one line a pair of sources."""
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,12 +12,14 @@ from coda.figures.accuracy import accuracies
 from coda.figures.style import FAINT, INK, MM, PAGE, PALETTE, WIDTH, Drawing, new_figure, style
 from coda.methods import method_name
 
+ACROSS = 16  # characters of a method's name in one line
+
 
 def slope_chart(summary: pd.DataFrame, level: str = "image", method: str = "coda") -> Drawing:
     """Draw accuracy before and after adaptation with 95 % intervals: one row a training source, one column a split.
 
     More training sources than fit below each other stand side by side in twos. Each line is a target, named at its
-    right end; the horizontal line is in domain.
+    right end; the horizontal line is at home.
 
     Parameters
     ----------
@@ -69,7 +73,7 @@ def slope_chart(summary: pd.DataFrame, level: str = "image", method: str = "coda
         # The lowest panel of each column names the methods.
         for axes in places[len(trained) - across : len(trained)].ravel():
             axes.tick_params(axis="x", labelbottom=True)
-        grid[0, 0].set_xticks((0, 1), [method_name(method) for method in methods])
+        grid[0, 0].set_xticks((0, 1), [fill(method_name(method), ACROSS) for method in methods])
         grid[0, 0].set_xlim(-0.2, 1.5 if across == 1 else 1.9)  # room for the names
     return Drawing(figure, table)
 
