@@ -33,9 +33,9 @@ TORCH ?= $(if $(filter Linux,$(shell uname -s)),$(if $(CUDA),cuda,cpu),pypi)
 CPU_TORCH := $(firstword $(wildcard requirements-cpu.lock) requirements-cpu.txt)
 # One lock for every platform and Python from 3.11 on.
 COMPILE := --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
-# Tests of one file share what it prepares, so they stay in one process; longest files first.
 # One more than there are cores, as tests wait for processes, servers and browsers at times.
 WORKERS ?= $(shell expr $(CORES) + 1)
+# Tests of one file share what it prepares, so they stay in one process; longest files first.
 TEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Snakemake keeps a cache in the home; where that cannot be written, here.
 ifneq ($(shell test -w "$$HOME" && echo yes),yes)
