@@ -225,26 +225,44 @@ def claiming(side: int, compression: int, content: bytes, strips: int = 1) -> by
     )
 
 
+def zeros(size: int) -> bytes:
+    """The start of a zlib stream of `size` zeros or more: one block again and again, which is quicker."""
+    squeeze = zlib.compressobj(9)
+    first, more = (
+        squeeze.compress(bytes(2**24)) + squeeze.flush(zlib.Z_FULL_FLUSH) for _ in range(2)
+    )
+    return first + more * (size // 2**24)
+
+
+# Made where they are needed: some take seconds, and every process of the tests reads this file.
 HOSTILE = {
     "claims a square of 32,768": (
-        claiming(32768, 8, zlib.compress(bytes(2**31), 9)[: 2**21]),
+        lambda: claiming(32768, 8, zeros(2**31)[: 2**21]),
         "claims 1073741824 pixels",
     ),
-    "65,535 tags": (directory(*[(256, 4, 1, 9)] * 65535), "65535 tags"),
+    "65,535 tags": (lambda: directory(*[(256, 4, 1, 9)] * 65535), "65535 tags"),
     "tags that share a value": (
-        directory(*[(40000 + n, 7, 2**20, 16) for n in range(250)], behind=bytes(2**20)),
+        lambda: directory(*[(40000 + n, 7, 2**20, 16) for n in range(250)], behind=bytes(2**20)),
         "tags name",
     ),
     "strips that share their bytes": (
-        claiming(4096, 8, zlib.compress(np.random.default_rng(0).bytes(2**20)), strips=4096),
+        lambda: claiming(
+            4096, 8, zlib.compress(np.random.default_rng(0).bytes(2**20)), strips=4096
+        ),
         "more bytes of pixels",
     ),
     "a strip that unpacks to more": (
-        claiming(64, 8, zlib.compress(bytes(2**30), 9)),
+        lambda: claiming(64, 8, zlib.compress(bytes(2**30), 9)),
         "truncated or damaged|blank|bytes of pixels",
     ),
-    "an image within an image": (claiming(64, 34712, b"\0\0\0\x0cjP  "), "compression JPEG2000"),
-    "a ring of pages": (directory((254, 4, 1, 1), then=8, behind=bytes(64)), "damaged|no page"),
+    "an image within an image": (
+        lambda: claiming(64, 34712, b"\0\0\0\x0cjP  "),
+        "compression JPEG2000",
+    ),
+    "a ring of pages": (
+        lambda: directory((254, 4, 1, 1), then=8, behind=bytes(64)),
+        "damaged|no page",
+    ),
 }
 
 
@@ -252,7 +270,7 @@ HOSTILE = {
 def test_what_asks_for_too_much_is_refused_at_once(tmp_path, kind):
     content, reason = HOSTILE[kind]
     path = tmp_path / "image.tiff"
-    path.write_bytes(content)
+    path.write_bytes(content())
     tracemalloc.start()
     try:
         with pytest.raises(BrokenImage, match=reason):
@@ -296,6 +314,6 @@ def test_pages_are_stacked_as_they_were_written(tmp_path, shape, options):
     kind = "rgb" if shape[-1] == 3 else "minisblack"
     tifffile.imwrite(tmp_path / "image.tif", pixels, photometric=kind, **options)
     np.testing.assert_array_equal(read_pages(tmp_path / "image.tif"), pixels)
-    (tmp_path / "image.tif").write_bytes(HOSTILE["claims a square of 32,768"][0])
+    (tmp_path / "image.tif").write_bytes(HOSTILE["claims a square of 32,768"][0]())
     with pytest.raises(BrokenImage, match="claims"):
         read_pages(tmp_path / "image.tif")
