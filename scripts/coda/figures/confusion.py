@@ -12,7 +12,7 @@ from coda.evaluation.units import classes_of, units
 from coda.figures.style import MM, SEQUENTIAL, TEXT, Drawing, new_figure, shortened, style
 from coda.methods import method_name
 
-ACROSS = 44  # characters of a title in one line
+ACROSS = 34  # characters of a title in one line
 FEW = 16  # most classes with names below the columns and numbers in the cells
 
 
