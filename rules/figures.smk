@@ -76,7 +76,7 @@ rule plot_coverage:
 
 
 rule plot_matrix:
-    """Heat map of accuracy from every training source to every target, in domain on the diagonal."""
+    """Heat map of accuracy from every training source to every target, at home on the diagonal."""
     input:
         summary=rules.score_predictions.output.summary,
     output:

@@ -74,7 +74,7 @@ def large():
 def fields(axes):
     """Accuracies printed in a panel of the matrix, by row and column."""
     places = {tuple(map(round, text.get_position()[::-1])): text.get_text() for text in axes.texts}
-    return {place: float(text) for place, text in places.items()}
+    return {place: float(text) / 100 for place, text in places.items()}
 
 
 def test_many_methods_and_pairs_stay_legible_on_a_page(large):
@@ -169,15 +169,42 @@ def test_matrix_and_slopes_of_one_pair(small):
     drawing = matrix_map(small)
     assert_readable(drawing.figure)
     rows = drawing.table.set_index(["method", "split"])["value"]
+    home = pytest.approx(rows["in_domain", "validation"], abs=0.005)
     assert fields(drawing.figure.axes[0]) == {
-        (0, 0): pytest.approx(rows["in_domain", "validation"], abs=0.005),
+        (0, 0): home,
         (0, 1): pytest.approx(rows["unadapted", "adapted"], abs=0.005),
+        (1, 0): home,
+        (1, 1): pytest.approx(rows["coda", "adapted"], abs=0.005),
     }
     slopes = slope_chart(small)
     assert_readable(slopes.figure)
     for axes, split in zip(slopes.figure.axes, ("adapted", "held_out"), strict=True):
         line = axes.lines[0].get_ydata()
         assert line == pytest.approx([rows["unadapted", split], rows["coda", split]])
+
+
+def test_the_matrix_of_one_training_source_has_methods_down_and_home_first():
+    names = [name for name in COMPOSED if is_shown(name)]
+    summary = all_pairs(("source_3", "source_5", "source_8"), names)
+    summary = summary[summary["train_source"] == "source_5"]
+    drawing = matrix_map(summary)
+    assert_readable(drawing.figure)
+    panels = drawing.figure.axes[:2]
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == [
+        "source 5, at home",
+        "source 3",
+        "source 8",
+    ]
+    table = drawing.table.set_index(["method", "split", "target_source"])["value"]
+    for axes, split in zip(panels, ("adapted", "held_out"), strict=True):
+        found = fields(axes)
+        assert len(found) == 3 * len(names)
+        for row, label in enumerate(panels[0].get_yticklabels()):
+            method = next(name for name in names if method_name(name) == label.get_text())
+            assert found[row, 0] == 0.6
+            for column, target in ((1, "source_3"), (2, "source_8")):
+                wanted = table[method, split, target]
+                assert found[row, column] == pytest.approx(wanted, abs=0.005)
 
 
 def test_slopes_of_many_pairs(large):

@@ -7,13 +7,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.patheffects import withStroke
 
 from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES, source_name, sources_in_order
 from coda.errors import UserError
 from coda.evaluation.estimates import ALL
 from coda.evaluation.significance import ALPHA, own_tests
-from coda.figures.style import INK, MM, PAGE, Drawing, method_colour, new_figure, style
+from coda.figures.style import (
+    INK,
+    MM,
+    PAGE,
+    Drawing,
+    method_colour,
+    new_figure,
+    percent,
+    style,
+)
 from coda.methods import in_order, method_name
 
 # Bars of the adapted plates are full, those of the held-out plate are pale.
@@ -67,7 +76,7 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
             axes.set_xlabel(f"{level}s named right")
         shown = table.loc[table["method"] != "chance", ["value", "high"]].to_numpy(float)
         grid[0, 0].set_xlim(0, min(1.04, 1.08 * np.nanmax(shown)))  # the axes share it
-        grid[0, 0].xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        grid[0, 0].xaxis.set_major_formatter(percent())
         handles, labels = grid[0, 0].get_legend_handles_labels()
         if (pairs["p_holm"] < ALPHA).any():
             handles.append(
@@ -164,9 +173,10 @@ def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
             axes.annotate(
                 "*",
                 (high[row], places[row] + offset),
-                (1.5, -1.2),
+                (2.5, -1.2),
                 textcoords="offset points",
                 va="center",
+                path_effects=[withStroke(linewidth=1.5, foreground="white")],
             )
     chance = panel.loc[panel["method"] == "chance", "value"]
     if len(chance):

@@ -8,7 +8,7 @@ from coda.errors import UserError
 from coda.evaluation.bootstrap import metric_interval, resampling_weights
 from coda.evaluation.metrics import BINS, calibration_error, confidence_bins
 from coda.evaluation.units import Units, target_units
-from coda.figures.style import FAINT, MM, PALETTE, Drawing, new_figure, style
+from coda.figures.style import FAINT, MM, PALETTE, Drawing, new_figure, percent, style
 from coda.methods import method_name
 
 LOOKS = {ADAPTED: (PALETTE[0], "o"), HELD_OUT: (PALETTE[1], "s")}
@@ -65,6 +65,8 @@ def reliability(
             column[1].set_xlabel(f"confidence (highest probability) per {level}")
         # Above 1 there is only the legend.
         grid[0, 0].set(xlim=(0, 1), ylim=(0, 1.45), yticks=np.linspace(0, 1, 6))
+        for axis in (grid[0, 0].xaxis, grid[0, 0].yaxis, grid[1, 0].yaxis):
+            axis.set_major_formatter(percent())
         grid[0, 0].set_ylabel("share that is right")
         grid[1, 0].set_ylabel("share of all")
     return Drawing(figure, pd.concat(tables, ignore_index=True))

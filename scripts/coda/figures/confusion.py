@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from coda.errors import UserError
 from coda.evaluation.units import classes_of, units
-from coda.figures.style import MM, SEQUENTIAL, TEXT, Drawing, new_figure, shortened, style
+from coda.figures.style import MM, SEQUENTIAL, TEXT, Drawing, new_figure, percent, shortened, style
 from coda.methods import method_name
 
 ACROSS = 34  # characters of a title in one line
@@ -111,7 +111,7 @@ def _numbers(axes: Axes, share: np.ndarray) -> None:
 
 def _bar(figure: Figure, image, panels: np.ndarray, level: str, gap: float) -> None:
     bar = figure.colorbar(
-        image, ax=list(panels), location="top", shrink=0.3, aspect=30, pad=gap, format="{x:.0%}"
+        image, ax=list(panels), location="top", shrink=0.3, aspect=30, pad=gap, format=percent()
     )
     bar.set_label(f"share of the {level}s of the true class")
     bar.outline.set_visible(False)

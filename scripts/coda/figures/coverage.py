@@ -9,7 +9,7 @@ from coda.columns import ADAPTED, VALIDATION, source_name
 from coda.errors import UserError
 from coda.evaluation.coverage_table import of_compounds
 from coda.figures.accuracy import DOTS, height_of, rows_of_pairs
-from coda.figures.style import FAINT, INK, MM, Drawing, method_colour, new_figure, style
+from coda.figures.style import FAINT, INK, MM, Drawing, method_colour, new_figure, percent, style
 from coda.methods import in_order, method_name
 
 HOME = "at home"
@@ -59,6 +59,7 @@ def coverage_dots(table: pd.DataFrame) -> Drawing:
         grid[0, 0].set_yticks(range(len(names)), names)
         grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
         grid[0, 0].set_xlim(-0.03, 1.03)
+        grid[0, 0].xaxis.set_major_formatter(percent())
         marks = [("all compounds", INK, 4.5), ("those of one mechanism", FAINT, 2.5)]
         handles = [
             Line2D([], [], marker="o", linewidth=0, markersize=size, color=colour, label=words)

@@ -14,7 +14,18 @@ from coda.columns import ADAPTED, HELD_OUT, VALIDATION, source_name, sources_in_
 from coda.errors import UserError
 from coda.evaluation.estimates import ALL
 from coda.evaluation.experiment_parts import BEFORE
-from coda.figures.style import INK, MM, PAGE, PALETTE, TEXT, Drawing, look, new_figure, style
+from coda.figures.style import (
+    INK,
+    MM,
+    PAGE,
+    PALETTE,
+    TEXT,
+    Drawing,
+    look,
+    new_figure,
+    percent,
+    style,
+)
 from coda.methods import in_order, method_name
 
 PLATES = {
@@ -142,11 +153,12 @@ def paired_bars(scores: pd.DataFrame, kinds: dict[str, str], level: str = "image
                 for guess in part.loc[part["method"] == "chance", "value"]:
                     axes.axvline(guess, color=colour, linestyle=(0, (1, 1.5)))
             axes.set_title(BARS[split])
-            axes.set_xlabel(f"accuracy per {level}")
+            axes.set_xlabel(f"{level}s named right")
             axes.grid(axis="x")
         grid[0].set_yticks(places, [method_name(name) for name in methods])
         grid[0].invert_yaxis()
         grid[0].set_xlim(0, None)
+        grid[0].xaxis.set_major_formatter(percent())
         handles, labels = grid[-1].get_legend_handles_labels()
         handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 1.5))))
         figure.legend(
@@ -191,11 +203,12 @@ def _panels(
                     draw(axes, part[part["target_source"] == target], looks[target])
                 axes.grid(axis="y")
             line[0].set_ylabel(f"trained on\n{source_name(source)}")
-        figure.supylabel(f"accuracy per {level}", fontsize=TEXT)
+        figure.supylabel(f"{level}s named right", fontsize=TEXT)
         for axes, title in zip(grid[0], splits.values(), strict=True):
             axes.set_title(title)
         grid[-1, len(splits) // 2].set_xlabel(xlabel)
         grid[0, 0].set_ylim(0, None)
+        grid[0, 0].yaxis.set_major_formatter(percent())
     return figure
 
 

@@ -9,7 +9,18 @@ from matplotlib.axes import Axes
 from coda.columns import SPLIT_NAMES, TARGET_SPLITS, source_name, sources_in_order
 from coda.errors import UserError
 from coda.figures.accuracy import accuracies
-from coda.figures.style import FAINT, INK, MM, PAGE, PALETTE, WIDTH, Drawing, new_figure, style
+from coda.figures.style import (
+    FAINT,
+    INK,
+    MM,
+    PAGE,
+    PALETTE,
+    WIDTH,
+    Drawing,
+    new_figure,
+    percent,
+    style,
+)
 from coda.methods import method_name
 
 ACROSS = 16  # characters of a method's name in one line
@@ -65,7 +76,7 @@ def slope_chart(summary: pd.DataFrame, level: str = "image", method: str = "coda
                         va="center",
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
                     )
-            row[0].set_ylabel(f"trained on {source_name(source)}\naccuracy per {level}")
+            row[0].set_ylabel(f"trained on {source_name(source)}\n{level}s named right")
         for axes, split in zip(grid[0], TARGET_SPLITS * across, strict=True):
             axes.set_title(SPLIT_NAMES[split].capitalize())
         for axes in places[len(trained) :].ravel():
@@ -73,6 +84,7 @@ def slope_chart(summary: pd.DataFrame, level: str = "image", method: str = "coda
         # The lowest panel of each column names the methods.
         for axes in places[len(trained) - across : len(trained)].ravel():
             axes.tick_params(axis="x", labelbottom=True)
+        grid[0, 0].yaxis.set_major_formatter(percent())
         grid[0, 0].set_xticks((0, 1), [fill(method_name(method), ACROSS) for method in methods])
         grid[0, 0].set_xlim(-0.2, 1.5 if across == 1 else 1.9)  # room for the names
     return Drawing(figure, table)

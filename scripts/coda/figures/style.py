@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogFormatter, LogFormatterMathtext
+from matplotlib.ticker import LogFormatter, LogFormatterMathtext, PercentFormatter
 
 from coda.files import replacing, write_table
 from coda.methods import COMPOSED
@@ -122,6 +122,11 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def percent() -> PercentFormatter:
+    """Make a formatter of ticks that writes shares in percent; each axis needs its own."""
+    return PercentFormatter(1, symbol=" %")
 
 
 def scale_bar(axes: Axes, um_per_pixel: float | None) -> None:
