@@ -4,7 +4,8 @@ Needs: crops, foundations and classifiers.
 Gives: <results>/predictions/<source>/seed_<n>/<method>/<target>.parquet, the source itself among the targets;
 <results>/intensities/<source>.parquet (what the intensity control sees); <results>/features/<source>/<plate>.parquet
 (what the methods measured* read); <results>/scores/<source>/*.parquet (parts of the
-tables, with replicates); <results>/metrics.csv (every run), summary.csv (means) and summary.txt; <results>/profiles/<source>/seed_<n>/<method>/<target>/<plate>.parquet,
+tables, with replicates); <results>/metrics.csv (every run), summary.csv (means), accuracy_by_plate.csv and summary.txt;
+<results>/profiles/<source>/seed_<n>/<method>/<target>/<plate>.parquet,
 their scores in <results>/representation/<source>/seed_<n>.parquet, and all of them in <results>/representation.csv;
 <results>/explanations/<source>/seed_<n>/<target>.parquet.
 """
@@ -376,6 +377,7 @@ rule score_source:
         runs=f"{RESULTS}/scores/{{source}}/runs.parquet",
         means=f"{RESULTS}/scores/{{source}}/means.parquet",
         plates=f"{RESULTS}/scores/{{source}}/plates.parquet",
+        by_plate=f"{RESULTS}/scores/{{source}}/by_plate.parquet",
     log:
         f"{RESULTS}/logs/score_source/{{source}}.log",
     benchmark:
@@ -402,12 +404,13 @@ rule score_predictions:
                 f"{RESULTS}/scores/{{source}}/{kind}.parquet",
                 source=sorted({source for source, _ in PAIRS}),
             )
-            for kind in ("runs", "means", "plates")
+            for kind in ("runs", "means", "plates", "by_plate")
         },
         warnings=rules.collect_warnings.output.warnings,
     output:
         metrics=f"{RESULTS}/metrics.csv",
         summary=f"{RESULTS}/summary.csv",
+        by_plate=f"{RESULTS}/accuracy_by_plate.csv",
         text=f"{RESULTS}/summary.txt",
     log:
         f"{RESULTS}/logs/score_predictions.log",

@@ -19,6 +19,7 @@ rule write_report:
     """Put findings, figures, tables, settings and versions into one HTML file."""
     input:
         summary=rules.score_predictions.output.summary,
+        by_plate=rules.score_predictions.output.by_plate,
         recommendation=rules.recommend_methods.output.recommendation,
         representation=rules.merge_representation.output.representation,
         coverage=rules.score_coverage.output.coverage,

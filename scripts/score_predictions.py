@@ -14,6 +14,7 @@ with reported(snakemake.log[0]):
     )
     write_table(evaluation.metrics, snakemake.output.metrics)
     write_table(evaluation.summary, snakemake.output.summary)
+    write_table(evaluation.by_plate, snakemake.output.by_plate)
     with replacing(snakemake.output.text) as temporary:
         notes = input_notes(read_table(snakemake.input.warnings))
         temporary.write_text("\n\n".join([accuracy_table(evaluation.summary), *notes]))

@@ -13,10 +13,11 @@ from coda.files import read_table
 from coda.logs import reported
 from coda.report.caveats import caveats
 from coda.report.findings import findings
-from coda.report.flattery import beaten_by_controls, flattery, on_new_compounds
+from coda.report.flattery import beaten_by_controls, caution, flattery, on_new_compounds
 from coda.report.front import accuracies_by_lab, front_page, meaning, scope
 from coda.report.input_notes import doubts
 from coda.report.page import Front, write_report
+from coda.report.plate_by_plate import plate_by_plate
 from coda.report.recommendation import recommended
 from coda.report.sections import opening, report_sections
 from coda.report.words import glossary
@@ -65,6 +66,8 @@ with reported(snakemake.log[0]):
             headline=headline,
             meaning=meaning(summary, level),
             scope=scope(plates, quality, pairs(config)),
+            caution=caution(summary, experiments, level),
+            plates=plate_by_plate(read_table(snakemake.input.by_plate), summary, level),
             flattery=flattery(
                 summary, plates, quality, set(config["train_sources"]), experiments, level
             ),

@@ -45,7 +45,7 @@ def test_parts_in_files_give_the_tables_of_all_at_once(world, tmp_path):
     for name, own in by_source(files).items():
         score_source(own, plates, replicates=40, seed=3).save(tmp_path / name)
     apart = compare_scores([SourceScores.load(tmp_path / name) for name in by_source(files)])
-    for table in ("metrics", "summary"):
+    for table in ("metrics", "summary", "by_plate"):
         paths = [tmp_path / f"{table}_{how}.csv" for how in ("at_once", "apart")]
         for path, found in zip(paths, (at_once, apart), strict=True):
             write_table(getattr(found, table), path)

@@ -4,7 +4,13 @@ import pandas as pd
 import pytest
 from coda.evaluation.estimates import ALL
 from coda.methods import COMPOSED
-from coda.report.flattery import beaten_by_controls, fixed_positions, flattery, on_new_compounds
+from coda.report.flattery import (
+    beaten_by_controls,
+    caution,
+    fixed_positions,
+    flattery,
+    on_new_compounds,
+)
 from coda.report.words import explained, glossary
 
 PLACE = {"train_source": ALL, "target_source": ALL, "level": "image"}
@@ -96,32 +102,50 @@ def test_without_the_experiment_it_is_said_that_new_compounds_were_not_measured(
 def test_new_compounds_are_shown_for_the_best_method_where_it_was_run_on_them():
     trials = experiments("harmonised_unadapted", "coda_consensus")
     words = said(sites(), trials)
-    assert "at home 40 % (50 % on known ones); unadapted 40 % (50 % on known ones)" in words
-    assert "CODA with consensus 40 %" in words and "was not run" not in words
+    assert "at home 40.0 % (50.0 % on known ones); unadapted 40.0 % (50.0 % on known ones)" in words
+    assert "CODA with consensus 40.0 %" in words and "was not run" not in words
     ((value, what, interval),) = on_new_compounds(SUMMARY, trials)
     assert (value, interval) == ("40.0 %", "20.0 to 60.0")
-    assert "with CODA with consensus (interval over compounds)" in what
+    assert what.endswith("(interval over compounds), with CODA with consensus")
 
 
 def test_a_best_method_that_was_not_run_on_new_compounds_is_named():
     words = said(sites(), experiments("harmonised_unadapted"))
-    assert "Harmonised 40 %" in words and "CODA with consensus was not run on them" in words
+    assert "Harmonised 40.0 %" in words and "CODA with consensus was not run on them" in words
     assert on_new_compounds(SUMMARY, experiments()) == []
+    ((_, what, _),) = on_new_compounds(SUMMARY, experiments("harmonised_unadapted"))
+    assert what.endswith("with Harmonised, another method: the best was not run on them")
 
 
 def test_methods_that_are_not_above_a_control_are_named():
     (words,) = beaten_by_controls(SUMMARY)
     assert words == (
-        "Intensities only names 40 % right, without the shape of cells. Not clearly above it, over compounds: "
-        "Unadapted; Harmonised."
+        "Intensities only names 40.0 % right, without the shape of cells. Clearly below it, over compounds: "
+        "Unadapted. Not clearly above it, over compounds: Harmonised."
     )
     rows = SUMMARY["baseline"] == "intensity"
-    all_close = SUMMARY.assign(low_compounds=SUMMARY["low_compounds"].mask(rows, -0.1))
-    assert beaten_by_controls(all_close)[0].endswith(
-        "No method is clearly above it, over compounds."
+    ends = {"low_compounds": -0.3, "high_compounds": -0.1}
+    below = SUMMARY.assign(**{end: SUMMARY[end].mask(rows, value) for end, value in ends.items()})
+    assert beaten_by_controls(below)[0].endswith(
+        "Every method is clearly below it, over compounds."
     )
+    layout = below.replace(
+        {"baseline": {"intensity": "position"}, "method": {"intensity": "position"}}
+    )
+    assert "The layout of the plates alone gives mechanisms away" in beaten_by_controls(layout)[0]
     clear = SUMMARY.assign(low_compounds=SUMMARY["low_compounds"].mask(rows, 0.1))
     assert beaten_by_controls(clear) == []
+
+
+def test_what_one_must_know_before_one_quotes_the_numbers():
+    assert caution(SUMMARY) == ""  # the best method is above the control
+    rows = SUMMARY["baseline"] == "intensity"
+    close = SUMMARY.assign(low_compounds=SUMMARY["low_compounds"].mask(rows, -0.1))
+    assert caution(close, experiments("harmonised_unadapted")) == (
+        "Read them with care: intensities only, without the shape of cells, names 40.0 % right; on compounds that were "
+        "not learned it is 40.0 % (with another method)."
+    )
+    assert "another" not in caution(close, experiments("coda_consensus"))
 
 
 @pytest.mark.parametrize("name", COMPOSED)

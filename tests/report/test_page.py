@@ -11,7 +11,8 @@ import pytest
 from coda.errors import UserError
 from coda.evaluation.scores import score_predictions
 from coda.report.findings import findings
-from coda.report.page import INSIDE, Section, settings_table, versions_table, write_report
+from coda.report.page import INSIDE, Front, Section, settings_table, versions_table, write_report
+from coda.report.plate_by_plate import PlateTable, Share
 from coda.report.tables import accuracy_frame, accuracy_table
 from pages import PIXEL, Page
 from PIL import Image
@@ -164,3 +165,16 @@ def test_frame_has_the_mean_last_and_no_placeholder(tmp_path):
     assert frame["train"].tolist() == ["source 1", "source 2", "mean of"]
     assert list(frame.columns)[-3:] == ["Gap closed by CODA", "Constant guess", "n"]
     assert not frame.isin(["nan", "None"]).any(axis=None)
+
+
+def test_the_table_of_plates_has_bars_as_long_as_its_shares(tmp_path):
+    rows = [
+        ("H", "source 5, at home", "held out", [Share(70.0, "60 to 80"), None]),
+        ("A", "source 3", "adapted to", [Share(20.5, ""), Share(40.0, "35 to 45")]),
+    ]
+    plates = PlateTable("Range.", "Shares.", ["as it is", "CODA"], rows)
+    write_report(tmp_path / "r.html", "T", [], [], [], Front(plates=plates))
+    page = Page((tmp_path / "r.html").read_text())
+    bars = [given["style"] for tag, given in page.seen if tag == "td" and "style" in given]
+    assert bars == ["--share: 70.0%", "--share: 20.5%", "--share: 40.0%"]
+    assert "Range." in (tmp_path / "r.html").read_text()

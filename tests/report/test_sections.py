@@ -25,6 +25,12 @@ from plates import inspected
 from predictions import SKILL, write_world
 from score_tables import coverage, pick, representation
 
+SETTINGS = {
+    "figures": {"level": "image"},
+    "train_sources": ["source_5"],
+    "target_sources": ["source_3", "source_5"],
+}
+
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
@@ -148,19 +154,19 @@ def test_the_section_on_harmonisation_shows_each_pair_and_the_front_page_the_fir
     figures = [str(tmp_path / f"{name}.png") for name in names]
     plates = chosen()
     given = summary, representation(), inspected(plates), plates, str(tmp_path), figures
-    settings = {"figures": {"level": "image"}}
+    settings = SETTINGS
     titles = [section.title for section in report_sections(*given, settings)]
     assert "Harmonisation" not in titles
     sections = report_sections(*given, settings, filters=filters())
     (section,) = [each for each in sections if each.title == "Harmonisation"]
-    assert [path for path, _ in section.folded["source 1 to source 2"]] == figures
+    assert [path for path, _ in section.folded["Source 1 to source 2"]] == figures
     ((table, _),) = section.tables
     assert table.to_dict("records") == [
         {"trained on": "source 1", "target": "source 2", "plates": 2, "control wells a plate": 12.0,
          "difference undone": "85 %"}
     ]  # fmt: skip
     ((path, words),) = opening(str(tmp_path), figures[::-1])
-    assert path == figures[0] and words.startswith("source 1 to source 2. What the cells")
+    assert path == figures[0] and words.startswith("Source 1 to source 2. What the cells")
     assert opening(str(tmp_path), figures[1:]) == []
 
 
@@ -168,7 +174,7 @@ def test_the_section_on_prediction_sets_has_the_figure_and_the_table(summary, tm
     figure = str(tmp_path / "coverage/source_1.png")
     plates = chosen()
     given = summary, representation(), inspected(plates), plates, str(tmp_path), [figure]
-    settings = {"figures": {"level": "image"}}
+    settings = SETTINGS
     sections = report_sections(*given, settings, coverage=coverage())
     (section,) = [each for each in sections if each.title == "Prediction sets"]
     assert [path for path, _ in section.figures] == [figure] and len(section.tables) == 1
@@ -185,7 +191,7 @@ def test_a_method_undefined_for_a_pair_has_no_mean_over_the_others(summary, tmp_
     both = pd.concat([first, second], ignore_index=True)
     plates = chosen()
     sections = report_sections(
-        summary, both, inspected(plates), plates, str(tmp_path), [], {"figures": {"level": "image"}}
+        summary, both, inspected(plates), plates, str(tmp_path), [], SETTINGS
     )
     results = next(section for section in sections if section.title == "Results")
     table, caption = next(part for part in results.tables if "purity moa" in part[0])
@@ -201,7 +207,9 @@ def test_tables_hold_the_summary(summary):
     frame = methods_frame(summary, "adapted").set_index("method")
     at = {"train_source": "all", "split": "adapted", "level": "image", "method": "coda"}
     row = pick(summary, **at, metric="accuracy", baseline=None).iloc[0]
-    assert frame.loc["CODA", "accuracy"].startswith(f"{row['value']:.3f} [{row['low']:.3f}")
+    assert frame.loc["CODA", "accuracy, %"].startswith(
+        f"{100 * row['value']:.1f} [{100 * row['low']:.1f}"
+    )
     test = pick(summary, **at, metric="difference", baseline="unadapted").iloc[0]
     assert frame.loc["CODA", "p (Holm)"] == p_text(test["p_holm"])
     assert frame.loc["CODA", "significant pairs"] == "2 up, 0 down of 2"
@@ -210,8 +218,12 @@ def test_tables_hold_the_summary(summary):
         for source in ("source_1", "source_2")
     ]
     each = pd.concat(each)["value"]
-    assert frame.loc["CODA", "SD over pairs"] == f"{np.ptp(each) / np.sqrt(2):.3f}"
-    assert frame.loc["Unadapted", "difference"] == frame.loc["Unadapted", "SD over pairs"] == ""
+    assert frame.loc["CODA", "SD over pairs"] == f"{100 * np.ptp(each) / np.sqrt(2):.1f}"
+    assert (
+        frame.loc["Unadapted", "difference, points"]
+        == frame.loc["Unadapted", "SD over pairs"]
+        == ""
+    )
     assert frame.loc["CODA", "compared with"] == "Unadapted"
     lost = summary.copy()
     one = (lost["train_source"] == "source_1") & (lost["metric"] == "difference")
@@ -225,7 +237,7 @@ def test_tables_hold_the_summary(summary):
     ahead = pick(summary, **at, metric="difference", baseline="intensity").iloc[0]
     words = above.loc["CODA", "above intensities only, adapted plates"]
     low, high = ahead["low_compounds"], ahead["high_compounds"]
-    assert words == f"{ahead['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    assert words == f"{100 * ahead['value']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     assert "Control: intensities only" not in above.index
 
 
@@ -300,14 +312,14 @@ def test_sections_stand_in_their_order_and_every_figure_is_there(summary, tmp_pa
     plates = chosen()
     sections = report_sections(
         summary, representation(), inspected(plates), plates, str(tmp_path / "figures"),
-        [str(path) for path in paths], {"figures": {"level": "image"}},
+        [str(path) for path in paths], SETTINGS,
     )  # fmt: skip
     titles = [section.title for section in sections]
     assert titles == ["Data", "Quality", "Training", "Results", "Pair by pair", "Controls", "Settings",
                       "Versions"]  # fmt: skip
     by = dict(zip(titles, sections, strict=True))
-    assert list(by["Quality"].folded) == ["source 3 P_1"]
-    assert list(by["Pair by pair"].folded) == ["source 3 to source 5, seed 1"]
+    assert list(by["Quality"].folded) == ["Source 3 P_1"]
+    assert list(by["Pair by pair"].folded) == ["Source 3 to source 5, seed 1"]
     shown = [path for section in sections for path, _ in section.figures]
     shown += [path for section in sections for part in section.folded.values() for path, _ in part]
     assert sorted(shown) == sorted(map(str, paths))
@@ -317,6 +329,38 @@ def test_sections_stand_in_their_order_and_every_figure_is_there(summary, tmp_pa
     assert sum(tag == "img" for tag, _ in page.seen) == len(paths)
     text = (tmp_path / "report.html").read_text()
     assert "one plate only" in text and not re.search(r">\s*nan\s*<", text)
+
+
+def test_a_source_that_lost_no_site_has_no_map_but_a_sentence(summary, tmp_path):
+    plates = chosen()
+    quality = inspected(plates)
+    quality.loc[quality["Metadata_Source"] == "source_3", "status"] = "ok"
+    quality.loc[quality["Metadata_Source"] == "source_5", "status"] = "missing"
+    maps = [str(tmp_path / f"sites_lost/{source}.png") for source in ("source_3", "source_5")]
+    sections = report_sections(
+        summary, representation(), quality, plates, str(tmp_path), maps, SETTINGS
+    )
+    (section,) = [each for each in sections if each.title == "Quality"]
+    assert [path for path, _ in section.figures] == maps[1:]
+    assert section.text == "No site of source 3 was lost."
+
+
+def test_plates_say_what_they_are_used_for(summary, tmp_path):
+    plates = chosen()
+    given = summary, representation(), inspected(plates), plates, str(tmp_path), []
+    (table, _), *_ = report_sections(*given, SETTINGS)[0].tables
+    used = table.groupby(["source", "used"]).size()
+    assert set(used.index) == {
+        (source, word)
+        for source, words in {
+            "source 3": ("adapted to", "held out"),
+            "source 5": ("trained on", "held out"),
+        }.items()
+        for word in words
+    }
+    both = SETTINGS | {"train_sources": ["source_3", "source_5"]}
+    (table, _), *_ = report_sections(*given, both)[0].tables
+    assert set(table["used"]) == {"trained on, adapted to", "held out"}
 
 
 def test_few_folds_are_open(tmp_path):

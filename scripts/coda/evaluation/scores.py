@@ -15,6 +15,7 @@ import pandas as pd
 
 from coda.columns import HELD_OUT, PLATE_KEYS, VALIDATION
 from coda.errors import UserError
+from coda.evaluation import plate_accuracy
 from coda.evaluation.bootstrap import accuracy_over_compounds, bootstrap
 from coda.evaluation.estimates import (
     ACCURACY,
@@ -37,7 +38,7 @@ from coda.progress import track
 
 @dataclass
 class Evaluation:
-    """Two tables in long form, one value a row.
+    """Three tables in long form, one value a row.
 
     Attributes
     ----------
@@ -47,6 +48,8 @@ class Evaluation:
     summary : pandas.DataFrame
         The same averaged over seeds, and over pairs where both sources are ``"all"``; columns seeds and
         pairs count what went in, in place of seed. Its intervals and tests resample the seeds too.
+    by_plate : pandas.DataFrame
+        Accuracies on each plate by itself, averaged over seeds: `coda.evaluation.plate_accuracy.plates_table`.
 
     Intervals are over wells (compounds at their level). Accuracies and differences have one over compounds too
     (`low_compounds` to `high_compounds`), as p is; see `coda.evaluation.significance`.
@@ -54,6 +57,7 @@ class Evaluation:
 
     metrics: pd.DataFrame
     summary: pd.DataFrame
+    by_plate: pd.DataFrame
 
 
 @dataclass
@@ -68,17 +72,21 @@ class SourceScores:
         The same averaged over seeds, with their replicates, before they are compared.
     plates : pandas.DataFrame
         What was predicted, by plate: Metadata_Source, Metadata_Plate, path, sites and classes, the last two as digests.
+    by_plate : pandas.DataFrame
+        Accuracies on each plate by itself: `coda.evaluation.plate_accuracy.plates_table`.
     """
 
     runs: pd.DataFrame
     means: Estimates
     plates: pd.DataFrame
+    by_plate: pd.DataFrame
 
     def save(self, folder: str | Path) -> None:
         """Write one Parquet file each."""
         write_table(self.runs, Path(folder, "runs.parquet"))
         write_table(_as_table(self.means), Path(folder, "means.parquet"))
         write_table(self.plates, Path(folder, "plates.parquet"))
+        write_table(self.by_plate, Path(folder, "by_plate.parquet"))
 
     @classmethod
     def load(cls, folder: str | Path) -> "SourceScores":
@@ -87,6 +95,7 @@ class SourceScores:
             read_table(Path(folder, "runs.parquet")),
             _as_estimates(read_table(Path(folder, "means.parquet"))),
             read_table(Path(folder, "plates.parquet")),
+            read_table(Path(folder, "by_plate.parquet")),
         )
 
 
@@ -162,6 +171,7 @@ def score_source(
     """
     subset = plates.set_index(PLATE_KEYS)["subset"]
     runs: Estimates = defaultdict(dict)
+    by_plate: Estimates = {}
     seen: dict[tuple[str, str], dict] = {}
     for file in track(files, "score predictions", len(files), "files"):
         predictions = read_predictions(file["path"])
@@ -170,10 +180,19 @@ def score_source(
             _check_plate(plate, seen)
         for split, rows in _splits(predictions, file, plates).items():
             for level in LEVELS:
-                _score(runs, file, split, level, rows, classes, replicates, seed)
+                key = _key(file, split, level)
+                _score(runs, key, file, rows, classes, replicates, seed)
+                if level in plate_accuracy.LEVELS and not reasons_of(rows):
+                    counted = units(rows, classes, level)
+                    plate_accuracy.add_plates(by_plate, key, counted, replicates, seed)
     means = over_seeds(runs, replicates, seed)
     compare(runs)
-    return SourceScores(estimates_table(runs), means, pd.DataFrame(list(seen.values())))
+    return SourceScores(
+        estimates_table(runs),
+        means,
+        pd.DataFrame(list(seen.values())),
+        plate_accuracy.plates_table(over_seeds(by_plate, replicates, seed), plates),
+    )
 
 
 def compare_scores(parts: list[SourceScores]) -> Evaluation:
@@ -188,6 +207,7 @@ def compare_scores(parts: list[SourceScores]) -> Evaluation:
     return Evaluation(
         _tested(runs).drop(columns=["pairs", "seeds"]),
         _tested(estimates_table(over_pairs(summary))).drop(columns="seed"),
+        pd.concat([part.by_plate for part in parts], ignore_index=True),
     )
 
 
@@ -284,24 +304,31 @@ def _splits(predictions: pd.DataFrame, file: dict, plates: pd.DataFrame) -> dict
     return {VALIDATION: parts[HELD_OUT]} if at_home else parts
 
 
+def _key(file: dict, split: str, level: str) -> Key:
+    method = "in_domain" if (split, file["method"]) == (VALIDATION, "unadapted") else file["method"]
+    return Key(file["train_source"], file["target_source"], file["seed"], method, split, level)
+
+
 def _score(
     runs: Estimates,
+    key: Key,
     file: dict,
-    split: str,
-    level: str,
     rows: pd.DataFrame,
     classes: list[str],
     replicates: int,
     seed: int,
 ) -> None:
-    method = "in_domain" if (split, file["method"]) == (VALIDATION, "unadapted") else file["method"]
-    key = Key(file["train_source"], file["target_source"], file["seed"], method, split, level)
     oracle = COMPOSED[file["method"]].adaptation == "oracle" and rows.empty
     reason = "the oracle was trained on these plates" if oracle else None
-    scored, guess = estimate_all(rows, classes, level, replicates, seed, reason)
+    scored, guess = estimate_all(rows, classes, key.level, replicates, seed, reason)
     runs[key].update(scored)
     if guess:
         runs[key._replace(method="chance")][ACCURACY] = guess
+
+
+def reasons_of(rows: pd.DataFrame) -> str:
+    """Say why some predictions have no value; empty where all have one."""
+    return "; ".join(rows["Reason"].dropna().unique()) if "Reason" in rows else ""
 
 
 def estimate_all(
@@ -335,8 +362,7 @@ def estimate_all(
     dict, Estimate or None
         Metric and ``None`` (no baseline) to its estimate; and the guess, None without labelled units.
     """
-    reasons = rows["Reason"].dropna().unique() if "Reason" in rows else []
-    reason = reason or "; ".join(reasons)
+    reason = reason or reasons_of(rows)
     counted = units(rows.iloc[:0] if reason else rows, classes, level)
     wins = pair_wins(counted)
     drawn = bootstrap(counted, wins, replicates, seed)

@@ -90,7 +90,7 @@ def accuracy_bars(summary: pd.DataFrame, level: str = "image") -> Drawing:
                     linewidth=0,
                 )
             )
-            labels.append("significant difference from before adaptation (see text)")
+            labels.append("differs significantly from before adaptation")
         figure.legend(handles, labels, loc="outside upper center", ncols=2, columnspacing=3)
     return Drawing(figure, table)
 

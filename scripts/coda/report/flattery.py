@@ -16,6 +16,11 @@ from coda.report.front import (
 from coda.report.tables import standing
 from coda.report.words import HOME
 
+# What a control that is as right as the methods says of the plates.
+MEANING = {
+    "position": " The layout of the plates alone gives mechanisms away, so a method might read it, too: well position "
+    "leaves traces in images."
+}
 NEW, KNOWN = "new_compounds", "known_compounds"
 
 
@@ -70,9 +75,14 @@ def on_new_compounds(
     row = defined(new, chosen, split, level) if chosen else None
     if row is None:
         return []
+    other = (
+        ""
+        if chosen == best_method(summary, level)
+        else ", another method: the best was not run on them"
+    )
     words = (
-        f"in other labs, on compounds that the classifier did not learn, with {method_name(chosen)} "
-        "(interval over compounds)"
+        "in other labs, on compounds that the classifier did not learn (interval over compounds), with "
+        f"{method_name(chosen)}{other}"
     )
     return [(percent(row), words, interval_text(row, "_compounds"))]
 
@@ -102,11 +112,14 @@ def _new_compounds(summary: pd.DataFrame, experiments: pd.DataFrame, level: str)
     for method, where, words in shown:
         values = [defined(rows, method, where, level) for rows in (new, known)]
         if all(value is not None for value in values):
-            right, before = (f"{100 * value['value']:.0f} %" for value in values)
+            right, before = map(percent, values)
             parts.append(f"{words} {right} ({before} on known ones)")
     if not parts:
         return ""
-    return f"On new compounds, of mechanisms learned from other compounds: {'; '.join(parts)}.{missing}"
+    return (
+        f"On new compounds, of mechanisms learned from other compounds: {'; '.join(parts)}. The classifier of this "
+        f"trial learned from fewer compounds, so it is less right on known ones than the one above.{missing}"
+    )
 
 
 def _ran(experiments: pd.DataFrame | None, level: str) -> bool:
@@ -125,6 +138,33 @@ def _shown(summary: pd.DataFrame, new: pd.DataFrame, split: str, level: str) -> 
     return candidates.loc[candidates["value"].idxmax(), "method"]
 
 
+def caution(
+    summary: pd.DataFrame, experiments: pd.DataFrame | None = None, level: str = "image"
+) -> str:
+    """Say in a sentence what one must know before one quotes the numbers: controls as right as methods, new compounds.
+
+    Parameters
+    ----------
+    summary, experiments, level
+        As in `flattery`.
+    """
+    split, said = tested_split(summary, level), []
+    best = best_method(summary, level)
+    for control in CONTROLS:
+        value = defined(summary, control, split, level)
+        stands = standing(summary[summary["level"] == level], control, split, NOT_CHOSEN)
+        if value is not None and best and method_name(best) not in stands["above"]:
+            said.append(
+                f"{control_name(control)}, without the shape of cells, names {percent(value)} right"
+            )
+    said += [
+        f"on compounds that were not learned it is {value}"
+        + ("" if "another method" not in words else " (with another method)")
+        for value, words, _ in on_new_compounds(summary, experiments, level)
+    ]
+    return f"Read them with care: {'; '.join(said)}." if said else ""
+
+
 def beaten_by_controls(summary: pd.DataFrame, level: str = "image") -> list[str]:
     """Say of each control how right it is, and which methods are not clearly above it, over compounds."""
     split = tested_split(summary, level)
@@ -134,18 +174,21 @@ def beaten_by_controls(summary: pd.DataFrame, level: str = "image") -> list[str]
         if value is None:
             continue
         stands = standing(summary[summary["level"] == level], control, split, NOT_CHOSEN)
-        close = [*stands["below"], *stands["near"]]
-        others = [*stands["above"], *stands["undefined"]]
-        name = control_name(control).capitalize()
-        if close:
+        if stands["below"] or stands["near"]:
+            name = control_name(control).capitalize()
             said.append(
-                f"{name} names {100 * value['value']:.0f} % right, without the shape of cells. "
-                f"{_verdict(close, others)}"
+                f"{name} names {percent(value)} right, without the shape of cells. {_verdict(stands)}"
+                f"{MEANING.get(control, '')}"
             )
     return said
 
 
-def _verdict(close: list[str], others: list[str]) -> str:
-    if not others:
-        return "No method is clearly above it, over compounds."
-    return f"Not clearly above it, over compounds: {listed(close)}."
+def _verdict(stands: dict[str, list[str]]) -> str:
+    """Say which methods are clearly below a control, and which not clearly above it, over compounds."""
+    below, near = stands["below"], stands["near"]
+    if below and not (near or stands["above"] or stands["undefined"]):
+        return "Every method is clearly below it, over compounds."
+    said = [f"Clearly below it, over compounds: {listed(below)}."] if below else []
+    if near:
+        said.append(f"Not clearly above it, over compounds: {listed(near)}.")
+    return " ".join(said)

@@ -130,7 +130,9 @@ def accuracies_by_lab(
         return []
     split = tested_split(summary, level)
     table = labs_frame(summary, held_out_plates(plates), split, level)
-    return [(table, f"Accuracy per {level} on {PLATES[split]}, with 95 % intervals.")]
+    return [
+        (table, f"{level.capitalize()}s named right on {PLATES[split]}, in %, with 95 % intervals.")
+    ]
 
 
 def held_out_plates(plates: pd.DataFrame) -> dict[str, str]:
@@ -183,7 +185,10 @@ def _against_home(best: pd.Series, home: pd.Series | None) -> str:
     if home is None or np.isnan(home["low"]) or np.isnan(best["low"]):
         return ""
     if best["low"] <= home["high"] and home["low"] <= best["high"]:
-        return f"Its interval overlaps with that {HOME}."
+        return (
+            f"Its 95 % interval ({interval_text(best)} %) and that {HOME} ({interval_text(home)} %) overlap, so the "
+            "two may or may not differ."
+        )
     words = "below" if best["value"] < home["value"] else "above"
     return f"That is {100 * abs(home['value'] - best['value']):.1f} points {words} {HOME}."
 

@@ -16,6 +16,7 @@ from PIL import Image
 from coda.errors import UserError
 from coda.files import replacing
 from coda.redaction import without_secrets
+from coda.report.plate_by_plate import PlateTable
 from coda.versions import software_versions
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -71,6 +72,10 @@ class Front:
         What the best method does.
     scope : str
         Which labs, plates and compounds that is about.
+    caution : str
+        What one must know before one quotes the numbers.
+    plates : coda.report.plate_by_plate.PlateTable or None
+        Accuracies plate by plate.
     flattery : str
         What the numbers owe to compounds that are known, and how new ones do.
     controls : list of str
@@ -93,6 +98,8 @@ class Front:
     headline: str = ""
     meaning: str = ""
     scope: str = ""
+    caution: str = ""
+    plates: PlateTable | None = None
     flattery: str = ""
     controls: list[str] = field(default_factory=list)
     measured: str = ""

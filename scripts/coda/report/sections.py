@@ -11,33 +11,33 @@ from coda.columns import (
     HELD_OUT,
     PLATE_KEYS,
     SPLIT_NAMES,
-    TRAIN,
     VALIDATION,
     WELL_KEYS,
     source_name,
     sources_in_order,
 )
+from coda.config import pairs
 from coda.evaluation.estimates import ALL
 from coda.evaluation.significance import TESTS
 from coda.methods import in_order, method_name
 from coda.report.experiment_findings import experiment_findings
 from coda.report.findings import CONTROLS
+from coda.report.front import named
 from coda.report.page import Section, settings_table, versions_table
 from coda.report.prediction_sets import set_findings, set_table
-from coda.report.tables import controls_frame, methods_frame, pairs_frame, undefined_frame
+from coda.report.tables import capital, controls_frame, methods_frame, pairs_frame, undefined_frame
 
 CAPTIONS = Path(__file__).parents[3] / "report"
 # Captions of the first screen, without the terms that the sections explain.
 OPENING = {
     "accuracy": "How often each method is right. Full bars: plates that it was adapted to, without their labels. Pale "
-    "bars: a plate that it never saw. Line: at home. Dotted line: always naming the commonest mechanism. Controls do "
-    "not see the shape of cells.",
+    "bars: a plate that it never saw. Line: at home. Dotted line: always naming the commonest mechanism. Star: differs "
+    "from what it was before adaptation, tested over compounds. Controls do not see the shape of cells.",
     "harmonised_crops": "What the cells looked like: a negative control, where both labs have one, and a compound, a "
     "column for each channel. Above: the other lab as it is. Middle: the same crop harmonised, with the sharpness and "
     "noise of the training lab; noise is amplified too, and what the microscope did not resolve, such as fine fibres, "
     "does not come back. Below: other cells with the same treatment in the training lab.",
 }
-SUBSETS = {TRAIN: "trained on or adapted to", VALIDATION: "held out"}
 SPLITS = {
     ADAPTED: "the adapted plates (transductive: seen without their labels)",
     HELD_OUT: "the held-out plate",
@@ -107,9 +107,14 @@ def report_sections(
             "Data",
             _data_words(quality),
             figures=drawn("crops"),
-            tables=[_plates(plates, quality), *_compounds(quality)],
+            tables=[_plates(plates, quality, pairs(config)), *_compounds(quality)],
         ),
-        Section("Quality", figures=drawn("sites_lost"), folded=folded("quality")),
+        Section(
+            "Quality",
+            _lost_words(quality),
+            figures=_of_sources(drawn("sites_lost"), losing(quality)),
+            folded=folded("quality"),
+        ),
         *_harmonisation(filters, folded),
         Section("Training", figures=drawn("training")),
         Section(
@@ -157,7 +162,7 @@ def _subject(stem: str) -> str:
     if not words:
         return ""
     said = " ".join(words).replace("_to_", " to ").replace("_seed_", ", seed ")
-    return re.sub(r"\bsource_(?=\d)", "source ", said) + ". "
+    return capital(re.sub(r"\bsource_(?=\d)", "source ", said)) + ". "
 
 
 def _behind(path: str, stem: str) -> str:
@@ -166,6 +171,23 @@ def _behind(path: str, stem: str) -> str:
         if Path(path).with_suffix(".csv").exists()
         else ""
     )
+
+
+def losing(quality: pd.DataFrame) -> list[str]:
+    """Name the sources that lost sites."""
+    return sources_in_order(quality.loc[quality["status"] != "ok", "Metadata_Source"])
+
+
+def _lost_words(quality: pd.DataFrame) -> str:
+    """Say which sources lost no site: a map of their plates would be blank."""
+    whole = set(quality["Metadata_Source"]) - set(losing(quality))
+    if not whole:
+        return ""
+    return f"No site of {named(whole)} was lost."
+
+
+def _of_sources(pictures: list[tuple[str, str]], sources: list[str]) -> list[tuple[str, str]]:
+    return [(path, words) for path, words in pictures if Path(path).stem in sources]
 
 
 def _data_words(quality: pd.DataFrame) -> str:
@@ -186,9 +208,9 @@ def _accuracies(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, s
     for split, words in SPLITS.items():
         if (summary["split"] == split).any():
             text = (
-                f"Accuracy per {level} on {words}: means over pairs with 95 % intervals; differences, on the same "
-                "resamples, from unadapted or, for other classifiers, from the same one before adaptation; their p, "
-                "corrected by Holm over the methods; and the pairs in which a difference is significant after "
+                f"{level.capitalize()}s named right on {words}: means over pairs with 95 % intervals; differences, on "
+                "the same resamples, from unadapted or, for other classifiers, from the same one before adaptation; "
+                "their p, corrected by Holm over the methods; and the pairs in which a difference is significant after "
                 f"correction over all methods and pairs. {TESTS} The gap closed is defined for the task model only."
             )
             tables.append((methods_frame(summary, split, level), text))
@@ -197,8 +219,8 @@ def _accuracies(summary: pd.DataFrame, level: str) -> list[tuple[pd.DataFrame, s
             frame = pairs_frame(summary, train, split, level)
             if len(frame):
                 text = (
-                    f"Accuracy per {level} on {words}, trained on {source_name(train)}; a star marks a significant "
-                    "difference from what the method is compared with, after correction."
+                    f"{level.capitalize()}s named right on {words}, in %, trained on {source_name(train)}; a star "
+                    "marks a significant difference from what the method is compared with, after correction."
                 )
                 tables.append((frame, text))
     return tables
@@ -315,11 +337,13 @@ def _controls(summary: pd.DataFrame, level: str) -> list[Section]:
     if not there:
         return []
     table = controls_frame(summary, there, level)
-    caption = f"Accuracy per {level} above each control, mean over pairs."
+    caption = f"Points by which {level}s named right are above each control, with intervals over compounds."
     return [Section("Controls", _caption("controls"), tables=[(table, caption)])]
 
 
-def _plates(plates: pd.DataFrame, quality: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def _plates(
+    plates: pd.DataFrame, quality: pd.DataFrame, adaptations: list[tuple[str, str]]
+) -> tuple[pd.DataFrame, str]:
     """Count the sites of each plate: planned, lost and flagged."""
     keys = ["Metadata_Source", "Metadata_Batch", "Metadata_Plate"]
     counts = (
@@ -330,11 +354,27 @@ def _plates(plates: pd.DataFrame, quality: pd.DataFrame) -> tuple[pd.DataFrame, 
         .groupby(keys, as_index=False)
         .agg(sites=("status", "size"), lost=("lost", "sum"), flagged=("flagged", "sum"))
     )
-    table = (
-        plates[[*keys, "subset"]].merge(counts, on=keys, how="left").replace({"subset": SUBSETS})
-    )
+    table = plates[[*keys, "subset"]].merge(counts, on=keys, how="left")
+    table["subset"] = [
+        _used(source, subset, adaptations)
+        for source, subset in zip(table["Metadata_Source"], table["subset"], strict=True)
+    ]
+    table["Metadata_Source"] = table["Metadata_Source"].map(source_name)
     table.columns = ["source", "batch", "plate", "used", "sites", "lost", "flagged"]
     return table, "Plates that took part. Flagged sites are kept but not trained on."
+
+
+def _used(source: str, subset: str, adaptations: list[tuple[str, str]]) -> str:
+    """Say what a plate is used for, by the pairs that its source is in."""
+    if subset == VALIDATION:
+        return "held out"
+    words = ("trained on", "adapted to")
+    said = [
+        word
+        for word, sources in zip(words, zip(*adaptations, strict=True), strict=False)
+        if source in sources
+    ]
+    return ", ".join(said) or words[0]
 
 
 def _compounds(quality: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:

@@ -143,10 +143,12 @@ def methods_frame(summary: pd.DataFrame, split: str, level: str = "image") -> pd
         pairs, spread = len(values), values.std(skipna=False)
         line = {
             "method": method_name(method),
-            "accuracy": value_text(score_of(rows, (ALL, ALL), method, split, level)),
+            "accuracy, %": value_text(
+                score_of(rows, (ALL, ALL), method, split, level), points=True
+            ),
             "compared with": "" if difference is None else method_name(difference["baseline"]),
-            "difference": value_text(difference, signed=True),
-            "SD over pairs": "" if np.isnan(spread) else f"{spread:.3f}",
+            "difference, points": value_text(difference, signed=True, points=True),
+            "SD over pairs": "" if np.isnan(spread) else f"{100 * spread:.1f}",
             "p (Holm)": "" if difference is None else p_text(difference["p_holm"]),
             "significant pairs": f"{(mine > 0).sum()} up, {(mine < 0).sum()} down of {pairs}"
             if pairs
@@ -182,7 +184,7 @@ def pairs_frame(summary: pd.DataFrame, train: str, split: str, level: str) -> pd
             test = score_of(rows, pair, method, split, level, "difference", compared_with(method))
             star = " *" if test is not None and test["p_holm"] < ALPHA else ""
             column[method_name(method)] = (
-                value_text(score_of(rows, pair, method, split, level)) + star
+                value_text(score_of(rows, pair, method, split, level), points=True) + star
             )
         table[source_name(target)] = column
     return pd.DataFrame(table).rename_axis("method").reset_index()
@@ -208,11 +210,13 @@ def labs_frame(
         for source in [train, *targets]
     }
     home = score_of(summary, (train, train), "in_domain", VALIDATION, level)
-    table = [{"method": method_name("in_domain"), headings[train]: value_text(home)}]
+    table = [{"method": method_name("in_domain"), headings[train]: value_text(home, points=True)}]
     methods = in_order(set(rows["method"]) - {"chance"})
     for method in sorted(methods, key=lambda name: name in CONTROLS):
         values = {
-            headings[target]: value_text(score_of(rows, (train, target), method, split, level))
+            headings[target]: value_text(
+                score_of(rows, (train, target), method, split, level), points=True
+            )
             for target in targets
         }
         table.append({"method": method_name(method)} | values)
@@ -238,7 +242,7 @@ def controls_frame(summary: pd.DataFrame, controls: list[str], level: str) -> pd
         for control in controls:
             for split in TARGET_SPLITS:
                 row = score_of(rows, (ALL, ALL), method, split, level, "difference", control)
-                words = value_text(row, signed=True, over="_compounds")
+                words = value_text(row, signed=True, over="_compounds", points=True)
                 line[f"above {control_name(control)}, {SPLIT_NAMES[split]}"] = words
         if any(list(line.values())[1:]):
             table.append(line)
@@ -342,7 +346,11 @@ def score_of(
 
 
 def value_text(
-    row: pd.Series | None, percent: bool = False, signed: bool = False, over: str = ""
+    row: pd.Series | None,
+    percent: bool = False,
+    signed: bool = False,
+    over: str = "",
+    points: bool = False,
 ) -> str:
     """Write a value with its interval, ``0.584 [0.552, 0.613]``; nothing if it is undefined.
 
@@ -352,12 +360,17 @@ def value_text(
         A row of scores.
     percent, signed
         Whether to write a percentage, or a sign.
+    points
+        Whether to write hundredths, as tables in percent have them: ``58.4 [55.2, 61.3]``.
     over
         Nothing for the interval over wells, ``"_compounds"`` for that over compounds.
     """
     if row is None or np.isnan(row["value"]):
         return ""
-    form, factor = ("{:.0f} %", 100) if percent else ("{:+.3f}" if signed else "{:.3f}", 1)
+    sign = "+" if signed else ""
+    form, factor = f"{{:{sign}.3f}}", 1
+    if percent or points:
+        form, factor = ("{:.0f} %" if percent else f"{{:{sign}.1f}}"), 100
     value, low, high = (
         form.format(factor * row[name]) for name in ("value", f"low{over}", f"high{over}")
     )
