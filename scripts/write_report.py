@@ -67,7 +67,7 @@ with reported(snakemake.log[0]):
             meaning=meaning(summary, level),
             scope=scope(plates, quality, pairs(config)),
             caution=caution(summary, experiments, level),
-            plates=plate_by_plate(read_table(snakemake.input.by_plate), summary, level),
+            plates=plate_by_plate(read_scores(snakemake.input.by_plate), summary, level),
             flattery=flattery(
                 summary, plates, quality, set(config["train_sources"]), experiments, level
             ),

@@ -100,7 +100,7 @@ class SourceScores:
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:
-    """Read the metrics or the summary back from CSV or Parquet, numbers as numbers."""
+    """Read the metrics, the summary or accuracies by plate back from CSV or Parquet, numbers as numbers."""
     table = read_table(path)
     numbers = {
         "seed": int,
