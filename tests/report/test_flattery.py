@@ -106,7 +106,7 @@ def test_new_compounds_are_shown_for_the_best_method_where_it_was_run_on_them():
     assert "CODA with consensus 40.0 %" in words and "was not run" not in words
     ((value, what, interval),) = on_new_compounds(SUMMARY, trials)
     assert (value, interval) == ("40.0 %", "20.0 to 60.0")
-    assert what.endswith("(interval over compounds), with CODA with consensus")
+    assert what.endswith("not learned, with CODA with consensus; interval over compounds")
 
 
 def test_a_best_method_that_was_not_run_on_new_compounds_is_named():
@@ -114,7 +114,7 @@ def test_a_best_method_that_was_not_run_on_new_compounds_is_named():
     assert "Harmonised 40.0 %" in words and "CODA with consensus was not run on them" in words
     assert on_new_compounds(SUMMARY, experiments()) == []
     ((_, what, _),) = on_new_compounds(SUMMARY, experiments("harmonised_unadapted"))
-    assert what.endswith("with Harmonised, another method: the best was not run on them")
+    assert "with Harmonised (the best was not run on them);" in what
 
 
 def test_methods_that_are_not_above_a_control_are_named():
@@ -143,7 +143,7 @@ def test_what_one_must_know_before_one_quotes_the_numbers():
     close = SUMMARY.assign(low_compounds=SUMMARY["low_compounds"].mask(rows, -0.1))
     assert caution(close, experiments("harmonised_unadapted")) == (
         "Read them with care: intensities only, without the shape of cells, names 40.0 % right; on compounds that were "
-        "not learned it is 40.0 % (with another method)."
+        "not learned it is 40.0 % with another method."
     )
     assert "another" not in caution(close, experiments("coda_consensus"))
 

@@ -25,8 +25,7 @@ from coda.figures.style import (
 )
 from coda.methods import in_order, method_name
 
-# Bars of the adapted plates are full, those of the held-out plate are pale.
-STRENGTHS = {ADAPTED: 1.0, HELD_OUT: 0.45}
+STRENGTHS = {ADAPTED: (1.0, "full"), HELD_OUT: (0.45, "pale")}
 ACROSS = 4  # panels side by side
 NARROWEST = 2.7  # mm a method, the least that its name needs
 DOTS = (0, (1, 1.5))
@@ -151,7 +150,7 @@ def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
     apart = np.array([is_control(name) for name in methods])
     places = np.arange(len(methods)) + APART * apart
     colours = [method_colour(method) for method in methods]
-    for (split, strength), offset in zip(STRENGTHS.items(), (-0.21, 0.21), strict=True):
+    for (split, (strength, words)), offset in zip(STRENGTHS.items(), (-0.21, 0.21), strict=True):
         rows = panel[panel["split"] == split].set_index("method")
         value, low, high, p = (
             rows.reindex(methods)[["value", "low", "high", "p_holm"]].to_numpy(float).T
@@ -167,7 +166,7 @@ def _bars(axes: Axes, panel: pd.DataFrame, methods: list[str]) -> None:
             0,
             color=INK,
             alpha=strength,
-            label=SPLIT_NAMES[split],
+            label=f"{words} bars: {SPLIT_NAMES[split]}",
         )
         for row in np.flatnonzero((p < ALPHA) & ~apart):
             axes.annotate(

@@ -191,12 +191,12 @@ def treatment_strips(
             for store, row in zip((target, training), rows, strict=True)
         ]
     with style():
-        across = len(target.channels) + 0.4
+        across = len(target.channels) + 0.8
         tile = min(WIDTH / across, TILE)
         figure = new_figure(len(lines) * tile + 10 * MM, tile * across)
         grid = figure.subplots(len(lines), len(target.channels), squeeze=False)
         for line, (words, image, um) in zip(grid, lines, strict=True):
-            line[0].set_ylabel(words)
+            line[0].set_ylabel(words, rotation=0, ha="right", va="center")
             for axes, pixels in zip(line, standardised(image)[0], strict=True):
                 axes.imshow(pixels, cmap="gray", vmin=DARKEST, vmax=BRIGHTEST)
                 axes.set(xticks=[], yticks=[])

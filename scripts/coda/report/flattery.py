@@ -21,6 +21,7 @@ MEANING = {
     "position": " The layout of the plates alone gives mechanisms away, so a method might read it, too: well position "
     "leaves traces in images."
 }
+ANOTHER = "(the best was not run on them)"
 NEW, KNOWN = "new_compounds", "known_compounds"
 
 
@@ -75,15 +76,8 @@ def on_new_compounds(
     row = defined(new, chosen, split, level) if chosen else None
     if row is None:
         return []
-    other = (
-        ""
-        if chosen == best_method(summary, level)
-        else ", another method: the best was not run on them"
-    )
-    words = (
-        "in other labs, on compounds that the classifier did not learn (interval over compounds), with "
-        f"{method_name(chosen)}{other}"
-    )
+    other = "" if chosen == best_method(summary, level) else f" {ANOTHER}"
+    words = f"in other labs, on compounds not learned, with {method_name(chosen)}{other}; interval over compounds"
     return [(percent(row), words, interval_text(row, "_compounds"))]
 
 
@@ -159,7 +153,7 @@ def caution(
             )
     said += [
         f"on compounds that were not learned it is {value}"
-        + ("" if "another method" not in words else " (with another method)")
+        + (" with another method" if ANOTHER in words else "")
         for value, words, _ in on_new_compounds(summary, experiments, level)
     ]
     return f"Read them with care: {'; '.join(said)}." if said else ""

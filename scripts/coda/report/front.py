@@ -185,10 +185,7 @@ def _against_home(best: pd.Series, home: pd.Series | None) -> str:
     if home is None or np.isnan(home["low"]) or np.isnan(best["low"]):
         return ""
     if best["low"] <= home["high"] and home["low"] <= best["high"]:
-        return (
-            f"Its 95 % interval ({interval_text(best)} %) and that {HOME} ({interval_text(home)} %) overlap, so the "
-            "two may or may not differ."
-        )
+        return f"Whether that is as good as {HOME} is open: the intervals overlap."
     words = "below" if best["value"] < home["value"] else "above"
     return f"That is {100 * abs(home['value'] - best['value']):.1f} points {words} {HOME}."
 
