@@ -97,6 +97,7 @@ rule write_explorer:
         source=EXPLORED,
         method=AFTER,
         size=config["views"]["global_size"],
+        simulated="simulation" in config,
         code=code("write_explorer"),
     script:
         "../scripts/write_explorer.py"

@@ -4,7 +4,7 @@ import pandas as pd
 from coda.columns import source_name
 from coda.crops.store import CropStore
 from coda.evaluation.units import read_predictions
-from coda.figures.explorer import crops_table, looks, thumbnails, write_explorer
+from coda.figures.explorer import About, crops_table, looks, thumbnails, widths_of, write_explorer
 from coda.files import read_table
 from coda.logs import reported
 from coda.methods import method_name
@@ -25,9 +25,14 @@ with reported(snakemake.log[0]):
         snakemake.output.explorer,
         table,
         pictures,
-        f"Crops of {source_name(snakemake.params.source)} and of the labs adapted to, before and after "
-        f"{method_name(snakemake.params.method)}",
-        len(home) + sum(map(len, before)),
+        About(
+            f"Crops of {source_name(snakemake.params.source)} and of the labs adapted to, before and after "
+            f"{method_name(snakemake.params.method)}",
+            snakemake.params.source,
+            len(home) + sum(map(len, before)),
+            widths_of(stores, table),
+            snakemake.params.simulated,
+        ),
         looks(
             table,
             pd.concat(explanations) if explanations else None,

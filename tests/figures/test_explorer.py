@@ -11,11 +11,13 @@ from coda.columns import SITE_KEYS
 from coda.crops.store import CropStore, CropWriter
 from coda.figures import explorer
 from coda.figures.explorer import (
+    About,
     crops_table,
     looks,
     project,
     sheets,
     thumbnails,
+    widths_of,
     write_explorer,
 )
 from PIL import Image
@@ -128,12 +130,45 @@ def test_the_page_stands_alone_and_no_name_breaks_out(predictions, tmp_path):
     )
     table = crops_table(home, [before], [after])
     pictures = np.zeros((len(table), 32, 32, 3), np.uint8)
-    write_explorer(tmp_path / "explorer.html", table, pictures, "A & B", len(table))
+    write_explorer(
+        tmp_path / "explorer.html", table, pictures, About("A & B", "source_5", len(table))
+    )
     page = (tmp_path / "explorer.html").read_text()
     assert "<title>A &amp; B</title>" in page
     assert "<script>alert" not in page
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.?http", page)
     assert [path.name for path in tmp_path.iterdir()] == ["explorer.html"]
+
+
+def test_the_page_says_which_lab_trained_how_wide_crops_are_and_that_images_are_simulated(
+    predictions, tmp_path
+):
+    home, before, after = predictions
+    table = crops_table(home, [before], [after])
+    pictures, path = np.zeros((len(table), 32, 32, 3), np.uint8), tmp_path / "explorer.html"
+    for simulated in (True, False):
+        write_explorer(
+            path, table, pictures, About("A", "source_1", len(table), {"source_1": 166}, simulated)
+        )
+        page = path.read_text()
+        assert "training lab, source 1, stay" in page
+        assert '"widths": {"source 1": 166}' in page
+        assert ("Simulated images." in page) == simulated
+
+
+def test_widths_are_those_of_the_pixels_of_each_lab_that_are_known(tmp_path):
+    site = dict(zip(SITE_KEYS, ["s", "p", "A01", 1], strict=True))
+    stores = []
+    for source, settings in (
+        ("a", {"um_per_pixel": 1.3}),
+        ("b", {"um_per_pixel": 0.65}),
+        ("c", {}),
+    ):
+        with CropWriter(tmp_path / f"{source}.arrow", ["DNA"], 128, 128, settings) as writer:
+            writer.write(site | {"Metadata_Source": source}, np.zeros((1, 1, 128, 128), np.uint8))
+        stores.append(CropStore([tmp_path / f"{source}.arrow"]))
+    table = pd.concat([store.table for store in stores], ignore_index=True)
+    assert widths_of(stores, table) == {"a": 166, "b": 83}
 
 
 def test_forty_thousand_crops_stay_under_sixty_megabytes(predictions, tmp_path):
@@ -147,7 +182,9 @@ def test_forty_thousand_crops_stay_under_sixty_megabytes(predictions, tmp_path):
             table[name] = random.normal(size=len(table))
         # As grainy as pictures get: noise that is no smoother than a pixel, in every colour.
         pictures = random.integers(0, 256, (len(table), 32, 32, 3)).astype(np.uint8)
-        write_explorer(tmp_path / "explorer.html", table, pictures, "Many", len(table))
+        write_explorer(
+            tmp_path / "explorer.html", table, pictures, About("Many", "source_5", len(table))
+        )
         sizes.append((len(table), (tmp_path / "explorer.html").stat().st_size))
     (rows, size), (more, larger) = sizes
     assert (larger - size) / (more - rows) * explorer.MOST + size < 60e6
@@ -181,5 +218,5 @@ def test_each_explained_crop_has_its_own_maps_and_changes(predictions, tmp_path)
         assert all(each["change"] == [-25.0, 3.1] for each in entries)
     path, pictures = tmp_path / "explorer.html", np.zeros((len(table), 32, 32, 3), np.uint8)
     for given in (found, None):
-        write_explorer(path, table, pictures, "A", len(table), given)
+        write_explorer(path, table, pictures, About("A", "source_5", len(table)), given)
         assert ('"only_attention"' in path.read_text()) == (given is not None)

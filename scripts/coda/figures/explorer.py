@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
@@ -222,12 +223,47 @@ def looks(
     return found
 
 
+@dataclass(frozen=True)
+class About:
+    """What the page says of all its crops.
+
+    Attributes
+    ----------
+    title : str
+        Title of the page.
+    home : str
+        The training source.
+    total : int
+        How many crops there are; the page says so where it holds fewer.
+    widths : mapping of str to int
+        Width of a crop of each source in µm, where it is known.
+    simulated : bool
+        Whether the workflow drew the images, which a strip says.
+    """
+
+    title: str
+    home: str
+    total: int
+    widths: Mapping[str, int] = field(default_factory=dict)
+    simulated: bool = False
+
+
+def widths_of(stores: Sequence[CropStore], table: pd.DataFrame) -> dict[str, int]:
+    """Give the width of a crop of each source in whole µm, where the size of its pixels is known."""
+    sizes = {
+        source: store.um_per_pixel(source)
+        for store in stores
+        for source in table["Metadata_Source"].unique()
+        if store.um_per_pixel(source)
+    }
+    return {source: round(stores[0].width * um) for source, um in sizes.items()}
+
+
 def write_explorer(
     path: str | Path,
     table: pd.DataFrame,
     pictures: np.ndarray,
-    title: str,
-    total: int,
+    about: About,
     attention: dict | None = None,
 ) -> None:
     """Write the page, whole or not at all; it needs no network and no other file.
@@ -240,10 +276,8 @@ def write_explorer(
         What `crops_table` gives.
     pictures
         What `thumbnails` gives.
-    title
-        Title of the page.
-    total
-        How many crops there are; the page says so where it holds fewer.
+    about
+        What the page says of them all.
     attention
         What `looks` gives, if any crop was looked at so.
     """
@@ -282,14 +316,17 @@ def write_explorer(
         "palette": [*PALETTE, *MORE],
         "ramp": RAMP,
         "blank": BLANK,
-        "total": total,
+        "total": about.total,
         "attention": attention,
+        "widths": {source_name(source): width for source, width in about.widths.items()},
     }
     script, parts = components(_parts(source, facts["names"]))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     resources = Resources(mode="inline", components=["bokeh", "bokeh-gl", "bokeh-widgets"])
     page = environment.from_string(TEMPLATE.read_text()).render(
-        title=title,
+        title=about.title,
+        home=source_name(about.home),
+        simulated=about.simulated,
         bokeh=resources.render(),
         script=script,
         parts=parts,
@@ -356,12 +393,12 @@ def _parts(source: ColumnDataSource, names: Mapping[str, list[str]]) -> dict:
     # One view for both would move the after map with the before one: places are those of one projection.
     panels[1].x_range, panels[1].y_range = panels[0].x_range, panels[0].y_range
     plate = figure(
-        title="Plate", sizing_mode="stretch_width", height=300, tools="tap", toolbar_location=None, name="plate",
+        sizing_mode="stretch_width", height=300, tools="tap", toolbar_location=None, name="plate",
         x_axis_location="above", x_range=Range1d(0.5, 24.5), y_range=Range1d(16.5, 0.5),
     )  # fmt: skip
     plate.grid.visible = False
     _see_through(plate)
-    rows = [1, 8, 16, 24, 32]
+    rows = [1, 4, 8, 12, 16, 24, 32]
     plate.yaxis.ticker = rows
     plate.yaxis.major_label_overrides = {row: row_letters(row - 1) for row in rows}
     plate.rect(
