@@ -47,8 +47,9 @@ def foundation_of(method):
 def classifier_of(method):
     """The classifier behind a method."""
     made = COMPOSED[method]
-    if made.adaptation == "tent":
-        return rules.adapt_supervised.output.weights.replace("{method}", method)
+    adapted = {"tent": rules.adapt_supervised, "consensus": rules.adapt_to_consensus}
+    if made.adaptation in adapted:
+        return adapted[made.adaptation].output.weights.replace("{method}", method)
     trained = {"supervised": rules.train_supervised, "shuffled": rules.train_shuffled}
     weights = trained.get(made.head, rules.train_classifier).output.weights
     return trained_by(weights, made.adaptation)
@@ -86,7 +87,7 @@ def told_apart(methods):
             ],
             # It was trained on the other plates.
             "held_out_only": COMPOSED[method].adaptation == "oracle",
-            "plate_norms": COMPOSED[method].adaptation == "adabn",
+            "plate_norms": COMPOSED[method].plate_norms,
         }
         for method in methods
     }
@@ -427,16 +428,22 @@ rule score_predictions:
         "../scripts/score_predictions.py"
 
 
-def recommended_runs():
-    """What a recommendation compares: all methods that read the task model without having seen the target's labels."""
+def runs_without_target_labels(heads):
+    """Runs of all methods with some heads that have not seen the target's labels, and of those heads at home."""
     return [
         run
         for source in sorted({source for source, _ in PAIRS})
         for run in runs_of(source)
-        if COMPOSED[run["method"]].head == "task_model"
+        if COMPOSED[run["method"]].head in heads
         and COMPOSED[run["method"]].adaptation != "oracle"
-        and (run["method"] == "unadapted" or run["target_source"] != source)
+        and (run["method"] in ("unadapted", "supervised") or run["target_source"] != source)
     ]
+
+
+def recommended_runs():
+    """What a recommendation compares: the supervised network's controls can be judged where it is there at home."""
+    supervised = {"supervised"} & set(config["methods"])
+    return runs_without_target_labels({"task_model", *supervised})
 
 
 rule recommend_methods:

@@ -43,7 +43,7 @@ rule write_pack:
 rule score_coverage:
     """Score how often prediction sets hold the right mechanism, at home and at each target, where labels tell."""
     input:
-        predictions=lambda wildcards: predictions_of(recommended_runs()),
+        predictions=lambda wildcards: predictions_of(runs_without_target_labels({"task_model"})),
         plates=f"{RESULTS}/metadata/plates.csv",
     output:
         coverage=f"{RESULTS}/coverage.csv",
@@ -57,7 +57,7 @@ rule score_coverage:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        runs=lambda wildcards: recommended_runs(),
+        runs=lambda wildcards: runs_without_target_labels({"task_model"}),
         coverage=config["predict"]["coverage"],
         code=code("score_coverage"),
     script:

@@ -310,3 +310,39 @@ rule adapt_supervised:
         code=code("adapt_supervised"),
     script:
         "../scripts/adapt_supervised.py"
+
+
+rule adapt_to_consensus:
+    """Adapt the supervised network to what it finds in all wells of a compound, its batch norms those of each plate."""
+    input:
+        crops=adaptation_crops,
+        weights=rules.train_supervised.output.weights,
+        filters=filters_of,
+    output:
+        weights=f"{ADAPTED}/supervised.safetensors",
+        log=f"{ADAPTED}/adaptation.parquet",
+    log:
+        f"{RESULTS}/logs/adapt_to_consensus/{{source}}/seed_{{seed}}/{{target}}_{{method}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/adapt_to_consensus/{{source}}/seed_{{seed}}/{{target}}_{{method}}.tsv"
+    wildcard_constraints:
+        method="supervised_consensus|harmonised_supervised_consensus",
+    conda:
+        "../envs/torch.yaml"
+    threads: share(ADAPTATIONS_AT_ONCE)
+    resources:
+        gpu=1,
+        mem_mb=growing(16000),
+        runtime=growing(240),
+    params:
+        settings=network_settings(config, "supervise")
+        | {
+            "views": config["views"],
+            "training": config["adapt"],
+            "wells": config["data"]["wells"],
+            "balanced": config["consensus"]["balanced"],
+        },
+        precision=config["compute"]["precision"],
+        code=code("adapt_to_consensus"),
+    script:
+        "../scripts/adapt_to_consensus.py"

@@ -257,9 +257,7 @@ def _check_contradictions(config: dict[str, Any]) -> None:
         raise UserError("target_sources has no source besides the training source; add one.")
     _check_views(config)
     _check_trainings(config)
-    without = [
-        name for name in chosen_methods(config["methods"]) if COMPOSED[name].adaptation == "adabn"
-    ]
+    without = [name for name in chosen_methods(config["methods"]) if COMPOSED[name].plate_norms]
     if without and not config["supervised_network"]:
         raise UserError(
             f"The config key methods has {without[0]}, which needs a network with batch norms; name one as "

@@ -32,7 +32,9 @@ PROFILES = {
     "measured_harmony": "Measured features, Harmony",
 }
 # Ways to adapt the supervised network, which has no foundation of its own.
-OWN = {"tent": "TENT", "adabn": "AdaBN"}
+OWN = {"tent": "TENT", "adabn": "AdaBN", "consensus": "consensus"}
+# Those in which its batch norms take the statistics of each plate.
+WITH_PLATE_NORMS = ("adabn", "consensus")
 # Heads that are a method by themselves: no foundation that could be adapted or aligned is read through them.
 ALONE = {"supervised": "Supervised", "shuffled": "Control: shuffled labels", **PROFILES, **CONTROLS}
 FOUNDATIONS = {"unadapted": "Unadapted", **ADAPTATIONS, "oracle": "Trained on the target"}
@@ -139,6 +141,11 @@ class Method:
         )
 
     @property
+    def plate_norms(self) -> bool:
+        """Whether batch norms take the statistics of each plate."""
+        return self.adaptation in WITH_PLATE_NORMS
+
+    @property
     def before(self) -> str | None:
         """Name of the method that it is compared with.
 
@@ -210,6 +217,7 @@ METHODS = {
     "supervised_tent": "Or does it once adapted by the entropy of its predictions (TENT)?",
     "supervised_adabn": "Or does one with batch norms, once these have the statistics of each plate (AdaBN)?",
     "harmonised_supervised_adabn": "Do plates' statistics and harmonised images add up?",
+    "harmonised_supervised_consensus": "And does it help to hold each image to what such a network finds in all wells?",
     "unadapted_linear_sphered": "Does a linear probe on sphered embeddings, the common practice, do as well?",
     "measured": "Do features measured from cells, as by CellProfiler, do as well, read by a linear classifier?",
     "measured_sphered": "And sphered on the negative controls of each lab?",

@@ -55,6 +55,13 @@ def test_a_method_that_moves_the_controls_away_is_not_chosen_however_much_it_agr
     assert choose(compared.reset_index()) == "oda"
 
 
+def test_controls_of_another_network_are_judged_by_its_own_at_home():
+    tables = {"unadapted": table_of(0.5), "supervised_adabn": table_of(2.5, push=8.0)}
+    own = {"supervised_adabn": table_of(3.0, seed=9, plates=("H1",), push=8.0)}
+    assert chosen(tables) == "unadapted"
+    assert choose(compare_methods(tables, HOME, own)) == "supervised_adabn"
+
+
 def test_the_distance_of_controls_is_the_squared_distance_of_scipy():
     names = [f"Logit_moa {number}" for number in range(4)]
     away, means = table_of(push=3.0), []

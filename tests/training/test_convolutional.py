@@ -1,13 +1,12 @@
 """The convolutional baseline: its batch norms take the statistics of each plate, and nothing else of it changes."""
 
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from coda.crops.store import CropStore, CropWriter
+from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.evaluation.predict import Pipeline, predict_sites
 from coda.training import convolutional
@@ -16,31 +15,14 @@ from coda.training.convolutional import Convolutional, batch_norms, with_plate_n
 from coda.training.networks import Supervised
 from coda.training.views import centre_view
 from small_training import SETTINGS, classify
+from wide_plates import MODEL, SIZE, widened
 
-SIZE = 64
-MODEL = {"architecture": "resnet18", "options": {}, "weights": "random", "convolutional": True}
 COMPUTE = Compute(torch.device("cpu"), "fp32")
 
 
 @pytest.fixture(scope="module")
 def plates(tiny_plates, tmp_path_factory):
-    """The tiny plates with crops of 64 pixels, the least that such a network takes."""
-    folder, made = tmp_path_factory.mktemp("wide"), []
-    for path in tiny_plates:
-        store = CropStore([path])
-        wide = np.pad(
-            store.gather(np.arange(len(store))), ((0, 0), (0, 0), (0, 16), (0, 16)), "wrap"
-        )
-        made.append(str(folder / Path(path).name))
-        with CropWriter(made[-1], store.channels, SIZE, SIZE, {"um_per_pixel": 1.0}) as writer:
-            for site, pixels in zip(store.table.to_dict("records"), wide, strict=True):
-                kept = {
-                    name: value
-                    for name, value in site.items()
-                    if name.startswith(("Metadata_", "Quality_"))
-                }
-                writer.write(kept, pixels[None])
-    return made
+    return widened(tiny_plates, tmp_path_factory.mktemp("wide"))
 
 
 @pytest.fixture(scope="module")

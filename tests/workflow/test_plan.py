@@ -43,7 +43,7 @@ def test_the_papers_config_plans(tmp_path):
 
 
 def test_the_methods_that_answer_a_question_plan_every_training(planned):
-    of_transformers = [name for name in METHODS if COMPOSED[name].adaptation != "adabn"]
+    of_transformers = [name for name in METHODS if not COMPOSED[name].plate_norms]
     rules = planned(f"methods=[{', '.join(of_transformers)}]")
     assert {"adapt_foundation", "adapt_supervised", "train_shuffled", "predict_probes"} <= rules
     assert {"predict_sites", "score_predictions", "plot_accuracy", "write_report"} <= rules
@@ -56,6 +56,14 @@ def test_a_convolutional_baseline_is_trained_alone(planned):
         "supervised_network=resnet18", "methods=[unadapted, harmonised_supervised_adabn]"
     )
     assert {"train_supervised", "predict_sites", "write_report"} <= rules
+    assert rules.isdisjoint({"pretrain_foundation", "train_classifier", "adapt_supervised"})
+
+
+def test_a_convolutional_baseline_is_adapted_to_its_consensus_alone(planned):
+    rules = planned(
+        "supervised_network=resnet18", "methods=[unadapted, harmonised_supervised_consensus]"
+    )
+    assert {"train_supervised", "adapt_to_consensus", "predict_sites", "write_report"} <= rules
     assert rules.isdisjoint({"pretrain_foundation", "train_classifier", "adapt_supervised"})
 
 

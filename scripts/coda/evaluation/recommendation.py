@@ -10,6 +10,7 @@ wrongly on every plate alike.
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,11 @@ RESAMPLINGS = 200
 STARTING = "unadapted"
 
 
-def compare_methods(tables: Mapping[str, pd.DataFrame], home: pd.DataFrame) -> pd.DataFrame:
+def compare_methods(
+    tables: Mapping[str, pd.DataFrame],
+    home: pd.DataFrame,
+    own_homes: Mapping[str, pd.DataFrame] = MappingProxyType({}),
+) -> pd.DataFrame:
     """Measure of each method what may be known of it without labels, on one target.
 
     Methods are compared on the sites for which all of them have predictions; one that has none is left out.
@@ -41,6 +46,8 @@ def compare_methods(tables: Mapping[str, pd.DataFrame], home: pd.DataFrame) -> p
         Predictions of each method, of the same plates. One of them is ``"unadapted"``.
     home
         Predictions of the unadapted method on the held-out plate of the training source.
+    own_homes
+        The same by another network, by the methods that read that one.
 
     Returns
     -------
@@ -72,7 +79,9 @@ def compare_methods(tables: Mapping[str, pd.DataFrame], home: pd.DataFrame) -> p
     except UserError as error:
         rows["agreement"] = np.nan
         reasons.append(str(error))
-    rows["control_distance"] = [control_distance(table, home) for table in tables.values()]
+    rows["control_distance"] = [
+        control_distance(table, own_homes.get(name, home)) for name, table in tables.items()
+    ]
     if rows["control_distance"].isna().any():
         reasons.append("There are no negative controls with predictions in both sources.")
     rows["confidence"] = _confidence(rows, tables)

@@ -21,6 +21,8 @@ ADAPTATION = {
 OWN = {
     "tent": "its norms are trained on to be surer of the other lab's images, without labels",
     "adabn": "its batch norms take the statistics of each plate",
+    "consensus": "its features are trained on, without labels, to see in each image what the network finds in all "
+    "wells of its compound with the batch norms of each plate",
 }
 ALIGNED = {
     "all": "features of the other lab get the mean and spread that they have in the training lab",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from coda.columns import PLATE_KEYS
 from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.training.alignment import (
@@ -30,15 +31,14 @@ def compound_consensus(
     proportions: torch.Tensor | None = None,
     **inputs: Any,
 ) -> torch.Tensor:
-    """Give each site the mean log probability of its compound's sites, as probabilities.
+    """Give each site what a task model finds in all sites of its compound, as `agreed` has it.
 
     It knows which wells hold the same compound, and no label.
 
     Parameters
     ----------
     store, rows
-        The crops, and which of them belong together: sites of the target. Negative controls among them, and
-        sites without a compound, have no consensus.
+        The crops, and which of them belong together: sites of the target.
     foundation, task_model
         Frozen networks, on the device.
     wanted
@@ -47,7 +47,7 @@ def compound_consensus(
     what
         Name for progress lines.
     proportions : tensor, shape (classes,), optional
-        Share of each class among the compounds, to which the consensus is `balanced`.
+        As in `agreed`.
     inputs
         ``size``, ``compute`` and ``threads``, as in `coda.training.inference.apply_to_sites`.
 
@@ -62,9 +62,7 @@ def compound_consensus(
         If no plate has controls to align by.
     """
     table, device = store.table, inputs["compute"].device
-    members = table.iloc[np.unique(rows)].assign(row=np.unique(rows))
-    treated = members["Metadata_pert_type"] != "negcon"
-    members = members[treated & members["Metadata_JCP2022"].notna()]
+    treated = treated_sites(table, rows)
     alignment = Alignment(foundation.embed_dim).to(device)
 
     def moments_of(views: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -76,10 +74,9 @@ def compound_consensus(
         return (F.log_softmax(logits, dim=-1),)
 
     votes, voters = [], []
-    plates = table.groupby(["Metadata_Source", "Metadata_Plate"], sort=False).indices
-    for (source, plate), all_rows in plates.items():
-        on_plate = (members["Metadata_Source"] == source) & (members["Metadata_Plate"] == plate)
-        if not on_plate.any():
+    for (_, plate), all_rows in table.groupby(PLATE_KEYS, sort=False).indices.items():
+        asked = np.intersect1d(all_rows, treated)
+        if not len(asked):
             continue
         if wanted is not None:
             controls = all_rows[reference_sites(table.iloc[all_rows], "dmso")]
@@ -88,29 +85,67 @@ def compound_consensus(
                 continue
             moments = TokenMoments(*apply_to_sites(moments_of, store, controls, **inputs))
             alignment.fit(moments.statistics(), wanted)
-        asked = members[on_plate]
-        votes += apply_to_sites(vote, store, asked["row"].to_numpy(), **inputs)
-        voters.append(asked["Metadata_JCP2022"])
+        votes += apply_to_sites(vote, store, asked, **inputs)
+        voters.append(asked)
     if not votes:
         raise UserError(
             "No plate of the target has a negative control of good quality to align tokens by; set "
             "consensus.aligned to false, or leave coda_consensus out of methods."
         )
-    heard = pd.DataFrame(torch.cat(votes).double().numpy())
-    means = heard.groupby(pd.concat(voters).to_numpy()).mean()
-    members = members[members["Metadata_JCP2022"].isin(means.index)]
+    consensus = agreed(table, treated, np.concatenate(voters), torch.cat(votes), proportions)
+    if inputs["compute"].rank == 0:
+        tell_consensus(what, table, np.concatenate(voters))
+    return consensus.to(device)
+
+
+def treated_sites(table: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+    """Give those of some rows of a store that hold a compound which is no negative control, sorted and each once."""
+    rows = np.unique(rows)
+    mine = table.iloc[rows]
+    return rows[(mine["Metadata_pert_type"] != "negcon") & mine["Metadata_JCP2022"].notna()]
+
+
+def agreed(
+    table: pd.DataFrame,
+    treated: np.ndarray,
+    voters: np.ndarray,
+    votes: torch.Tensor,
+    proportions: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Give each treated site the mean log probability of its compound's votes, as probabilities.
+
+    Parameters
+    ----------
+    table
+        The store's table.
+    treated, voters
+        Rows of treated sites, and of those that voted, which are among them.
+    votes : tensor, shape (voters, classes)
+        Their log probabilities.
+    proportions : tensor, shape (classes,), optional
+        Share of each class among the compounds, to which the consensus is `balanced`.
+
+    Returns
+    -------
+    float32 tensor, shape (rows of the table, classes)
+        Zeros at sites that are not treated, or whose compound has no vote.
+    """
+    compounds = table["Metadata_JCP2022"].to_numpy()
+    means = pd.DataFrame(votes.double().cpu().numpy()).groupby(compounds[voters]).mean()
     logits = torch.from_numpy(means.to_numpy(copy=True))
     if proportions is not None:
         logits = balanced(logits, proportions.double())
-    consensus = F.softmax(logits, dim=-1).float()
-    if inputs["compute"].rank == 0:
-        print(
-            f"{what}: consensus of {len(means):,} compounds from {len(heard):,} sites", flush=True
-        )
-    targets = torch.zeros(len(table), consensus.shape[1])
-    of_member = means.index.get_indexer(members["Metadata_JCP2022"])
-    targets[members["row"].to_numpy(copy=True)] = consensus[of_member]
-    return targets.to(device)
+    targets = torch.zeros(len(table), votes.shape[1])
+    place = means.index.get_indexer(compounds[treated])
+    heard = torch.from_numpy(place >= 0)
+    targets[torch.from_numpy(treated)[heard]] = F.softmax(logits, dim=-1).float()[place[place >= 0]]
+    return targets
+
+
+def tell_consensus(what: str, table: pd.DataFrame, voters: np.ndarray) -> None:
+    """Print how many compounds and sites a consensus is of."""
+    compounds = table["Metadata_JCP2022"].iloc[voters].nunique()
+    print(f"{what}: consensus of {compounds:,} compounds from {len(voters):,} sites", flush=True)
 
 
 ROUNDS = 100  # of Sinkhorn's iteration; a handful suffices where probabilities are soft
