@@ -256,6 +256,7 @@ def classifiers(rows: Rows, run: Run) -> None:
         ("task model", tokens, task_model),
         ("supervised", torch.nn.Identity(), supervised),
     ):
+        sites = LabelledSites(store, numbers, numbers % CLASSES)
         learner = ClassifierLearner(
             features=features,
             classifier=network.to(run.compute.device),
@@ -264,8 +265,8 @@ def classifiers(rows: Rows, run: Run) -> None:
             views=run.size["views"],
             seed=0,
             sites_per_epoch=len(numbers),
+            steps_per_epoch=sites.steps_per_epoch(run.size["batch"]),
         )
-        sites = LabelledSites(store, numbers, numbers % CLASSES)
         measured = measure_end_to_end(
             Trainer(learner, sites, threads=run.threads), run.count(10), run.count(40)
         )

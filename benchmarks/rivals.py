@@ -159,6 +159,7 @@ def train_resnet(
         classifier=network,
         views=views,
         sites_per_epoch=len(sites.sites),
+        steps_per_epoch=-(-len(sites.sites) // settings.batch_size),
     )
     for batch, rest in Loader(sites.store, sites.plan(learner), compute.device):
         learner.train_step(batch, rest)

@@ -10,10 +10,15 @@ from coda.crops.store import CropStore
 from coda.errors import UserError
 from coda.evaluation.predict import Pipeline, predict_sites
 from coda.training import convolutional
+from coda.training.classifier_trainer import ClassifierLearner
 from coda.training.compute import Compute, Machine
 from coda.training.convolutional import Convolutional, batch_norms, with_plate_norms
 from coda.training.networks import Supervised
+from coda.training.plate_batches import CONTEXT, NO_CLASS, PlateBatches
+from coda.training.settings import TaskSettings, ViewSettings
+from coda.training.site_selection import labelled_rows
 from coda.training.views import centre_view
+from harmonised_plates import rewritten
 from small_training import SETTINGS, classify
 from wide_plates import MODEL, SIZE, widened
 
@@ -160,3 +165,49 @@ def test_labels_change_nothing(plates, trained, monkeypatch):
 def test_a_network_that_cannot_be_adapted_so_is_refused(name, words):
     with pytest.raises(UserError, match=words):
         Convolutional(name, 5)
+
+
+def test_batches_are_of_one_plate_with_its_controls_and_show_every_site_once_an_epoch(plates):
+    store = CropStore(plates[:3])
+    classes = sorted(store.table["Metadata_moa"].dropna().unique())
+    batches = PlateBatches(store, *labelled_rows(store.table, classes))
+    settings = TaskSettings(epochs=2, batch_size=5)
+    learner = ClassifierLearner(
+        features=torch.nn.Identity(),
+        classifier=torch.nn.Linear(2, 2),
+        compute=COMPUTE,
+        settings=settings,
+        seed=3,
+        views=ViewSettings(**SETTINGS["views"] | {"global_size": SIZE}),
+        sites_per_epoch=len(batches.sites),
+        steps_per_epoch=batches.steps_per_epoch(5),
+    )
+    planned = list(batches.plan(learner))
+    assert len(planned) == 2 * batches.steps_per_epoch(5) == learner.steps
+    table, class_of = store.table, dict(zip(batches.sites, batches.classes, strict=True))
+    for epoch in (planned[: len(planned) // 2], planned[len(planned) // 2 :]):
+        shown = []
+        for sites, (numbers, _) in epoch:
+            rows = table.iloc[sites]
+            assert rows["Metadata_Plate"].nunique() == 1
+            named = numbers.numpy() != NO_CLASS
+            assert (rows["Metadata_pert_type"][~named] == "negcon").all()
+            assert rows["Quality_ok"].all() and (~named).sum() == CONTEXT
+            assert [class_of[site] for site in sites[named]] == list(numbers[named])
+            assert len(sites) == len(numbers) and named.sum() <= 5
+            shown += list(sites[named])
+        assert sorted(shown) == sorted(batches.sites)
+    learner.step = 3  # a training that goes on sees what it would have seen
+    again = list(batches.plan(learner))
+    assert len(again) == len(planned) - 3
+    assert all((one[0] == other[0]).all() for one, other in zip(planned[3:], again, strict=True))
+
+
+def test_plates_without_controls_are_learned_from_without_them(plates, tmp_path):
+    def treated(row, pixels):
+        return row | {"Metadata_pert_type": "trt"}, pixels
+
+    store = CropStore([rewritten(plates[0], tmp_path / "p.arrow", treated)])
+    classes = sorted(store.table["Metadata_moa"].dropna().unique())
+    batches = PlateBatches(store, *labelled_rows(store.table, classes))
+    assert [len(controls) for _, controls in batches.plates] == [0]

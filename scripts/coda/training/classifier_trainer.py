@@ -33,18 +33,18 @@ class ClassifierLearner(Learner):
     views
         Settings of the views.
     sites_per_epoch : int
-        Sites of the training source, each shown once an epoch; the last batch may be smaller.
+        Sites of the training source, each shown once an epoch.
+    steps_per_epoch : int
+        Batches of an epoch.
     """
 
     features: Callable[[torch.Tensor], torch.Tensor]
     classifier: nn.Module
     views: ViewSettings
     sites_per_epoch: int
-    steps_per_epoch: int = 0
 
     def __post_init__(self) -> None:
         """Count the steps and make the optimiser."""
-        self.steps_per_epoch = -(-self.sites_per_epoch // self.settings.batch_size)
         super().__post_init__()
         groups, decay = decay_groups([self.classifier]), self.settings.weight_decay
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=decay, fused=True)
@@ -54,7 +54,8 @@ class ClassifierLearner(Learner):
     def samples_after(self, step: int) -> int:
         """Count the samples seen after `step` steps."""
         epoch, number = divmod(step, self.steps_per_epoch)
-        return epoch * self.sites_per_epoch + number * self.settings.batch_size
+        shown = min(number * self.settings.batch_size, self.sites_per_epoch)
+        return epoch * self.sites_per_epoch + shown
 
     def logits(self, views: torch.Tensor) -> torch.Tensor:
         """Map views (N, C, size, size) to logits (N, classes)."""
@@ -125,6 +126,10 @@ class LabelledSites:
             raise UserError(
                 "There are no labelled sites to train or validate on; check sources and labels in the config."
             )
+
+    def steps_per_epoch(self, batch: int) -> int:
+        """Count the batches that show every site once; the last may be smaller."""
+        return -(-len(self.sites) // batch)
 
     def plan(
         self, learner: ClassifierLearner

@@ -16,6 +16,7 @@ from coda.training.networks import (
     build_task_model,
     load_foundation,
 )
+from coda.training.plate_batches import PlateBatches
 from coda.training.settings import ModelSettings, TaskSettings, ViewSettings, WatchSettings
 from coda.training.site_selection import (
     check_classes,
@@ -88,6 +89,8 @@ def train_classifier(
         LabelledSites(store, *labelled_rows(table, classes))
         for store, table in zip(stores, tables, strict=True)
     )
+    if settings["model"].get("convolutional"):
+        train = PlateBatches(train.store, train.sites, train.classes)
     model, views = ModelSettings(**settings["model"]), ViewSettings(**settings["views"])
     training = TaskSettings(**settings["training"])
     seed_everything(seed)
@@ -123,6 +126,7 @@ def train_classifier(
             views=views,
             seed=seed,
             sites_per_epoch=len(train.sites),
+            steps_per_epoch=train.steps_per_epoch(training.batch_size),
         )
         judge = Judge("validation_accuracy", lambda: held_out.accuracy(learner, machine.threads))
         trainer = Trainer(learner, train, judge, threads=machine.threads, watch=watch)

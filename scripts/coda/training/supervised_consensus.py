@@ -156,8 +156,9 @@ def adapt_to_consensus(
             settings=training,
             views=views,
             seed=seed,
+            sites_per_epoch=len(rows),
             # Whole batches only: of a few images, batch norms would have poor statistics.
-            sites_per_epoch=max(len(rows) // training.batch_size, 1) * training.batch_size,
+            steps_per_epoch=max(len(rows) // training.batch_size, 1),
         )
         trainer = Trainer(learner, batches, threads=machine.threads, watch=watch)
         trainer.run(states, what, TrainingLog(outputs["log"], watch))
