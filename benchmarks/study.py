@@ -5,6 +5,7 @@ trained for a target and all predictions are made once, into the folder --keep, 
 
 PYTHONPATH=scripts python benchmarks/study.py --keep study results/world_4 ... results/world_8
 PYTHONPATH=scripts python benchmarks/study.py --keep study --knockouts results/knockouts
+PYTHONPATH=scripts python benchmarks/study.py --keep study --second results/world_9 ... results/world_13
 """
 
 import argparse
@@ -39,11 +40,13 @@ from coda.files import read_table, write_table
 from coda.predict.coverage import Calibration, calibrate
 from coda.predict.coverage_scores import sets_of
 from coda.training.checkpoints import read_header
+from coda.training.classify import train_classifier
 from coda.training.compute import Machine
 from coda.training.inference import apply_to_sites
 from coda.training.networks import load_foundation, load_task_model
 from coda.training.settings import AdaptSettings, ModelSettings, TaskSettings, ViewSettings
 from coda.training.site_selection import usable_rows
+from coda.training.supervised_consensus import adapt_to_consensus
 from coda.training.tent import adapt_supervised
 from rivals import (
     SitesOfOnePlate,
@@ -59,7 +62,7 @@ from rivals import (
     train_resnet,
 )
 from safetensors.torch import load_file, save_file
-from study_summary import COVERAGE, METHOD
+from study_summary import BEFORE_SECOND, COVERAGE, METHOD, SECOND
 from table import RESULTS
 
 NOT_BALANCED = f"{METHOD}, not balanced"
@@ -211,6 +214,54 @@ def resnet(
     return as_predictions(store, world.classes, logits)
 
 
+def by_plate_norms(world: StudyWorld, target: str, consensus: bool = False) -> pd.DataFrame:
+    """Predict by the workflow's network with batch norms on harmonised images, adapted to its consensus or not.
+
+    At home images are as they are.
+    """
+    config = world.config | {"supervised_network": "resnet18"}
+    settings, size = network_settings(config, "supervise"), {"views": config["views"]}
+    weights = world.keep / "supervised_by_plates.safetensors"
+    if not weights.exists():
+        train_classifier(
+            crops=world.crops(world.home, "train"),
+            validation=world.crops(world.home, VALIDATION),
+            outputs={"weights": str(weights), "log": str(weights.with_suffix(".parquet"))},
+            settings={"model": settings["model"], "training": config["supervise"]} | size,
+            seed=world.seed,
+            machine=Machine(),
+            what=world.results.name,
+        )
+    filters = None if target == world.home else world.filters(target)
+    if consensus:
+        folder, before = world.keep / target / "supervised_consensus", weights
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / "supervised.safetensors"
+        wells = {"wells": config["data"]["wells"], "balanced": config["consensus"]["balanced"]}
+        adapt_to_consensus(
+            crops=world.crops(target, "train"),
+            weights=str(before),
+            outputs={"weights": str(weights), "log": str(folder / "log.parquet")},
+            settings=settings | size | wells | {"training": config["adapt"]},
+            seed=world.seed,
+            machine=Machine(),
+            what=f"{world.results.name}, {target}",
+            open_crops=partial(HarmonisedStore, filters=filters),
+        )
+    pipeline = Pipeline(
+        str(weights), settings["depth"], harmonised=filters is not None, plate_norms=True
+    )
+    made = predict_sites(
+        crops=[str(path) for path in world.store(target).paths],
+        pipelines={"one": pipeline},
+        settings=network_settings(config),
+        machine=Machine(),
+        what=target,
+        filters=filters,
+    )
+    return next(iter(made))[1].drop(columns="Embedding")
+
+
 def trained_on_target(
     world: StudyWorld, target: str, train: Callable, harmonised: bool = False
 ) -> pd.DataFrame:
@@ -287,6 +338,8 @@ RIVALS: dict[str, Callable[[StudyWorld, str], pd.DataFrame]] = {
     "ResNet, harmonised": partial(resnet, own=False, harmonised=True),
     "AdaBN, harmonised": partial(resnet, own=True, harmonised=True),
     "CS-ARM-BN, harmonised": partial(resnet, own=True, by_plates=True, harmonised=True),
+    BEFORE_SECOND: by_plate_norms,
+    SECOND: partial(by_plate_norms, consensus=True),
 }
 MEASURED = [name for name in RIVALS if name.startswith("Measured")]
 ON_HARMONISED = ["ResNet, harmonised", "AdaBN, harmonised", "CS-ARM-BN, harmonised"]
@@ -301,7 +354,9 @@ STEPS = {
     9: MEASURED[:1],
     11: ON_HARMONISED,
     12: MEASURED[1:],
+    13: [BEFORE_SECOND, SECOND],
 }
+IN_NEW_WORLDS = ["unadapted", "harmonised", *STEPS[2][2:], *ON_HARMONISED, *STEPS[13]]
 # Which method's sets of mechanisms are made by whom, on the training source's held-out plate.
 AT_HOME = {
     **dict.fromkeys(list(RIVALS)[:5], "Linear probe"),
@@ -309,6 +364,7 @@ AT_HOME = {
     **dict.fromkeys(["ResNet", "AdaBN", *ON_HARMONISED[:2]], "ResNet"),
     **dict.fromkeys(["CS-ARM-BN", "CS-ARM-BN, harmonised"], "CS-ARM-BN"),
     **dict.fromkeys(MEASURED, "Measured features"),
+    **dict.fromkeys([BEFORE_SECOND, SECOND], BEFORE_SECOND),
 }
 
 
@@ -389,26 +445,29 @@ def main() -> None:
     arguments.add_argument("--keep", type=Path, required=True)
     arguments.add_argument("--steps", type=int, nargs="*", default=list(STEPS))
     arguments.add_argument("--knockouts", action="store_true")
+    arguments.add_argument("--second", action="store_true", help="the second method's worlds")
     given = arguments.parse_args()
     config = demo_config()
     worlds = [StudyWorld(folder, config, given.keep / folder.name) for folder in given.worlds]
-    steps = {5: ["unadapted", "harmonised", METHOD]} if given.knockouts else STEPS
+    steps, words = {step: STEPS[step] for step in given.steps}, "scores"
+    if given.knockouts:
+        steps, words = {5: ["unadapted", "harmonised", METHOD]}, "knockouts"
+    if given.second:
+        steps, words = {14: IN_NEW_WORLDS}, "second"
     for step, names in steps.items():
-        if step not in given.steps and not given.knockouts:
-            continue
         for world in worlds:
             for name in names:
                 for target in world.targets:
                     predictions(world, target, name)
                     print(f"step {step}: {world.results.name}, {target}, {name}", flush=True)
-    names = [name for names in steps.values() for name in names]
+    every = STEPS if words == "scores" else steps
+    names = [name for names in every.values() for name in names]
     rows = [
         row
         for world in worlds
         for row in scores_of(world, [name for name in names if there(world, name)])
     ]
-    path = RESULTS / f"study_{'knockouts' if given.knockouts else 'scores'}.csv"
-    pd.DataFrame(rows).to_csv(path, index=False)
+    pd.DataFrame(rows).to_csv(RESULTS / f"study_{words}.csv", index=False)
 
 
 if __name__ == "__main__":

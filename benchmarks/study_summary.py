@@ -8,6 +8,7 @@ from scipy import stats
 
 IN_DOMAIN, UNADAPTED = "in domain", "unadapted"
 METHOD = "harmonised coda_consensus"
+SECOND, BEFORE_SECOND = "harmonised supervised_consensus", "harmonised supervised_adabn"
 COVERAGE = 0.9
 # Of knocked-out labs; see benchmarks/knockouts.yaml.
 CAUSES = {
@@ -66,8 +67,11 @@ def worst_pair(scores: pd.DataFrame, split: str, level: str = "image") -> pd.Ser
     return wide.sub(wide[UNADAPTED], axis=0).min()
 
 
-def differences(wide: pd.DataFrame, method: str = METHOD) -> pd.DataFrame:
-    """Accuracy of the method less that of each rival, over worlds: columns mean, low and high."""
+def differences(
+    wide: pd.DataFrame, method: str = METHOD, others: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """Accuracy of the method less that of each rival and of others, over worlds: columns mean, low and high."""
     rivals = [name for name in wide if is_rival(name) and name != IN_DOMAIN]
+    rivals += [name for name in others if name in wide]
     rows = {name: mean_and_interval(wide[method] - wide[name]) for name in rivals}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"])

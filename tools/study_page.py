@@ -18,10 +18,12 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "benchmarks")]
 from coda.columns import ADAPTED, HELD_OUT, SPLIT_NAMES, TARGET_SPLITS  # noqa: E402
 from coda.figures.style import INK, MM, PALETTE, Drawing, new_figure, save_figure, style  # noqa: E402
 from study_summary import (  # noqa: E402
+    BEFORE_SECOND,
     CAUSES,
     COVERAGE,
     IN_DOMAIN,
     METHOD,
+    SECOND,
     UNADAPTED,
     accuracies,
     differences,
@@ -54,9 +56,11 @@ def worlds_table(scores: pd.DataFrame, split: str, level: str = "image") -> list
     return lines
 
 
-def rivals_table(scores: pd.DataFrame, level: str = "image") -> list[str]:
-    """How far the method is above each rival on held-out plates, in points, as Markdown."""
-    found = 100 * differences(accuracies(scores, HELD_OUT, level))
+def rivals_table(
+    scores: pd.DataFrame, level: str = "image", method: str = METHOD, others: tuple[str, ...] = ()
+) -> list[str]:
+    """How far a method is above each rival and others on held-out plates, in points, as Markdown."""
+    found = 100 * differences(accuracies(scores, HELD_OUT, level), method, others)
     lines = ["| rival | method less rival, points (95 %) | above it |", "|---|---|---|"]
     for name, row in found.sort_values("mean").iterrows():
         verdict = "yes" if row["low"] > 0 else "**no**"
@@ -216,7 +220,42 @@ def write_rows(scores: pd.DataFrame) -> None:
             aimed = level == "image" or name.startswith("Measured")
             goal = ("> 0", row["low"] > 0) if aimed else ()
             table.add(words, 100 * row["low"], "points", *goal)
+    add_second_rows(table)
     table.finish()
+
+
+def second_method(scores: pd.DataFrame) -> list[str]:
+    """Tables of the second method: against rivals in the worlds of the first, and in its own."""
+    if SECOND not in set(scores["method"]):
+        return []
+    parts, others = [], (METHOD, BEFORE_SECOND)
+    for level in ("image", "well"):
+        parts += [f"### The second method in worlds 4 to 8, by {level}s"]
+        parts += ["\n".join(rivals_table(scores, level, SECOND, others))]
+    path = RESULTS / "study_second.csv"
+    if path.exists():
+        own = pd.read_csv(path)
+        for level in ("image", "well"):
+            parts += [f"### New worlds, {level}s of the held-out plate"]
+            parts += ["\n".join(worlds_table(own, HELD_OUT, level))]
+            parts += ["\n".join(rivals_table(own, level, SECOND, (BEFORE_SECOND,)))]
+    return parts
+
+
+def add_second_rows(table: Table) -> None:
+    """Add what was asked of the second method in its own worlds, where it was run."""
+    path = RESULTS / "study_second.csv"
+    if not path.exists():
+        return
+    scores = pd.read_csv(path)
+    wide = accuracies(scores, HELD_OUT)
+    share = gap_closed(wide)[SECOND].mean()
+    harm = worst_pair(scores, HELD_OUT)[SECOND]
+    table.add("new worlds: second method, gap closed", 100 * share, "%", ">= 90", share >= GOAL)
+    table.add("new worlds: second method, worst pair", 100 * harm, "points", ">= 0", harm >= 0)
+    for name, row in differences(wide, SECOND).iterrows():
+        words = f"new worlds: second method less {name}, lower limit"
+        table.add(words, 100 * row["low"], "points", "> 0", row["low"] > 0)
 
 
 def main() -> None:
@@ -243,6 +282,7 @@ def main() -> None:
     if (RESULTS / "study_splits.csv").exists():
         parts += ["### Other splits, held-out plate"]
         parts += ["\n".join(splits_table(pd.read_csv(RESULTS / "study_splits.csv")))]
+    parts += second_method(scores)
     page.write_text("\n\n".join(parts) + "\n")
     write_rows(scores)
 
