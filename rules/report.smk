@@ -15,6 +15,16 @@ def all_filters(wildcards):
     return [path.format(source=source, target=target) for source, target in PAIRS if HARMONISES]
 
 
+def gains_of_first_seed(wildcards):
+    """Gain of each mechanism on every pair, of the method that figures of a pair show."""
+    path = f"{FIGURES}/gains/{PER_PAIR}.csv"
+    return [
+        path.format(source=source, target=target, seed=SEEDS[0])
+        for source, target in PAIRS
+        if config["figures"]["after"]
+    ]
+
+
 rule write_report:
     """Put findings, figures, tables, settings and versions into one HTML file."""
     input:
@@ -28,6 +38,7 @@ rule write_report:
         plates=f"{RESULTS}/metadata/plates.csv",
         warnings=rules.collect_warnings.output.warnings,
         experiments=rules.score_experiments.output.scores if EXPERIMENTS else [],
+        gains=gains_of_first_seed,
         figures=all_figures,
         template=local(os.path.relpath(SCRIPTS / "coda/report/report.html.jinja")),
         captions=[
@@ -48,6 +59,8 @@ rule write_report:
         config=config,
         figures=FIGURES,
         explorer="explorer.html" if EXPLORED else None,
+        after=AFTER,
+        pairs=PAIRS,
         code=code("write_report"),
     script:
         "../scripts/write_report.py"

@@ -20,6 +20,7 @@ from coda.report.page import Front, write_report
 from coda.report.plate_by_plate import plate_by_plate
 from coda.report.recommendation import recommended
 from coda.report.sections import opening, report_sections
+from coda.report.weak_points import weak_points
 from coda.report.words import glossary
 
 with reported(snakemake.log[0]):
@@ -36,6 +37,14 @@ with reported(snakemake.log[0]):
     folders = [sorted(path.glob("*.png")) or [path] for path in map(Path, snakemake.input.figures)]
     figures = [str(path) for paths in folders for path in paths]
     warnings = read_table(snakemake.input.warnings)
+    gains = [
+        read_table(path).assign(train_source=source, target_source=target)
+        for (source, target), path in zip(
+            snakemake.params.pairs, snakemake.input.gains, strict=True
+        )
+    ]
+    numbers_of_gains = ["before", "after", "gain", "low", "high"]
+    gains = pd.concat(gains).astype(dict.fromkeys(numbers_of_gains, float)) if gains else None
     level = config["figures"]["level"]
     headline, numbers = front_page(summary, level)
     write_report(
@@ -71,6 +80,7 @@ with reported(snakemake.log[0]):
             flattery=flattery(
                 summary, plates, quality, set(config["train_sources"]), experiments, level
             ),
+            weak=weak_points(summary, representation, gains, snakemake.params.after, level),
             controls=beaten_by_controls(summary, level),
             measured=f"Share of the {level}s whose mechanism of action is named right, with 95 % intervals:",
             numbers=[*numbers, *on_new_compounds(summary, experiments, level)],

@@ -178,7 +178,7 @@ def test_the_section_on_prediction_sets_has_the_figure_and_the_table(summary, tm
     sections = report_sections(*given, settings, coverage=coverage())
     (section,) = [each for each in sections if each.title == "Prediction sets"]
     assert [path for path, _ in section.figures] == [figure] and len(section.tables) == 1
-    assert "90%" in section.text
+    assert "90 %" in section.text
 
 
 def test_a_method_undefined_for_a_pair_has_no_mean_over_the_others(summary, tmp_path):

@@ -71,7 +71,7 @@ def attention_figure(
     with style():
         figure = new_figure(len(moas) * ROW + 32 * MM)
         channels = sum(name.startswith(CHANGE) for name in explanations)
-        ratios = [1] * len(columns) + [0.38 * min(max(channels, LEAST_WIDE), MOST_NUMBERED)] * 3
+        ratios = [1] * len(columns) + [0.45 * min(max(channels, LEAST_WIDE), MOST_NUMBERED)] * 3
         grid = figure.subplots(len(moas), len(ratios), squeeze=False, width_ratios=ratios)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
@@ -150,6 +150,8 @@ def _draw_changes(
         places[0].set_title(title, fontsize=TEXT)
         for axes, row in zip(places, table.to_numpy(), strict=True):
             axes.imshow(row[None], norm=scale.norm, cmap=scale.cmap, aspect="auto")
+            for edge in range(1, len(channels)):
+                axes.axvline(edge - 0.5, color="white", linewidth=1)
             for column, value in enumerate(row):
                 if np.isfinite(value) and len(channels) <= MOST_NUMBERED:
                     colour = "white" if abs(value) > 0.6 * most else "#333333"

@@ -306,7 +306,8 @@ def write_explorer(
     data["well"], data["site"] = (
         list(table[f"Metadata_{key}"].astype(str)) for key in ("Well", "Site")
     )
-    source = ColumnDataSource(data | {"colour": np.full(len(table), BLANK)}, name="crops")
+    data |= {f"colour_{moment}": np.full(len(table), BLANK) for moment in ("before", "after")}
+    source = ColumnDataSource(data, name="crops")
     facts = {
         "side": int(pictures.shape[1]),
         "across": SHEET // int(pictures.shape[1]),
@@ -374,7 +375,7 @@ def _parts(source: ColumnDataSource, names: Mapping[str, list[str]]) -> dict:
         _see_through(panel)
         points = panel.scatter(
             f"x_{moment}", f"y_{moment}", source=source, view=CDSView(filter=shown), size=size,
-            fill_color="colour", line_color=None, fill_alpha=0.8, nonselection_fill_alpha=0.35,
+            fill_color=f"colour_{moment}", line_color=None, fill_alpha=0.8, nonselection_fill_alpha=0.35,
         )  # fmt: skip
         panel.scatter(
             f"x_{moment}",

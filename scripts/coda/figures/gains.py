@@ -55,14 +55,16 @@ def recall_gains(
         raise UserError("There are no labelled sites to draw gains of; check the labels table.")
     order = table[table["split"] == ADAPTED].sort_values("gain", na_position="first")["moa"]
     with style():
-        figure = new_figure((20 + max(3.4, 20 / len(order)) * len(order)) * MM)
+        figure = new_figure((26 + max(3.4, 20 / len(order)) * len(order)) * MM)
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for axes, split in zip(panels, parts, strict=True):
             _bars(axes, table[table["split"] == split].set_index("moa").loc[order])
             axes.set_title(SPLIT_NAMES[split].capitalize())
-            axes.set_xlabel(f"gain in recall per {level}, {method_name(method)} over unadapted")
+            axes.set_xlabel(f"gain in {level}s named right, points")
         panels[0].set_yticks(range(len(order)), [shortened(name) for name in order])
         panels[0].set_ylim(-0.6, len(order) - 0.4)
+        panels[0].xaxis.set_major_formatter(lambda share, _: f"{100 * share:+.0f}")
+        figure.suptitle(f"{method_name(method)}, over unadapted")
     return Drawing(figure, table)
 
 

@@ -118,6 +118,8 @@ def _draw_map(figure: Figure, axis: Axes, grid: np.ndarray) -> None:
     ticks = sorted({lowest, highest})
     bar.set_ticks(ticks, labels=[f"{x:,.0f}" if abs(x) >= 100 else f"{x:.2g}" for x in ticks])
     bar.ax.tick_params(labelsize=6, length=0)
+    for label, side in zip(bar.ax.get_xticklabels(), ("left", "right"), strict=False):
+        label.set_ha(side)  # towards each other: beside the bar are those of the next map
     bar.outline.set_visible(False)
 
 

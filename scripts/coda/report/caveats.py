@@ -37,10 +37,10 @@ def caveats(
         *([] if warnings is None else input_notes(warnings)),
         "The accuracy at home flatters: the epochs of foundation and classifier were chosen on that plate.",
         *_shared_batches(plates),
-        f"{TESTS} So an interval may exclude zero where p is not small.",
+        _seeds(summary),
         *_harmonised(filters),
         _oracle(summary),
-        _seeds(summary),
+        f"{TESTS} So an interval may exclude zero where p is not small.",
         _lost(quality),
     ]
     return [note for note in said if note]

@@ -28,8 +28,9 @@ QUALITY = 58
 TALLEST = 16_383  # pixels; WebP holds no more
 # Pairs and plates whose pictures stand in the file, half a megabyte each; those of more are files beside it.
 INSIDE = 24
-TOLD = 3
+TOLD = 3  # notes on the first screen, besides weak points
 LONG = 40  # rows; longer tables are one click away
+SHORT = 26  # characters of a cell that stays on one line, such as a value with its interval
 
 
 @dataclass
@@ -78,6 +79,8 @@ class Front:
         Accuracies plate by plate.
     flattery : str
         What the numbers owe to compounds that are known, and how new ones do.
+    weak : list of str
+        Where the best method is weak though its mean is good.
     controls : list of str
         Methods that have not shown more than a control without the shape of cells.
     measured : str
@@ -101,6 +104,7 @@ class Front:
     caution: str = ""
     plates: PlateTable | None = None
     flattery: str = ""
+    weak: list[str] = field(default_factory=list)
     controls: list[str] = field(default_factory=list)
     measured: str = ""
     numbers: list[tuple[str, str, str]] = field(default_factory=list)
@@ -164,6 +168,7 @@ def write_report(
         front=front,
         in_digits=_with_kinds(front.tables),
         long=LONG,
+        short=SHORT,
         doubts=doubts,
         explorer=explorer,
     )

@@ -82,9 +82,7 @@ def plate_by_plate(
         place = row["Metadata_Source"], row["Metadata_Plate"]
         before = _share(plain.loc[place]) if place in plain.index else None
         table.append((place[1], source_name(place[0]), USED[row["subset"]], [before, _share(row)]))
-    caption = (
-        f"{level.capitalize()}s named right, with 95 % intervals over wells; the worst plate first."
-    )
+    caption = f"{level.capitalize()}s named right, with 95 % intervals over wells: at home, then the worst plate first."
     methods = ["as it is (unadapted)", method_name(best)]
     return PlateTable(_sentence(away, home, best), caption, methods, table)
 

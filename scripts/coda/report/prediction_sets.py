@@ -30,8 +30,9 @@ def set_findings(coverage: pd.DataFrame) -> str:
         else ""
     )
     return (
-        f"A call comes with the set of mechanisms that fit. Sets are made to hold the right one for {asked:.0%} of "
-        f"compounds on plates like the training source's held-out plate. {at_home}On other labs' plates: {each}. Where "
+        f"A call comes with the set of mechanisms that fit. Sets are made to hold the right one for "
+        f"{100 * asked:.0f} % of compounds on plates like the training source's held-out plate. {at_home}On other labs' "
+        f"plates: {each}. Where "
         "that is less than was asked for, a shift between the labs is left. coverage.csv beside this file tells it of "
         "every mechanism and compound, per compound and per well."
     )
@@ -60,8 +61,8 @@ def set_table(coverage: pd.DataFrame) -> pd.DataFrame:
                         "compounds": f"{row['compounds']:.0f}",
                         "hold the right one": f"{row['coverage']:.2f}{_interval(row)}",
                         "mean size": f"{row['set_size']:.1f}",
-                        "empty": f"{row['empty']:.0%}",
-                        "too large": f"{row['too_large']:.0%}",
+                        "empty": f"{100 * row['empty']:.0f} %",
+                        "too large": f"{100 * row['too_large']:.0f} %",
                         "lowest mechanism": f"{least['name']}: {least['coverage']:.2f}",
                     }
                 )
@@ -73,4 +74,5 @@ def _interval(row: pd.Series) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return f"{low:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%} to {high:.0%}"
+    ends = [f"{100 * end:.0f} %" for end in (low, high)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)

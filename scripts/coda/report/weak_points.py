@@ -1,0 +1,99 @@
+"""Where the best method is weak though its mean is good: mechanisms, confidences, features of labs that lie apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from coda.columns import ADAPTED, HELD_OUT, source_name, sources_in_order
+from coda.evaluation.estimates import ALL
+from coda.methods import method_name
+from coda.report.front import best_method
+from coda.report.tables import score_of
+
+OFF = 0.1  # calibration error from which on confidences are called off
+APART = 0.1  # of nearest wells, more from the same lab than if labs were mixed
+NAMED = 5  # most mechanisms named
+
+
+def weak_points(
+    summary: pd.DataFrame,
+    representation: pd.DataFrame,
+    gains: pd.DataFrame | None,
+    after: str | None,
+    level: str = "image",
+) -> list[str]:
+    """List them, one sentence each; nothing where nothing is weak.
+
+    Parameters
+    ----------
+    summary, level
+        As in `coda.report.front.front_page`.
+    representation
+        `coda.evaluation.embedding_scores.score_embeddings`.
+    gains
+        `coda.figures.gains.gain_table` of all pairs and splits, with train_source, target_source and split.
+    after
+        The method that the gains are of.
+    """
+    best = best_method(summary, level)
+    said = [] if gains is None or after is None else _harmed(gains, after, level)
+    if best is not None:
+        said += [_confidence(summary, best, level), _labs_apart(representation, best)]
+    return [sentence for sentence in said if sentence]
+
+
+def _harmed(gains: pd.DataFrame, after: str, level: str) -> list[str]:
+    """Name mechanisms that are clearly less often right than unadapted, and the one that is least often right."""
+    clear = gains[gains["high"] < 0]
+    said = []
+    if len(clear):
+        where = clear.groupby("moa", sort=False)["target_source"].agg(
+            lambda names: ", ".join(map(source_name, sources_in_order(names)))
+        )
+        said.append(
+            f"Named right less often with {method_name(after)} than unadapted, by intervals below zero: "
+            f"{_listed([f'{moa} ({labs})' for moa, labs in where.items()])}."
+        )
+    split = HELD_OUT if (gains["split"] == HELD_OUT).any() else ADAPTED
+    known = gains[(gains["split"] == split) & gains["after"].notna()]
+    means = known.groupby("moa")["after"].mean().sort_values(kind="stable")
+    if len(means) > 1:
+        said.append(
+            f"Mechanisms differ: with {method_name(after)}, {100 * means.iloc[0]:.0f} % of the {level}s of "
+            f"{means.index[0]} are named right, {100 * means.iloc[-1]:.0f} % of those of {means.index[-1]}."
+        )
+    return said
+
+
+def _confidence(summary: pd.DataFrame, best: str, level: str) -> str:
+    rows = (
+        score_of(summary, (ALL, ALL), best, split, level, "calibration_error")
+        for split in (HELD_OUT, ADAPTED)
+    )
+    error = next(
+        (row["value"] for row in rows if row is not None and not np.isnan(row["value"])), 0.0
+    )
+    if error <= OFF:
+        return ""
+    return (
+        f"Confidences with {method_name(best)} are off by {100 * error:.0f} points on average (expected calibration "
+        "error). Go by the sets of mechanisms, which are calibrated."
+    )
+
+
+def _labs_apart(representation: pd.DataFrame, best: str) -> str:
+    rows = representation[representation["metric"] == "purity_source"]
+    means = rows.groupby("method")[["value", "chance"]].mean()
+    if best not in means.index or not means.loc[best, "value"] > means.loc[best, "chance"] + APART:
+        return ""
+    same, mixed = 100 * means.loc[best]
+    return (
+        f"Labs still lie apart in feature space: with {method_name(best)}, {same:.0f} % of the nearest wells of a well "
+        f"are of its own lab ({mixed:.0f} % if labs were mixed). Compare profiles within a lab."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
