@@ -54,10 +54,10 @@ def test_everything_weak_is_told_in_numbers():
     assert weak_points(summary(), representation(), gains(), "coda") == [
         "Named right less often with CODA than unadapted, by intervals below zero: A (source 3, source 8).",
         "Mechanisms differ: with CODA, 45 % of the images of A are named right, 90 % of those of B.",
-        "Confidences with CODA are off by 25 points on average (expected calibration error). Go by the sets of mechanisms, "
-        "which are calibrated.",
-        "Labs still lie apart in feature space: with CODA, 90 % of the nearest wells of a well are of its own lab (50 % if "
-        "labs were mixed). Compare profiles within a lab.",
+        "Confidences with CODA are off by 25 points on average (expected calibration error). Go by the sets of "
+        "mechanisms, which are calibrated.",
+        "Labs still lie apart in feature space: with CODA, 90 % of the nearest wells of a well are of its own lab "
+        "(50 % if labs were mixed). Compare profiles within a lab.",
     ]  # fmt: skip
 
 

@@ -30,11 +30,10 @@ def set_findings(coverage: pd.DataFrame) -> str:
         else ""
     )
     return (
-        f"A call comes with the set of mechanisms that fit. Sets are made to hold the right one for "
-        f"{100 * asked:.0f} % of compounds on plates like the training source's held-out plate. {at_home}On other labs' "
-        f"plates: {each}. Where "
-        "that is less than was asked for, a shift between the labs is left. coverage.csv beside this file tells it of "
-        "every mechanism and compound, per compound and per well."
+        "A call comes with the set of mechanisms that fit. Sets are made to hold the right one for "
+        f"{100 * asked:.0f} % of compounds on plates like the training source's held-out plate. {at_home}On other "
+        f"labs' plates: {each}. Where that is less than was asked for, a shift between the labs is left. coverage.csv "
+        "beside this file tells it of every mechanism and compound, per compound and per well."
     )
 
 
