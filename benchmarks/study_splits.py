@@ -26,7 +26,7 @@ from coda.files import write_table
 from coda.training.classify import train_classifier
 from coda.training.compute import Machine
 from coda.training.site_selection import KEPT_OUT, USED
-from study import NOT_BALANCED, StudyWorld, counts
+from study import NOT_BALANCED, StudyWorld, counts, there
 from study_summary import METHOD
 from table import RESULTS
 
@@ -216,7 +216,10 @@ def main() -> None:
             config["adapt"] = stretched(config["adapt"], kind.stretch)
             keep = given.keep / slug(kind.words) / folder.name
             keep.mkdir(parents=True, exist_ok=True)
-            rows += scores_of(kind(folder, config, keep), given.methods)
+            world = kind(folder, config, keep)
+            rows += scores_of(
+                world, [name for name in NAMES if name in given.methods or there(world, name)]
+            )
             print(f"{kind.words}: {folder.name}", flush=True)
             pd.DataFrame(rows).to_csv(RESULTS / "study_splits.csv", index=False)
 

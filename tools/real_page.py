@@ -6,13 +6,14 @@ python tools/real_page.py
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "benchmarks")]
 
 from coda.columns import ADAPTED, HELD_OUT  # noqa: E402
-from study_summary import IN_DOMAIN, UNADAPTED  # noqa: E402
+from study_summary import IN_DOMAIN, UNADAPTED, mean_and_interval  # noqa: E402
 from table import RESULTS, Table  # noqa: E402
 
 MARKER = "<!-- Below: written by tools/real_page.py. -->"
@@ -33,7 +34,7 @@ OWN_GAP = "of the ResNet's gap"
 
 
 def gap_closed(scores: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Share of the gap that each method closes: mean over seeds, one column a direction.
+    """Share of the gap that each method closes, one column a direction and seed.
 
     The gap is that between the unadapted pipeline and the pipeline in domain; methods with a ResNet have a second row,
     by the same gap of the ResNet.
@@ -52,33 +53,51 @@ def gap_closed(scores: pd.DataFrame, split: str) -> pd.DataFrame:
     if ours:
         own = share(ours, "ResNet", f"ResNet, {IN_DOMAIN}")
         shares = pd.concat([shares, own.rename(index=lambda name: f"{name}, {OWN_GAP}")])
-    return shares.T.groupby(level=["from", "to"]).mean().T
+    return shares
 
 
 def gaps_table(closed: dict[str, pd.DataFrame]) -> list[str]:
     """Share of the gap that each method closes, by direction and run, as Markdown."""
     wide = pd.concat({SHORT[name]: table for name, table in closed.items()}, axis=1)
     wide = wide.drop(index=UNADAPTED)
-    titles = [f"{run}: {lab} to {other}" for run, lab, other in wide]
+    runs = wide.T.groupby(level=[0, "from", "to"], sort=False)
+    titles = [f"{run}: {lab} to {other}" for run, lab, other in runs.groups]
     lines = [f"| method | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
-    for method, row in wide.iterrows():
-        cells = ["not run" if pd.isna(value) else f"{100 * value:.0f} %" for value in row]
+    for method in wide.index:
+        cells = [over_seeds(100 * shares[method].to_numpy(float), "{:.0f} %") for _, shares in runs]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return lines
 
 
+def over_seeds(values: np.ndarray, form: str) -> str:
+    """Write the mean over seeds, with its 95 % interval (Student's t) where there are several."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return "not run"
+    mean, low, high = mean_and_interval(values)
+    if np.isnan(low):
+        return form.format(mean)
+    return f"{form.format(mean)} ({form.format(low).removesuffix(' %')} to {form.format(high).removesuffix(' %')})"
+
+
 def scores_table(scores: pd.DataFrame, split: str) -> list[str]:
-    """Balanced accuracy with its interval over cells, by method and by direction and seed, as Markdown."""
+    """Balanced accuracy by method and direction, as Markdown.
+
+    With its interval over seeds, or, of a single seed, over cells.
+    """
     rows = scores[(scores["split"] == split) | scores["method"].str.endswith(IN_DOMAIN)]
-    runs = list(rows[["from", "to", "seed"]].drop_duplicates().itertuples(index=False, name=None))
-    words = [f"{lab} to {other}, seed {seed}" for lab, other, seed in runs]
+    runs = list(rows[["from", "to"]].drop_duplicates().itertuples(index=False, name=None))
+    words = [f"{lab} to {other}" for lab, other in runs]
     lines = [f"| method | {' | '.join(words)} |", "|---" * (len(words) + 1) + "|"]
     for method, mine in rows.groupby("method", sort=False):
-        known = mine.set_index(["from", "to", "seed"])[["value", "low", "high"]]
-        cells = [
-            "{:.2f} ({:.2f} to {:.2f})".format(*known.loc[run]) if run in known.index else "not run"
-            for run in runs
-        ]
+        cells = []
+        for lab, other in runs:
+            known = mine[(mine["from"] == lab) & (mine["to"] == other)]
+            if len(known) == 1:
+                ends = known.iloc[0][["value", "low", "high"]]
+                cells.append("{:.2f} ({:.2f} to {:.2f})".format(*ends))
+            else:
+                cells.append(over_seeds(known["value"].to_numpy(float), "{:.2f}"))
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return lines
 
@@ -95,14 +114,17 @@ def main() -> None:
             continue
         scores = pd.read_csv(path)
         for split, cells in ((HELD_OUT, "held-out cells"), (ADAPTED, "adapted cells")):
-            tables += [f"### {title}, {cells}", "\n".join(scores_table(scores, split))]
+            seeds = scores["seed"].nunique()
+            over = f"mean of {seeds} seeds" if seeds > 1 else f"seed {scores['seed'].iloc[0]}"
+            tables += [f"### {title}, {cells}, {over}", "\n".join(scores_table(scores, split))]
         gaps[name] = closed = gap_closed(scores, HELD_OUT)
-        for method, shares in closed.iterrows():
+        means = closed.T.groupby(level=["from", "to"]).mean().T
+        for method, shares in means.iterrows():
             for (lab, other), share in shares.dropna().items():
                 aimed = (f">= {100 * GOAL:.0f}", share >= GOAL) if method != UNADAPTED else ()
                 words = f"{title}, {lab} to {other}: {method}, gap closed"
                 table.add(words, 100 * share, "%", *aimed)
-    parts += ["### Share of the gap closed, held-out cells, mean over seeds"]
+    parts += ["### Share of the gap closed, held-out cells, mean and interval over seeds"]
     parts += ["\n".join(gaps_table(gaps)), *tables]
     page.write_text("\n\n".join(parts) + "\n")
     table.finish()
