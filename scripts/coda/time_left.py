@@ -64,6 +64,7 @@ def network_work(config: Mapping[str, Any]) -> dict[str, float]:
         "adapt_foundation": adapt,
         "adapt_to_plates": adapt,
         "adapt_to_mix": adapt,
+        "adapt_to_consensus": config["adapt"]["epochs"] * 3,
     }
 
 

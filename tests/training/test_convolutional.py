@@ -194,7 +194,7 @@ def test_batches_are_of_one_plate_with_its_controls_and_show_every_site_once_an_
             assert (rows["Metadata_pert_type"][~named] == "negcon").all()
             assert rows["Quality_ok"].all() and (~named).sum() == CONTEXT
             assert [class_of[site] for site in sites[named]] == list(numbers[named])
-            assert len(sites) == len(numbers) and named.sum() <= 5
+            assert len(sites) == len(numbers) and 4 <= named.sum() <= 5  # none of a few left over
             shown += list(sites[named])
         assert sorted(shown) == sorted(batches.sites)
     learner.step = 3  # a training that goes on sees what it would have seen

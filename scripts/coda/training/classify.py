@@ -113,7 +113,10 @@ def train_classifier(
                 return frozen.forward_features(images)
 
     print(f"{what}: {len(train.sites):,} labelled sites on {compute.describe()}", flush=True)
-    states = training_states(outputs["weights"], compute.precision, settings, seed, inputs)
+    # How batches are cut decides what a step is, so a state of another way is not gone on from.
+    cut = ("plates",) if isinstance(train, PlateBatches) else ()
+    identity = settings, seed, inputs, *cut
+    states = training_states(outputs["weights"], compute.precision, *identity)
     section = "supervise" if foundation is None else "classify"
     with states.alone(), explain_memory(compute.device, f"lower {section}.batch_size"):
         if states.completed(outputs.values()):
