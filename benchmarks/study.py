@@ -214,10 +214,12 @@ def resnet(
     return as_predictions(store, world.classes, logits)
 
 
-def by_plate_norms(world: StudyWorld, target: str, consensus: bool = False) -> pd.DataFrame:
+def by_plate_norms(
+    world: StudyWorld, target: str, consensus: bool = False, norms: bool = True
+) -> pd.DataFrame:
     """Predict by the workflow's network with batch norms on harmonised images, adapted to its consensus or not.
 
-    At home images are as they are.
+    At home images are as they are. Without `norms` these have the statistics of the training.
     """
     config = world.config | {"supervised_network": "resnet18"}
     settings, size = network_settings(config, "supervise"), {"views": config["views"]}
@@ -249,7 +251,7 @@ def by_plate_norms(world: StudyWorld, target: str, consensus: bool = False) -> p
             open_crops=partial(HarmonisedStore, filters=filters),
         )
     pipeline = Pipeline(
-        str(weights), settings["depth"], harmonised=filters is not None, plate_norms=True
+        str(weights), settings["depth"], harmonised=filters is not None, plate_norms=norms
     )
     made = predict_sites(
         crops=[str(path) for path in world.store(target).paths],

@@ -60,7 +60,7 @@ rule write_report:
         figures=FIGURES,
         explorer="explorer.html" if EXPLORED else None,
         after=AFTER,
-        pairs=PAIRS,
+        pairs=PAIRS if config["figures"]["after"] else [],
         code=code("write_report"),
     script:
         "../scripts/write_report.py"

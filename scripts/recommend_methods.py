@@ -16,8 +16,12 @@ with reported(snakemake.log[0]):
     for (source, target, seed), run in runs[~at_home].groupby(keys, sort=False):
         tables = {row.method: read_predictions(row.path) for row in run.itertuples()}
         homes = {head: read_predictions(path) for head, path in home[source, seed].items()}
-        own = {name: homes["supervised"] for name in tables if COMPOSED[name].head == "supervised"}
-        rows = compare_methods(tables, homes[STARTING], own)
+        other = {
+            name: ("supervised", homes["supervised"])
+            for name in tables
+            if COMPOSED[name].head == "supervised"
+        }
+        rows = compare_methods(tables, homes[STARTING], other)
         compared.append(rows.assign(train_source=source, target_source=target, seed=seed))
     table = recommendations(pd.concat(compared))
     for row in table[table["chosen"]].itertuples():

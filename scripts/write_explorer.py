@@ -3,7 +3,7 @@
 import pandas as pd
 from coda.columns import source_name
 from coda.crops.store import CropStore
-from coda.evaluation.units import read_predictions
+from coda.evaluation.units import classes_of, read_predictions
 from coda.figures.explorer import About, crops_table, looks, thumbnails, widths_of, write_explorer
 from coda.files import read_table
 from coda.logs import reported
@@ -30,6 +30,7 @@ with reported(snakemake.log[0]):
             f"{method_name(snakemake.params.method)}",
             snakemake.params.source,
             len(home) + sum(map(len, before)),
+            classes_of(home),
             widths_of(stores, table),
             snakemake.params.simulated,
         ),

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from coda.evaluation.plate_accuracy import LEVELS, accuracies_by_plate
+from coda.evaluation.plate_accuracy import FEWEST, LEVELS, accuracies_by_plate
 from coda.evaluation.scores import score_predictions
 from coda.evaluation.units import LOGIT, classes_of, read_predictions, units
 from predictions import write_world
@@ -77,3 +77,17 @@ def test_the_interval_of_a_plate_does_not_depend_on_the_others(world):
         (alone,) = accuracies_by_plate(units(own, classes, "image"), 50, 3).values()
         assert np.allclose(alone.replicates, estimate.replicates)
         assert alone.score == estimate.score
+
+
+def test_a_plate_of_few_wells_has_no_interval(world):
+    files, _, lost, _ = world
+    file = next(each for each in files if each["method"] == "coda" and each is not lost)
+    rows = read_predictions(file["path"])
+    plate = rows["Metadata_Plate"].iloc[0]
+    own = rows[(rows["Metadata_Plate"] == plate) & rows["Metadata_moa"].notna()]
+    wells = own["Metadata_Well"].unique()
+    for number, known in ((FEWEST - 1, False), (FEWEST, True)):
+        few = own[own["Metadata_Well"].isin(wells[:number])]
+        (found,) = accuracies_by_plate(units(few, classes_of(rows), "image"), 50, 3).values()
+        assert 0 <= found.score.value <= 1
+        assert np.isfinite(found.replicates).all() == known

@@ -57,9 +57,24 @@ def test_a_method_that_moves_the_controls_away_is_not_chosen_however_much_it_agr
 
 def test_controls_of_another_network_are_judged_by_its_own_at_home():
     tables = {"unadapted": table_of(0.5), "supervised_adabn": table_of(2.5, push=8.0)}
-    own = {"supervised_adabn": table_of(3.0, seed=9, plates=("H1",), push=8.0)}
     assert chosen(tables) == "unadapted"
-    assert choose(compare_methods(tables, HOME, own)) == "supervised_adabn"
+    home = table_of(3.0, seed=9, plates=("H1",), push=8.0)
+    other = {"supervised_adabn": ("supervised", home)}
+    assert choose(compare_methods(tables, HOME, other)) == "supervised_adabn"
+
+
+def test_a_method_is_not_chosen_that_moves_the_controls_further_than_its_own_network_had_them():
+    tables = {
+        "unadapted": table_of(0.5, push=9.0),
+        "supervised": table_of(1.5, 3),
+        "supervised_adabn": table_of(2.5, push=4.0),
+    }
+    other = {name: ("supervised", HOME) for name in ("supervised", "supervised_adabn")}
+    compared = compare_methods(tables, HOME, other).set_index("method")
+    assert compared["agreement"].idxmax() == "supervised_adabn"
+    far = compared["control_distance"]
+    assert far["supervised"] < far["supervised_adabn"] < far["unadapted"]
+    assert choose(compared.reset_index()) == "supervised"
 
 
 def test_the_distance_of_controls_is_the_squared_distance_of_scipy():
@@ -150,8 +165,8 @@ def test_the_table_is_read_back_as_it_was_written(tmp_path):
     table = pd.DataFrame(
         {
             "train_source": "a", "target_source": "b", "method": ["x", "y"], "agreement": [0.5, 0.25],
-            "control_distance": [1.0, float("nan")], "confidence": [0.75, 0.25], "seeds": [1, 1],
-            "chosen": [True, False], "reason": ["why", None],
+            "control_distance": [1.0, float("nan")], "control_limit": [1.0, 1.0], "confidence": [0.75, 0.25],
+            "seeds": [1, 1], "chosen": [True, False], "reason": ["why", None],
         }
     )  # fmt: skip
     write_table(table, tmp_path / "recommendation.csv")

@@ -23,6 +23,8 @@ from coda.figures.explorer import (
 from PIL import Image
 from predictions import make_predictions, with_embeddings
 
+CLASSES = [f"moa {number}" for number in range(4)]
+
 
 @pytest.fixture(scope="module")
 def predictions():
@@ -131,7 +133,7 @@ def test_the_page_stands_alone_and_no_name_breaks_out(predictions, tmp_path):
     table = crops_table(home, [before], [after])
     pictures = np.zeros((len(table), 32, 32, 3), np.uint8)
     write_explorer(
-        tmp_path / "explorer.html", table, pictures, About("A & B", "source_5", len(table))
+        tmp_path / "explorer.html", table, pictures, About("A & B", "source_5", len(table), CLASSES)
     )
     page = (tmp_path / "explorer.html").read_text()
     assert "<title>A &amp; B</title>" in page
@@ -148,7 +150,10 @@ def test_the_page_says_which_lab_trained_how_wide_crops_are_and_that_images_are_
     pictures, path = np.zeros((len(table), 32, 32, 3), np.uint8), tmp_path / "explorer.html"
     for simulated in (True, False):
         write_explorer(
-            path, table, pictures, About("A", "source_1", len(table), {"source_1": 166}, simulated)
+            path,
+            table,
+            pictures,
+            About("A", "source_1", len(table), CLASSES, {"source_1": 166}, simulated),
         )
         page = path.read_text()
         assert "training lab, source 1, stay" in page
@@ -183,7 +188,10 @@ def test_forty_thousand_crops_stay_under_sixty_megabytes(predictions, tmp_path):
         # As grainy as pictures get: noise that is no smoother than a pixel, in every colour.
         pictures = random.integers(0, 256, (len(table), 32, 32, 3)).astype(np.uint8)
         write_explorer(
-            tmp_path / "explorer.html", table, pictures, About("Many", "source_5", len(table))
+            tmp_path / "explorer.html",
+            table,
+            pictures,
+            About("Many", "source_5", len(table), CLASSES),
         )
         sizes.append((len(table), (tmp_path / "explorer.html").stat().st_size))
     (rows, size), (more, larger) = sizes
@@ -218,5 +226,5 @@ def test_each_explained_crop_has_its_own_maps_and_changes(predictions, tmp_path)
         assert all(each["change"] == [-25.0, 3.1] for each in entries)
     path, pictures = tmp_path / "explorer.html", np.zeros((len(table), 32, 32, 3), np.uint8)
     for given in (found, None):
-        write_explorer(path, table, pictures, About("A", "source_5", len(table)), given)
+        write_explorer(path, table, pictures, About("A", "source_5", len(table), CLASSES), given)
         assert ('"only_attention"' in path.read_text()) == (given is not None)

@@ -45,6 +45,9 @@ def test_plates_that_are_clearly_worse_than_home_are_named():
         "at home, by 95 % intervals that do not touch: B of source 3."
     )
     assert "None is clearly worse than at home" in plate_by_plate(rows(far=0.65), SUMMARY).sentence
+    some = rows()
+    some.loc[some["Metadata_Plate"] == "A", ["low", "high"]] = None
+    assert plate_by_plate(some, SUMMARY).sentence.endswith("(A of source 3).")
     untold = plate_by_plate(rows(spread=float("nan")), SUMMARY)
     assert untold.sentence.endswith("(A of source 3).")
     assert untold.rows[1][3][1].interval == ""

@@ -10,6 +10,7 @@ from coda.evaluation.metrics import Score
 from coda.evaluation.units import Units
 
 LEVELS = ("image", "well")  # compounds are gathered over plates
+FEWEST = 5  # labelled wells of a plate that an interval needs
 COLUMNS = ["train_source", *PLATE_KEYS, "subset", "method", "level"]
 COLUMNS += ["value", "low", "high", "n", "seeds"]
 
@@ -36,10 +37,11 @@ def accuracies_by_plate(counted: Units, replicates: int, seed: int) -> dict[str,
     found = {}
     for stratum, rows in counted.resampled.groupby("stratum").indices.items():
         drawn = weights[:, rows]
+        replicates_of = drawn @ hits[rows] / (drawn @ sizes[rows])
+        if len(rows) < FEWEST:
+            replicates_of = np.full_like(replicates_of, np.nan)
         value = Score(float(hits[rows].sum() / sizes[rows].sum()))
-        found[stratum] = Estimate(
-            value, drawn @ hits[rows] / (drawn @ sizes[rows]), int(sizes[rows].sum())
-        )
+        found[stratum] = Estimate(value, replicates_of, int(sizes[rows].sum()))
     return found
 
 
@@ -62,7 +64,8 @@ def plates_table(means: Estimates, plates: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        train_source, Metadata_Source, Metadata_Plate, subset, method, level, value, low, high (over wells), n, seeds.
+        train_source, Metadata_Source, Metadata_Plate, subset, method, level, value, low, high (over wells; none of
+        fewer than `FEWEST`), n, seeds.
     """
     if not means:
         return pd.DataFrame(columns=COLUMNS)

@@ -34,7 +34,7 @@ STARTING = "unadapted"
 def compare_methods(
     tables: Mapping[str, pd.DataFrame],
     home: pd.DataFrame,
-    own_homes: Mapping[str, pd.DataFrame] = MappingProxyType({}),
+    networks: Mapping[str, tuple[str, pd.DataFrame]] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """Measure of each method what may be known of it without labels, on one target.
 
@@ -46,15 +46,17 @@ def compare_methods(
         Predictions of each method, of the same plates. One of them is ``"unadapted"``.
     home
         Predictions of the unadapted method on the held-out plate of the training source.
-    own_homes
-        The same by another network, by the methods that read that one.
+    networks
+        Of methods that read another network: the name of the method that reads it as it is, and its predictions on
+        that plate.
 
     Returns
     -------
     DataFrame
         One row a method: ``method``, ``agreement`` (`coda.evaluation.replicate_agreement.Agreement.information`),
         ``control_distance`` (`control_distance`), ``confidence`` (share of resamplings of the compounds in which it
-        would be chosen) and ``reason`` (why one of these is empty).
+        would be chosen), ``control_limit`` (the distance that the controls had by the same network as it is) and
+        ``reason`` (why one of these is empty).
 
     Raises
     ------
@@ -80,8 +82,12 @@ def compare_methods(
         rows["agreement"] = np.nan
         reasons.append(str(error))
     rows["control_distance"] = [
-        control_distance(table, own_homes.get(name, home)) for name, table in tables.items()
+        control_distance(table, networks.get(name, (STARTING, home))[1])
+        for name, table in tables.items()
     ]
+    distance = rows.set_index("method")["control_distance"]
+    starts = [networks.get(name, (STARTING, home))[0] for name in tables]
+    rows["control_limit"] = distance.reindex(starts).to_numpy()
     if rows["control_distance"].isna().any():
         reasons.append("There are no negative controls with predictions in both sources.")
     rows["confidence"] = _confidence(rows, tables)
@@ -122,10 +128,8 @@ def choose(compared: pd.DataFrame) -> str | None:
 
 
 def _near_enough(compared: pd.DataFrame) -> np.ndarray:
-    before = compared.loc[compared["method"] == STARTING, "control_distance"]
-    if before.empty or before.isna().any():
-        return np.ones(len(compared), bool)
-    return (compared["control_distance"] <= before.iloc[0]).to_numpy()
+    unknown = compared["control_limit"].isna()
+    return (unknown | (compared["control_distance"] <= compared["control_limit"])).to_numpy()
 
 
 def _confidence(compared: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> np.ndarray:
@@ -153,11 +157,12 @@ def recommendations(compared: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        train_source, target_source, method, agreement, control_distance, confidence, seeds, chosen and reason.
+        train_source, target_source, method, agreement, control_distance, control_limit, confidence, seeds, chosen
+        and reason.
     """
     pair, values = (
         ["train_source", "target_source"],
-        ["agreement", "control_distance", "confidence"],
+        ["agreement", "control_distance", "control_limit", "confidence"],
     )
     grouped = compared.groupby([*pair, "method"], sort=False)
     means = grouped[values].mean().join(grouped.size().rename("seeds")).reset_index()
@@ -172,5 +177,5 @@ def recommendations(compared: pd.DataFrame) -> pd.DataFrame:
 def read_recommendations(path: str | Path) -> pd.DataFrame:
     """Read the table of `recommendations` back from CSV, numbers as numbers and marks as marks."""
     table = read_table(path)
-    numbers = dict.fromkeys(("agreement", "control_distance", "confidence"), float)
+    numbers = dict.fromkeys(("agreement", "control_distance", "control_limit", "confidence"), float)
     return table.assign(chosen=table["chosen"] == "True").astype(numbers | {"seeds": int})

@@ -235,6 +235,8 @@ class About:
         The training source.
     total : int
         How many crops there are; the page says so where it holds fewer.
+    classes : list of str
+        The mechanisms that can be called.
     widths : mapping of str to int
         Width of a crop of each source in µm, where it is known.
     simulated : bool
@@ -244,6 +246,7 @@ class About:
     title: str
     home: str
     total: int
+    classes: Sequence[str]
     widths: Mapping[str, int] = field(default_factory=dict)
     simulated: bool = False
 
@@ -291,7 +294,7 @@ def write_explorer(
     if attention["crops"]:
         shown = pd.Series(table.index.isin(list(attention["crops"])), table.index)
         names["attention"] = _names(shown.map({True: "shown", False: "not shown"}))
-    calls = sorted({*table["call_before"], *table["call_after"]})
+    calls = list(about.classes)
     spots = np.array([well_place(well) for well in table["Metadata_Well"]])
     data = {name: codes for name, (codes, _) in names.items()}
     for moment in ("before", "after"):

@@ -98,7 +98,7 @@ def _sentence(away: pd.DataFrame, home: pd.DataFrame, best: str) -> str:
         f"With {method_name(best)}, plates of other labs range from {100 * worst['value']:.0f} % ({_name(worst)}) to "
         f"{100 * top['value']:.0f} % ({_name(top)})."
     )
-    if home.empty or home["low"].isna().any():
+    if home.empty or home["low"].isna().any() or away["high"].isna().any():
         return said
     below = away[away["high"] < home["low"].min()]
     if below.empty:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from coda.columns import ADAPTED, HELD_OUT, source_name, sources_in_order
+from coda.columns import ADAPTED, HELD_OUT, source_name
 from coda.evaluation.estimates import ALL
 from coda.methods import method_name
 from coda.report.front import best_method
@@ -32,7 +32,8 @@ def weak_points(
     representation
         `coda.evaluation.embedding_scores.score_embeddings`.
     gains
-        `coda.figures.gains.gain_table` of all pairs and splits, with train_source, target_source and split.
+        `coda.figures.gains.gain_table` of all pairs and splits, with train_source, target_source and split; those of
+        held-out plates count where there are any.
     after
         The method that the gains are of.
     """
@@ -45,18 +46,19 @@ def weak_points(
 
 def _harmed(gains: pd.DataFrame, after: str, level: str) -> list[str]:
     """Name mechanisms that are clearly less often right than unadapted, and the one that is least often right."""
-    clear = gains[gains["high"] < 0]
-    said = []
+    known = gains.dropna(subset="after")
+    known = known[known["split"] == (HELD_OUT if HELD_OUT in set(known["split"]) else ADAPTED)]
+    several = known["train_source"].nunique() > 1
+    clear, said = known[known["high"] < 0], []
     if len(clear):
-        where = clear.groupby("moa", sort=False)["target_source"].agg(
-            lambda names: ", ".join(map(source_name, sources_in_order(names)))
-        )
+        labs = clear["target_source"].map(source_name)
+        if several:
+            labs = clear["train_source"].map(source_name) + " to " + labs
+        where = labs.groupby(clear["moa"], sort=False).agg(", ".join)
         said.append(
             f"Named right less often with {method_name(after)} than unadapted, by intervals below zero: "
             f"{_listed([f'{moa} ({labs})' for moa, labs in where.items()])}."
         )
-    split = HELD_OUT if (gains["split"] == HELD_OUT).any() else ADAPTED
-    known = gains[(gains["split"] == split) & gains["after"].notna()]
     means = known.groupby("moa")["after"].mean().sort_values(kind="stable")
     if len(means) > 1:
         said.append(
