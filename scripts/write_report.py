@@ -57,6 +57,7 @@ with reported(snakemake.log[0]):
             quality,
             filters,
             warnings,
+            config["consensus"]["balanced"],
         ),
         report_sections(
             summary,

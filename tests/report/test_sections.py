@@ -374,6 +374,15 @@ def test_few_folds_are_open(tmp_path):
         assert len(details) == count and sum("open" in one for one in details) == opened
 
 
+def test_what_a_balanced_consensus_takes_for_granted_is_told(summary):
+    plates = chosen()
+    quality = inspected(plates)
+    with_it = summary.replace({"method": {"coda": "harmonised_coda_consensus"}})
+    for table, balanced, told in ((with_it, True, 1), (with_it, False, 0), (summary, True, 0)):
+        notes = caveats(table, plates, quality, balanced=balanced)
+        assert sum("take each mechanism to have the share" in note for note in notes) == told
+
+
 def test_oddities_of_the_inputs_stand_among_the_caveats(summary):
     plates = chosen()
     rows = [("two plates", "x")] * 3 + [("two channels", "y")]

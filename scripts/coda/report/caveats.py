@@ -17,6 +17,7 @@ def caveats(
     quality: pd.DataFrame,
     filters: pd.DataFrame | None = None,
     warnings: pd.DataFrame | None = None,
+    balanced: bool = False,
 ) -> list[str]:
     """List the pitfalls that the reader of this run should know.
 
@@ -32,11 +33,14 @@ def caveats(
         `coda.crops.harmonisation.save_harmonisations` of all pairs, where methods are harmonised.
     warnings
         The table of ``warnings.csv``.
+    balanced
+        Whether consensus methods take mechanisms to have the shares that they have in the training source.
     """
     said = [
         *([] if warnings is None else input_notes(warnings)),
         "The accuracy at home flatters: the epochs of foundation and classifier were chosen on that plate.",
         *_shared_batches(plates),
+        _mix(summary, balanced),
         _seeds(summary),
         *_harmonised(filters),
         _oracle(summary),
@@ -95,6 +99,16 @@ def _harmonised(filters: pd.DataFrame | None) -> list[str]:
         f"Harmonised by all wells, not by controls: {named}. There, a plate with other treatments than the training "
         "source has is changed for it.",
     ]
+
+
+def _mix(summary: pd.DataFrame, balanced: bool) -> str:
+    if not balanced or not any("consensus" in name for name in summary["method"].unique()):
+        return ""
+    return (
+        "Methods with consensus take each mechanism to have the share of compounds that it has in the training lab. "
+        "Where a target holds other shares, such as half of the mechanisms only, that did harm in trials; "
+        "consensus.balanced: false takes nothing for granted."
+    )
 
 
 def _oracle(summary: pd.DataFrame) -> str:

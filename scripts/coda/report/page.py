@@ -28,7 +28,7 @@ QUALITY = 58
 TALLEST = 16_383  # pixels; WebP holds no more
 # Pairs and plates whose pictures stand in the file, half a megabyte each; those of more are files beside it.
 INSIDE = 24
-TOLD = 3  # notes on the first screen, besides weak points
+TOLD = 4  # notes on the first screen, besides weak points
 LONG = 40  # rows; longer tables are one click away
 SHORT = 26  # characters of a cell that stays on one line, such as a value with its interval
 
