@@ -46,15 +46,7 @@ class PlateBatches(LabelledSites):
     def plan(
         self, learner: ClassifierLearner
     ) -> Iterator[tuple[np.ndarray, tuple[torch.Tensor, ViewDraw]]]:
-        """Choose sites and views of each step to come; controls have no class.
-
-        Yields
-        ------
-        int64 array, shape (N,)
-            Rows of the store.
-        tuple
-            Class numbers (N,), and the random numbers of the views.
-        """
+        """Choose sites and views of each step to come, as `LabelledSites` does; controls have no class."""
         device = learner.compute.device
         for step in range(learner.step, learner.steps):
             epoch, number = divmod(step, learner.steps_per_epoch)
