@@ -167,21 +167,25 @@ def test_a_network_that_cannot_be_adapted_so_is_refused(name, words):
         Convolutional(name, 5)
 
 
-def test_batches_are_of_one_plate_with_its_controls_and_show_every_site_once_an_epoch(plates):
-    store = CropStore(plates[:3])
-    classes = sorted(store.table["Metadata_moa"].dropna().unique())
-    batches = PlateBatches(store, *labelled_rows(store.table, classes))
-    settings = TaskSettings(epochs=2, batch_size=5)
-    learner = ClassifierLearner(
+def learner_of(batches, classifier=None):
+    """A learner of some batches of five, for two epochs."""
+    return ClassifierLearner(
         features=torch.nn.Identity(),
-        classifier=torch.nn.Linear(2, 2),
+        classifier=classifier or torch.nn.Linear(2, 2),
         compute=COMPUTE,
-        settings=settings,
+        settings=TaskSettings(epochs=2, batch_size=5),
         seed=3,
         views=ViewSettings(**SETTINGS["views"] | {"global_size": SIZE}),
         sites_per_epoch=len(batches.sites),
         steps_per_epoch=batches.steps_per_epoch(5),
     )
+
+
+def test_batches_are_of_one_plate_with_its_controls_and_show_every_site_once_an_epoch(plates):
+    store = CropStore(plates[:3])
+    classes = sorted(store.table["Metadata_moa"].dropna().unique())
+    batches = PlateBatches(store, *labelled_rows(store.table, classes))
+    learner = learner_of(batches)
     planned = list(batches.plan(learner))
     assert len(planned) == 2 * batches.steps_per_epoch(5) == learner.steps
     table, class_of = store.table, dict(zip(batches.sites, batches.classes, strict=True))
@@ -211,3 +215,19 @@ def test_plates_without_controls_are_learned_from_without_them(plates, tmp_path)
     classes = sorted(store.table["Metadata_moa"].dropna().unique())
     batches = PlateBatches(store, *labelled_rows(store.table, classes))
     assert [len(controls) for _, controls in batches.plates] == [0]
+
+
+def test_the_epoch_is_judged_with_the_norms_of_each_plate(plates, network):
+    store = CropStore(plates[:2])
+    classes = sorted(store.table["Metadata_moa"].dropna().unique())
+    batches = PlateBatches(store, *labelled_rows(store.table, classes))
+    learner = learner_of(batches, classifier=network)
+    named = np.empty(len(store), int)
+    for rows, adapted in with_plate_norms(network, store, SIZE, COMPUTE):
+        views = centre_view(torch.from_numpy(store.gather(rows)), SIZE)
+        with torch.no_grad():
+            named[rows] = adapted(views).argmax(dim=1).numpy()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    found = batches.accuracy(learner, threads=1)
+    assert found == (named[batches.sites] == batches.classes).mean()
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

@@ -85,12 +85,12 @@ def train_classifier(
     tables = [store.table for store in stores]
     classes = class_names(tables[:1])
     tables = shuffle_labels(tables, seed) if shuffled else tables
+    by_plates = settings["model"].get("convolutional", False)
+    kind = PlateBatches if by_plates else LabelledSites
     train, held_out = (
-        LabelledSites(store, *labelled_rows(table, classes))
+        kind(store, *labelled_rows(table, classes))
         for store, table in zip(stores, tables, strict=True)
     )
-    if settings["model"].get("convolutional"):
-        train = PlateBatches(train.store, train.sites, train.classes)
     model, views = ModelSettings(**settings["model"]), ViewSettings(**settings["views"])
     training = TaskSettings(**settings["training"])
     seed_everything(seed)
@@ -114,8 +114,7 @@ def train_classifier(
 
     print(f"{what}: {len(train.sites):,} labelled sites on {compute.describe()}", flush=True)
     # How batches are cut decides what a step is, so a state of another way is not gone on from.
-    cut = ("plates",) if isinstance(train, PlateBatches) else ()
-    identity = settings, seed, inputs, *cut
+    identity = settings, seed, inputs, *(["plates"] if by_plates else [])
     states = training_states(outputs["weights"], compute.precision, *identity)
     section = "supervise" if foundation is None else "classify"
     with states.alone(), explain_memory(compute.device, f"lower {section}.batch_size"):

@@ -7,11 +7,14 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from coda.columns import PLATE_KEYS
 from coda.training.alignment import reference_sites
 from coda.training.classifier_trainer import ClassifierLearner, LabelledSites
 from coda.training.compute import derive_seed
+from coda.training.convolutional import with_plate_norms
+from coda.training.inference import apply_to_sites
 from coda.training.views import ViewDraw, draw_view
 
 CONTEXT = 16  # negative controls beside the labelled sites of a batch
@@ -60,6 +63,20 @@ class PlateBatches(LabelledSites):
             generator = torch.Generator().manual_seed(derive_seed(learner.seed, step))
             draw = draw_view(len(sites), len(self.store.channels), learner.views, generator)
             yield sites, (classes.to(device), draw.to(device))
+
+    def accuracy(self, learner: ClassifierLearner, threads: int) -> float:
+        """Share of the sites that `learner` gives the right class, its norms those of each plate, as it is used."""
+        inputs = dict(size=learner.views.global_size, compute=learner.compute, threads=threads)
+        right = 0
+        for rows, network in with_plate_norms(learner.classifier, self.store, **inputs):
+
+            def logits_of(views: torch.Tensor, network: nn.Module = network) -> tuple[torch.Tensor]:
+                return (network(views),)
+
+            mine = np.isin(self.sites, rows)
+            (logits,) = apply_to_sites(logits_of, self.store, self.sites[mine], **inputs)
+            right += int((logits.argmax(dim=1).numpy() == self.classes[mine]).sum())
+        return right / len(self.sites)
 
     def _batches(
         self, learner: ClassifierLearner, epoch: int
