@@ -41,7 +41,7 @@ def mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def accuracies(scores: pd.DataFrame, split: str, level: str = "image") -> pd.DataFrame:
-    """Accuracy of each method (columns) in each world (rows): the mean of its targets.
+    """Accuracy of each method (columns) in each world (rows, in their order): the mean of its targets.
 
     Only methods that are there in every world; `IN_DOMAIN` is the same for both splits.
     """
@@ -49,7 +49,7 @@ def accuracies(scores: pd.DataFrame, split: str, level: str = "image") -> pd.Dat
     rows = rows[(rows["split"] == split) | (rows["method"] == IN_DOMAIN)]
     rows = rows.assign(value=rows["right"] / rows["units"])
     wide = rows.pivot_table("value", "world", "method", "mean")
-    return wide[rows["method"].unique()].dropna(axis=1)
+    return wide.loc[rows["world"].unique(), rows["method"].unique()].dropna(axis=1)
 
 
 def gap_closed(wide: pd.DataFrame) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def test_plates_are_harmonised_by_the_training_plates_and_adapted_to_so(results)
 def test_a_method_is_recommended_for_the_target_and_the_report_begins_with_it(results):
     table = pd.read_csv(results / "recommendation.csv")
     candidates = ["unadapted", "oda", "coda", "coda_aligned_dmso"]
-    candidates += ["harmonised_unadapted", "harmonised_coda_consensus"]
+    candidates += ["harmonised_unadapted", "harmonised_coda_consensus", "supervised"]
     assert table["method"].tolist() == candidates
     assert table["chosen"].sum() == 1 and table["confidence"].sum() == pytest.approx(1)
     assert table["control_distance"].between(0, 1).all()
