@@ -1,5 +1,6 @@
 """The report as a reader meets it, in a real Chromium."""
 
+import pandas as pd
 import pytest
 from places import ROOT
 
@@ -19,6 +20,10 @@ def test_the_report_opens_whole_and_without_a_fault(results, browser, window, da
     page = browser.open(path, width, height, dark=dark)
     assert page.faults == [] and page.requested == [path.as_uri()]
     figures = list((results / "figures").rglob("*.png"))
+    # Of sources that lost no site there is no map.
+    lost = pd.concat(pd.read_parquet(path) for path in (results / "quality").rglob("*.parquet"))
+    lost = set(lost.loc[lost["status"] != "ok", "Metadata_Source"])
+    figures = [path for path in figures if path.parent.name != "sites_lost" or path.stem in lost]
     # Accuracies and a strip of harmonised crops open the report and stand among the figures too.
     assert browser.evaluate(LAYOUT) == [width, len(figures) + 2]
     assert browser.evaluate(BROKEN) == [] and browser.evaluate(OUTSIDE) == []
