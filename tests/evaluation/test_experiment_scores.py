@@ -327,7 +327,11 @@ def test_the_report_shows_the_experiments_that_ran(world, tmp_path):
         plates=plates,
         folder="figures",
         figures=["figures/accuracy.png", "figures/online.png"],
-        config={"figures": {"level": "image"}},
+        config={
+            "figures": {"level": "image"},
+            "train_sources": ["source_1"],
+            "target_sources": ["source_2"],
+        },
     )
     sections = {
         section.title: section for section in report_sections(**given, experiments=world[2])

@@ -1,6 +1,7 @@
 """Figures of the experiments: more plates, plate after plate, and pairs of bars for what was seen and what was not."""
 
 from collections.abc import Callable, Iterator
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,7 @@ BARS = {
     ADAPTED: "Target, adapted plates",
     HELD_OUT: "Target, held-out plate",
 }
+ACROSS = 28  # characters of a title in one line
 COLUMNS = ["experiment", "step", "train_source", "target_source", "method", "split", "level"]
 COLUMNS += ["value", "low", "high", "n", "seeds", "pairs", "reason"]
 
@@ -205,7 +207,7 @@ def _panels(
             line[0].set_ylabel(f"trained on\n{source_name(source)}")
         figure.supylabel(f"{level}s named right", fontsize=TEXT)
         for axes, title in zip(grid[0], splits.values(), strict=True):
-            axes.set_title(title)
+            axes.set_title(fill(title, ACROSS))
         grid[-1, len(splits) // 2].set_xlabel(xlabel)
         grid[0, 0].set_ylim(0, None)
         grid[0, 0].yaxis.set_major_formatter(percent())
@@ -243,7 +245,7 @@ def _unadapted(axes: Axes, rows: pd.DataFrame, target: Look) -> None:
 
 def _steps(axes: Axes, before: pd.DataFrame, after: pd.DataFrame, target: Look) -> None:
     """Lead from each plate's accuracy before its own adaptation (open) to that after it (filled)."""
-    for rows, shift, fill in ((before, -0.04, "white"), (after, 0.04, target.colour)):
+    for rows, shift, face in ((before, -0.04, "white"), (after, 0.04, target.colour)):
         x, value, low, high = _numbers(rows)
         axes.errorbar(
             x + target.beside + shift,
@@ -252,7 +254,7 @@ def _steps(axes: Axes, before: pd.DataFrame, after: pd.DataFrame, target: Look) 
             color=target.colour,
             marker=target.marker,
             markersize=4,
-            mfc=fill,
+            mfc=face,
             linestyle="",
             elinewidth=0.6,
         )
