@@ -256,7 +256,7 @@ def by_plate_norms(
     made = predict_sites(
         crops=[str(path) for path in world.store(target).paths],
         pipelines={"one": pipeline},
-        settings=network_settings(config),
+        settings=network_settings(config, supervised=True),
         machine=Machine(),
         what=target,
         filters=filters,

@@ -124,7 +124,7 @@ rule predict_sites:
         runtime=growing(240),
     params:
         methods=told_apart(chosen("network")),
-        settings=network_settings(config),
+        settings=network_settings(config, supervised=True),
         precision=config["compute"]["precision"],
         code=code("predict_sites"),
     script:

@@ -390,13 +390,18 @@ def pairs(config: dict[str, Any]) -> list[tuple[str, str]]:
     return [(a, b) for a in config["train_sources"] for b in config["target_sources"] if a != b]
 
 
-def network_settings(config: dict[str, Any], classifier: str | None = None) -> dict[str, Any]:
-    """What it takes to build trained networks again; with the depth of the classifier of a section."""
+def network_settings(
+    config: dict[str, Any], classifier: str | None = None, supervised: bool = False
+) -> dict[str, Any]:
+    """What it takes to build trained networks again.
+
+    With the depth of the classifier of a section; with the supervised network beside the others, if asked for.
+    """
     model = {key: config["model"][key] for key in ("architecture", "options")}
     settings = {"model": model, "image_size": config["views"]["global_size"]}
     if classifier == "supervise":
         settings |= supervised_network(config)
-    elif classifier is None and (own := supervised_network(config)):
+    elif supervised and (own := supervised_network(config)):
         settings["supervised"] = own
     return settings | ({"depth": config[classifier]["depth"]} if classifier else {})
 

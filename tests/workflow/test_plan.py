@@ -65,6 +65,12 @@ def test_a_convolutional_baseline_is_adapted_to_its_consensus_alone(planned):
     )
     assert {"train_supervised", "adapt_to_consensus", "predict_sites", "write_report"} <= rules
     assert rules.isdisjoint({"pretrain_foundation", "train_classifier", "adapt_supervised"})
+    beside = planned(
+        "supervised_network=resnet18",
+        "methods=[unadapted, harmonised_coda_consensus, supervised, harmonised_supervised_consensus]",
+    )
+    assert "adapt_to_consensus" in beside
+    assert beside.isdisjoint({"measure_tokens", "adapt_foundation"})
 
 
 def test_a_method_more_trains_only_what_it_needs(planned):
