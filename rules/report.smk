@@ -15,13 +15,15 @@ def all_filters(wildcards):
     return [path.format(source=source, target=target) for source, target in PAIRS if HARMONISES]
 
 
+# Pairs that have figures of their own.
+DRAWN_PAIRS = PAIRS if config["figures"]["after"] else []
+
+
 def gains_of_first_seed(wildcards):
     """Gain of each mechanism on every pair, of the method that figures of a pair show."""
     path = f"{FIGURES}/gains/{PER_PAIR}.csv"
     return [
-        path.format(source=source, target=target, seed=SEEDS[0])
-        for source, target in PAIRS
-        if config["figures"]["after"]
+        path.format(source=source, target=target, seed=SEEDS[0]) for source, target in DRAWN_PAIRS
     ]
 
 
@@ -60,7 +62,7 @@ rule write_report:
         figures=FIGURES,
         explorer="explorer.html" if EXPLORED else None,
         after=AFTER,
-        pairs=PAIRS if config["figures"]["after"] else [],
+        pairs=DRAWN_PAIRS,
         code=code("write_report"),
     script:
         "../scripts/write_report.py"

@@ -81,12 +81,9 @@ def compare_methods(
     except UserError as error:
         rows["agreement"] = np.nan
         reasons.append(str(error))
-    rows["control_distance"] = [
-        control_distance(table, networks.get(name, (STARTING, home))[1])
-        for name, table in tables.items()
-    ]
+    starts, homes = zip(*(networks.get(name, (STARTING, home)) for name in tables), strict=True)
+    rows["control_distance"] = list(map(control_distance, tables.values(), homes))
     distance = rows.set_index("method")["control_distance"]
-    starts = [networks.get(name, (STARTING, home))[0] for name in tables]
     rows["control_limit"] = distance.reindex(starts).to_numpy()
     if rows["control_distance"].isna().any():
         reasons.append("There are no negative controls with predictions in both sources.")

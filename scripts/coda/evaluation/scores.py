@@ -30,7 +30,7 @@ from coda.evaluation.estimates import (
 )
 from coda.evaluation.metrics import Score, pair_wins, score_units
 from coda.evaluation.significance import corrected
-from coda.evaluation.units import LEVELS, classes_of, read_predictions, target_splits, units
+from coda.evaluation.units import LEVELS, Units, classes_of, read_predictions, target_splits, units
 from coda.files import read_table, write_table
 from coda.methods import COMPOSED
 from coda.progress import track
@@ -181,9 +181,8 @@ def score_source(
         for split, rows in _splits(predictions, file, plates).items():
             for level in LEVELS:
                 key = _key(file, split, level)
-                _score(runs, key, file, rows, classes, replicates, seed)
-                if level in plate_accuracy.LEVELS and not reasons_of(rows):
-                    counted = units(rows, classes, level)
+                counted = _score(runs, key, file, rows, classes, replicates, seed)
+                if level in plate_accuracy.LEVELS:
                     plate_accuracy.add_plates(by_plate, key, counted, replicates, seed)
     means = over_seeds(runs, replicates, seed)
     compare(runs)
@@ -317,13 +316,16 @@ def _score(
     classes: list[str],
     replicates: int,
     seed: int,
-) -> None:
+) -> Units:
+    """Add the scores of some predictions to those of the runs, and give the units that they are of."""
     oracle = COMPOSED[file["method"]].adaptation == "oracle" and rows.empty
-    reason = "the oracle was trained on these plates" if oracle else None
-    scored, guess = estimate_all(rows, classes, key.level, replicates, seed, reason)
+    reason = "the oracle was trained on these plates" if oracle else reasons_of(rows)
+    counted = units(rows.iloc[:0] if reason else rows, classes, key.level)
+    scored, guess = estimate_units(counted, replicates, seed, reason)
     runs[key].update(scored)
     if guess:
         runs[key._replace(method="chance")][ACCURACY] = guess
+    return counted
 
 
 def reasons_of(rows: pd.DataFrame) -> str:
@@ -332,17 +334,12 @@ def reasons_of(rows: pd.DataFrame) -> str:
 
 
 def estimate_all(
-    rows: pd.DataFrame,
-    classes: list[str],
-    level: str,
-    replicates: int,
-    seed: int,
-    reason: str | None = None,
+    rows: pd.DataFrame, classes: list[str], level: str, replicates: int, seed: int
 ) -> tuple[dict[tuple[str, None], Estimate], Estimate | None]:
     """Estimate every metric on some predictions, and the accuracy of always naming the commonest class.
 
-    With a `reason`, or where the predictions give one for some rows, no metric has a value: scores of part of
-    a split could not be compared with those of other methods on all of it.
+    Where the predictions give a reason for some rows, no metric has a value: scores of part of a split could not be
+    compared with those of other methods on all of it.
 
     Parameters
     ----------
@@ -354,16 +351,36 @@ def estimate_all(
         ``"image"``, ``"well"`` or ``"compound"``.
     replicates, seed
         Number of resamples, and their seed.
+
+    Returns
+    -------
+    dict, Estimate or None
+        As `estimate_units`.
+    """
+    reason = reasons_of(rows)
+    counted = units(rows.iloc[:0] if reason else rows, classes, level)
+    return estimate_units(counted, replicates, seed, reason)
+
+
+def estimate_units(
+    counted: Units, replicates: int, seed: int, reason: str = ""
+) -> tuple[dict[tuple[str, None], Estimate], Estimate | None]:
+    """Estimate every metric on some units, and the accuracy of always naming the commonest class.
+
+    Parameters
+    ----------
+    counted
+        Units of one split and level.
+    replicates, seed
+        Number of resamples, and their seed.
     reason
-        Why there is nothing to score.
+        Why there is nothing to score, where that is so; no metric has a value then.
 
     Returns
     -------
     dict, Estimate or None
         Metric and ``None`` (no baseline) to its estimate; and the guess, None without labelled units.
     """
-    reason = reason or reasons_of(rows)
-    counted = units(rows.iloc[:0] if reason else rows, classes, level)
     wins = pair_wins(counted)
     drawn = bootstrap(counted, wins, replicates, seed)
     scored = {}

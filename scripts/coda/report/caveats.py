@@ -5,6 +5,7 @@ import pandas as pd
 from coda.columns import PLATE_KEYS, TRAIN, VALIDATION, source_name, sources_in_order
 from coda.evaluation.significance import TESTS
 from coda.methods import method_name
+from coda.report.findings import listed
 from coda.report.input_notes import input_notes
 
 KEYS = ["Metadata_Source", "Metadata_Batch"]
@@ -93,10 +94,9 @@ def _harmonised(filters: pd.DataFrame | None) -> list[str]:
     if by_all.empty:
         return [said]
     names = sorted(set(by_all["Metadata_Plate"]))
-    named = ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
     return [
         said,
-        f"Harmonised by all wells, not by controls: {named}. There, a plate with other treatments than the training "
+        f"Harmonised by all wells, not by controls: {listed(names, ', ', FEW)}. There, a plate with other treatments than the training "
         "source has is changed for it.",
     ]
 

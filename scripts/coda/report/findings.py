@@ -1,5 +1,7 @@
 """The findings of a run in a few sentences, made from the scores alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -15,7 +17,7 @@ HARMONISED = "harmonised_unadapted"
 # Rows that are no method one could choose.
 NOT_CHOSEN = (*CONTROLS, "oracle", "in_domain", "chance")
 PLURAL = {ADAPTED: "the adapted plates", HELD_OUT: "held-out plates"}
-NAMED = 6  # most methods named in a sentence; the rest are counted
+NAMED = 6  # most named in a sentence; the rest are counted
 
 
 def findings(
@@ -277,10 +279,10 @@ def _points(row: pd.Series) -> str:
     return f"{value:+.1f} points" + ("" if np.isnan(low) else f" ({low:+.1f} to {high:+.1f})")
 
 
-def listed(names: list[str]) -> str:
-    """Name the first `NAMED` methods, and count the others."""
-    rest = len(names) - NAMED
-    return "; ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+def listed(names: Sequence[str], between: str = "; ", most: int = NAMED) -> str:
+    """Name the first of many, and count the others."""
+    rest = len(names) - most
+    return between.join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _plural(word: str, count: int) -> str:

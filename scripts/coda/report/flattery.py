@@ -21,7 +21,6 @@ MEANING = {
     "position": " The layout of the plates alone gives mechanisms away, so a method might read it, too: well position "
     "leaves traces in images."
 }
-ANOTHER = "(the best was not run on them)"
 NEW, KNOWN = "new_compounds", "known_compounds"
 
 
@@ -68,17 +67,26 @@ def on_new_compounds(
 
     It is that of the best method, or of the best that was run on them; nothing where none was.
     """
-    if not _ran(experiments, level):
+    found = _best_on_new(summary, experiments, level)
+    if found is None:
         return []
+    chosen, row = found
+    other = "" if chosen == best_method(summary, level) else " (the best was not run on them)"
+    words = f"in other labs, on compounds not learned, with {method_name(chosen)}{other}; interval over compounds"
+    return [(percent(row), words, interval_text(row, "_compounds"))]
+
+
+def _best_on_new(
+    summary: pd.DataFrame, experiments: pd.DataFrame | None, level: str
+) -> tuple[str, pd.Series] | None:
+    """Give the method to show on new compounds, and its accuracy, if any was run on them."""
+    if not _ran(experiments, level):
+        return None
     new = experiments[(experiments["experiment"] == NEW) & (experiments["level"] == level)]
     split = tested_split(new, level)
     chosen = _shown(summary, new, split, level)
     row = defined(new, chosen, split, level) if chosen else None
-    if row is None:
-        return []
-    other = "" if chosen == best_method(summary, level) else f" {ANOTHER}"
-    words = f"in other labs, on compounds not learned, with {method_name(chosen)}{other}; interval over compounds"
-    return [(percent(row), words, interval_text(row, "_compounds"))]
+    return None if row is None else (chosen, row)
 
 
 def fixed_positions(labelled: pd.DataFrame) -> int:
@@ -151,11 +159,11 @@ def caution(
             said.append(
                 f"{control_name(control)}, without the shape of cells, names {percent(value)} right"
             )
-    said += [
-        f"on compounds that were not learned it is {value}"
-        + (" with another method" if ANOTHER in words else "")
-        for value, words, _ in on_new_compounds(summary, experiments, level)
-    ]
+    found = _best_on_new(summary, experiments, level)
+    if found:
+        chosen, row = found
+        other = "" if chosen == best else " with another method"
+        said.append(f"on compounds that were not learned it is {percent(row)}{other}")
     return f"Read them with care: {'; '.join(said)}." if said else ""
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 from coda.columns import TRAIN, VALIDATION, source_name
 from coda.evaluation.plate_accuracy import LEVELS
 from coda.methods import method_name
+from coda.report.findings import listed
 from coda.report.front import best_method
 from coda.report.words import HOME
 
 USED = {TRAIN: "adapted to", VALIDATION: "held out"}
-CLEARLY = 6  # most plates named in the sentence
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,8 @@ def _sentence(away: pd.DataFrame, home: pd.DataFrame, best: str) -> str:
     below = away[away["high"] < home["low"].min()]
     if below.empty:
         return f"{said} None is clearly worse than {HOME}: their 95 % intervals reach up to it."
-    names = [_name(row) for _, row in below.head(CLEARLY).iterrows()]
-    rest = len(below) - len(names)
-    more = f" and {rest} more" if rest else ""
-    return f"{said} Clearly worse than {HOME}, by 95 % intervals that do not touch: {', '.join(names)}{more}."
+    names = listed([_name(row) for _, row in below.iterrows()], ", ")
+    return f"{said} Clearly worse than {HOME}, by 95 % intervals that do not touch: {names}."
 
 
 def _name(row: pd.Series) -> str:

@@ -1,19 +1,18 @@
 """Where the best method is weak though its mean is good: mechanisms, confidences, features of labs that lie apart."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from coda.columns import ADAPTED, HELD_OUT, source_name
 from coda.evaluation.estimates import ALL
 from coda.methods import method_name
+from coda.report.findings import listed
 from coda.report.front import best_method
 from coda.report.tables import score_of
 
 OFF = 0.1  # calibration error from which on confidences are called off
+FEW = 5  # most mechanisms named
 APART = 0.1  # of nearest wells, more from the same lab than if labs were mixed
-NAMED = 5  # most mechanisms named
 
 
 def weak_points(
@@ -57,7 +56,7 @@ def _harmed(gains: pd.DataFrame, after: str, level: str) -> list[str]:
         where = labs.groupby(clear["moa"], sort=False).agg(", ".join)
         said.append(
             f"Named right less often with {method_name(after)} than unadapted, by intervals below zero: "
-            f"{_listed([f'{moa} ({labs})' for moa, labs in where.items()])}."
+            f"{listed([f'{moa} ({labs})' for moa, labs in where.items()], ', ', FEW)}."
         )
     means = known.groupby("moa")["after"].mean().sort_values(kind="stable")
     if len(means) > 1:
@@ -94,8 +93,3 @@ def _labs_apart(representation: pd.DataFrame, best: str) -> str:
         f"Labs still lie apart in feature space: with {method_name(best)}, {same:.0f} % of the nearest wells of a well "
         f"are of its own lab ({mixed:.0f} % if labs were mixed). Compare profiles within a lab."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
