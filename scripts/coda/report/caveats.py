@@ -96,8 +96,8 @@ def _harmonised(filters: pd.DataFrame | None) -> list[str]:
     names = sorted(set(by_all["Metadata_Plate"]))
     return [
         said,
-        f"Harmonised by all wells, not by controls: {listed(names, ', ', FEW)}. There, a plate with other treatments than the training "
-        "source has is changed for it.",
+        f"Harmonised by all wells, not by controls: {listed(names, ', ', FEW)}. There, a plate with other treatments "
+        "than the training source has is changed for it.",
     ]
 
 
